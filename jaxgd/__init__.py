@@ -1,0 +1,32 @@
+"""Give it a cost function, get the minimum."""
+
+from jaxgd import schedules, stopping
+from jaxgd._classic import gradient_descent, sgd
+from jaxgd._drive import Progress
+from jaxgd._fit import fit
+from jaxgd._minimize import minimize
+from jaxgd.methods.first_order import Adadelta, Adagrad, Adam, GradientDescent, RMSProp
+from jaxgd.methods.spectral import SpectralGradient
+from jaxgd.result import Best, History, Result, Status
+from jaxgd.starts import normal
+
+__all__ = [
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "Best",
+    "GradientDescent",
+    "History",
+    "Progress",
+    "RMSProp",
+    "Result",
+    "SpectralGradient",
+    "Status",
+    "fit",
+    "gradient_descent",
+    "minimize",
+    "normal",
+    "schedules",
+    "sgd",
+    "stopping",
+]

@@ -1,0 +1,274 @@
+"""The checks of arguments: each names the argument, what came, and what was expected, before anything compiles."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd._trees import is_number, is_traced
+
+HISTORY_NAMES = ("cost", "params", "gradient_norm", "learning_rate", "validation_cost")
+
+
+def show(value: Any) -> str:
+    """A value as an error message shows it, cut to one short line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Check that a value is one of a few."""
+    for choice in choices:
+        if type(value) is type(choice) and value == choice:
+            return
+    raise ValueError(f"{name}: expected {' or '.join(map(repr, choices))}, got {show(value)}.")
+
+
+def whole(name: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
+    """Check an integer within limits, and return it as a Python int."""
+    expected = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: expected {expected}{why}, got {show(value)}.")
+    if value < low or (high is not None and value > high):
+        raise ValueError(f"{name}: expected {expected}{why}, got {value}.")
+    return int(value)
+
+
+def real(name: str, value: Any) -> np.ndarray | None:
+    """Check that a value is a real number or an array of them, and return it as an array (None while traced)."""
+    if is_traced(value):
+        return None
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected a number, got {show(value)}.") from error
+    if array.dtype == bool or not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise TypeError(f"{name}: expected a number, got {show(value)}.")
+    return array.astype(np.float64)
+
+
+def positive(name: str, value: Any) -> None:
+    """Check that a number, or each number of an array, is finite and above zero."""
+    array = real(name, value)
+    if array is not None and not np.all((array > 0) & np.isfinite(array)):
+        raise ValueError(f"{name}: expected a finite number > 0, got {show(value)}.")
+
+
+def at_least_zero(name: str, value: Any) -> None:
+    """Check that a number is finite and not negative."""
+    array = real(name, value)
+    if array is not None and not np.all((array >= 0) & np.isfinite(array)):
+        raise ValueError(f"{name}: expected a finite number >= 0, got {show(value)}.")
+
+
+def fraction(name: str, value: Any, *, closed: bool) -> None:
+    """Check that a number lies in [0, 1], or in [0, 1) if not closed."""
+    array = real(name, value)
+    if array is not None and not np.all((array >= 0) & (array <= 1 if closed else array < 1)):
+        raise ValueError(f"{name}: expected a number in [0, 1{']' if closed else ')'}, got {show(value)}.")
+
+
+def share(name: str, value: Any) -> None:
+    """Check that a number lies in (0, 1]."""
+    array = real(name, value)
+    if array is None or array.shape != () or not 0 < array <= 1:
+        raise ValueError(f"{name}: expected a number in (0, 1], got {show(value)}.")
+
+
+def vector(name: str, value: Any) -> Any:
+    """Check a list or array of real numbers of one dimension, and return it as an array."""
+    if is_traced(value):
+        return value
+    array = real(name, value)
+    if array is None or array.ndim != 1:
+        raise TypeError(f"{name}: expected a list of numbers, got {show(value)}.")
+    return array
+
+
+def flag(name: str, value: Any) -> None:
+    """Check that a value is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {show(value)}.")
+
+
+def function(name: str, value: Any, what: str) -> None:
+    """Check that a value can be called."""
+    if not callable(value):
+        raise TypeError(f"{name}: expected {what}, got {show(value)}.")
+
+
+def options(callback: Any, **flags: Any) -> None:
+    """Check the options that both verbs share."""
+    for name, value in flags.items():
+        flag(name, value)
+    if callback is not None:
+        function("callback", callback, "None or a function of the progress")
+
+
+def cost_signature(cost: Any, arguments: tuple[str, ...]) -> None:
+    """Check that the cost is a function that takes the arguments it will get."""
+    called = f"cost({', '.join(arguments)})"
+    function("cost", cost, f"a function, called as {called}")
+    try:
+        signature = inspect.signature(cost)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        reason = "since data were given" if len(arguments) > 1 else "since no data were given"
+        name = getattr(cost, "__name__", type(cost).__name__)
+        raise TypeError(f"cost: expected a function that can be called as {called}, {reason}; got {name}{signature}.") from error
+
+
+def random_key(key: Any, why: str) -> jax.Array:
+    """Check a random key (new-style, legacy or an int), and return it new-style."""
+    if key is None:
+        raise ValueError(f"key: {why} needs a random key: pass an integer, as in key=0, or a key of jax.random.")
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return jax.random.key(int(key))
+    if isinstance(key, jax.Array | np.ndarray):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            if key.shape == ():
+                return key  # type: ignore[return-value]
+        elif key.dtype == jnp.uint32 and key.shape == (2,):
+            return jax.random.wrap_key_data(jnp.asarray(key))
+        elif key.shape == () and jnp.issubdtype(key.dtype, jnp.integer):
+            return jax.random.key(key)
+    raise TypeError(f"key: expected an integer or one key of jax.random, got {show(key)}.")
+
+
+def history_names(history: Any, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Check the names of what to record, and return them in a fixed order; the cost is always among them."""
+    if history is None:
+        return ()
+    given = set(jax.tree.leaves(sorted(history) if isinstance(history, set | frozenset) else history))
+    known = tuple(name for name in HISTORY_NAMES if name != "validation_cost" or "validation_cost" in extra)
+    for name in given:
+        if not isinstance(name, str) or name not in known:
+            raise ValueError(f"history: expected names among {', '.join(known)}, got {show(name)}.")
+    return tuple(name for name in known if name in given | {"cost"} | set(extra))
+
+
+def cost_value(value: Any, *, has_aux: bool) -> tuple[jax.Array, Any]:
+    """Check what the cost returned while it is traced: a real scalar, or with `has_aux` a pair of it and anything."""
+    aux = None
+    if has_aux:
+        if not isinstance(value, tuple | list) or len(value) != 2:
+            raise TypeError(f"cost: with has_aux=True it must return a pair (cost, aux), it returned {_kind(value)}.")
+        value, aux = value
+    if value is None:
+        raise TypeError("cost: it must return a real scalar, it returned None: is a `return` missing?")
+    if isinstance(value, tuple | list | dict):
+        hint = "" if has_aux else "; for a pair (cost, aux) say has_aux=True"
+        raise TypeError(f"cost: it must return a real scalar, it returned {_kind(value)}{hint}.")
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"cost: it must return a real scalar, it returned {_kind(value)}.") from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError("cost: it must return a real scalar, it returned a complex number: return its real part or its modulus.")
+    if array.shape != ():
+        raise TypeError(f"cost: it must return a real scalar, it returned an array of shape {array.shape}: take its sum or mean.")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"cost: it must return a real scalar, it returned {_kind(array)}: an integer has no derivative.")
+    return array, aux
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words."""
+    if isinstance(value, jax.Array | np.ndarray):
+        return f"{value.dtype} of shape {value.shape}" if value.shape else f"a scalar of type {value.dtype}"
+    if isinstance(value, tuple | list | dict):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"{type(value).__name__} {show(value)}"
+
+
+def parameters(name: str, start: Any) -> Any:
+    """Check a start and return it as a pytree of floating arrays: lists of numbers become arrays, integers become floats."""
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _parameter(name + jax.tree_util.keystr(path), leaf), start, is_leaf=_is_array_like
+    )
+    leaves = jax.tree.leaves(params)
+    if not leaves or all(leaf.size == 0 for leaf in leaves):
+        raise ValueError(f"{name}: expected at least one number, got {show(start)}.")
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not is_traced(leaf) and leaf.is_fully_addressable and not np.all(np.isfinite(np.asarray(leaf))):
+            raise ValueError(f"{name}{jax.tree_util.keystr(path)}: expected finite numbers, got {show(np.asarray(leaf))}.")
+    return params
+
+
+def _parameter(name: str, leaf: Any) -> jax.Array:
+    array = _number_array(name, leaf)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{name}: expected real numbers, got complex ones: use the real and the imaginary parts as parameters.")
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
+
+
+def data_arrays(name: str, data: Any) -> Any:
+    """Check data and return them as a pytree of arrays: lists of numbers and what NumPy takes become arrays."""
+    arrays = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _number_array(name + jax.tree_util.keystr(path), leaf, boolean=True), data, is_leaf=_is_array_like
+    )
+    if not jax.tree.leaves(arrays):
+        raise ValueError(f"{name}: expected a pytree of arrays, got {show(data)}.")
+    return arrays
+
+
+def rows(name: str, data: Any) -> int:
+    """Check that all arrays in data have the same number of rows, at least one, and return it."""
+    lengths = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
+        if leaf.ndim == 0:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)}: expected an array with one row for each observation, got a scalar."
+            )
+        lengths[name + jax.tree_util.keystr(path)] = leaf.shape[0]
+    if len(set(lengths.values())) > 1:
+        got = ", ".join(f"{path} has {length}" for path, length in lengths.items())
+        raise ValueError(f"{name}: expected equally many rows in every array, got: {got}.")
+    n_rows = next(iter(lengths.values()))
+    if n_rows == 0:
+        raise ValueError(f"{name}: expected at least one row, got none.")
+    return n_rows
+
+
+def _is_array_like(node: Any) -> bool:
+    """Whether a node of a tree stands for one array: a list of numbers, or what NumPy takes (a column of a table)."""
+    if isinstance(node, list):
+        numbers = (bool, int, float, np.number, np.bool_)
+        return bool(node) and all(isinstance(item, numbers) or (isinstance(item, list) and _is_array_like(item)) for item in node)
+    return hasattr(node, "__array__")
+
+
+def _number_array(name: str, leaf: Any, *, boolean: bool = False) -> jax.Array:
+    """One leaf as an array of JAX's; boolean says whether truth values may stand in it."""
+    if isinstance(leaf, jax.Array):
+        array = leaf
+    else:
+        try:
+            array = np.asarray(leaf)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name}: expected numbers, got {show(leaf)} ({error}).") from error
+    if not (jnp.issubdtype(array.dtype, jnp.number) or (boolean and array.dtype == bool)):
+        raise TypeError(f"{name}: expected numbers, got {show(leaf)}.")
+    return jnp.asarray(array)
+
+
+def per_variable(name: str, value: Any, params: Any, check: Callable[[str, Any], None]) -> None:
+    """Check a hyperparameter that is one number, or a pytree like params that holds a number or an array for each."""
+    if is_number(value):
+        return check(name, value)
+    expected = jax.tree.structure(params)
+    if jax.tree.structure(value, is_leaf=_is_array_like) != expected:
+        raise ValueError(f"{name}: expected a number, or a pytree like the parameters ({expected}), got {show(value)}.")
+    values = jax.tree.leaves(value, is_leaf=_is_array_like)
+    for one, leaf in zip(values, jax.tree.leaves(params), strict=True):
+        check(name, one)
+        shape = np.shape(one)
+        if np.broadcast_shapes(shape, leaf.shape) != leaf.shape:
+            raise ValueError(f"{name}: expected the shape {leaf.shape} of the parameters, got shape {shape}.")
+    return None

@@ -1,0 +1,170 @@
+"""The host's side of a run: it cuts the run into segments of the compiled loop, and does between them what needs the host.
+
+A plain run is cut about twice a second, so that the keyboard can interrupt it; a progress bar wants shorter segments, a callback
+one for each tick, and a history none longer than its buffer. The cuts change no bit of the numbers.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgd._loops import eager
+from jaxgd._program import Program, compiled
+from jaxgd._trees import is_traced, pytree, with_fields
+from jaxgd.result import RUNNING, Best, Status
+
+_SECONDS = 0.5
+_SECONDS_WITH_BAR = 0.1
+_FIRST_TICKS = 256
+_BYTES_PER_SECOND = 2e8  # how fast a first segment is guessed to read the data: slowly, since the cost is unknown
+
+
+@pytree
+class Progress:
+    """What a callback sees, between two steps of `minimize` or two epochs of `fit`.
+
+    Attributes:
+        step: updates applied so far.
+        epoch: whole epochs so far; in `minimize` each step is one.
+        params: the current parameters.
+        cost: their cost in `minimize`; in `fit` the mean minibatch cost of the epoch.
+        validation_cost: in `fit` the cost of `params` on the validation data; None where there are none.
+        best: `best.params` and `best.cost` so far.
+    """
+
+    step: Any
+    epoch: Any
+    params: Any
+    cost: Any
+    validation_cost: Any
+    best: Best
+
+
+Callback = Callable[[Progress], Any]
+"""A function that is shown the progress, and stops the run by returning True."""
+
+
+class Host(NamedTuple):
+    """What the host is asked to do during a run."""
+
+    callback: Callback | None
+    progress: bool
+    jit: bool
+
+
+def run(
+    loop: Callable[..., Any],
+    plan: Any,
+    functions: Any,
+    state: Any,
+    *,
+    limit: int,
+    row: Any,
+    view: Callable[[Any], Progress],
+    unit: str,
+    host: Host,
+) -> tuple[Any, list[Any]]:
+    """Run a loop of `_loops` to its end, at tick `limit` at the latest; return the last state and the rows recorded.
+
+    The rows are one pytree of arrays for each segment. While somebody else traces the run, it is one segment, and its rows stay
+    padded to the length that they can have at most.
+
+    A `KeyboardInterrupt` ends the run after its last whole segment; before the end of the first there is nothing to return, and it
+    is raised.
+    """
+    if is_traced(plan, state, functions if host.jit else ()):
+        if host.callback or host.progress:
+            name = "callback" if host.callback else "progress"
+            raise ValueError(f"{name}: expected none inside jax.jit, jax.vmap or jax.grad, where a run has no pauses.")
+        state, rows = loop(with_fields(plan, capacity=limit + 1), functions, state, limit)
+        return state, [rows] if row else []
+    plan = with_fields(plan, capacity=_capacity(row) if row else 0)
+    program = compiled(loop, plan, functions, state, np.int32(0)) if host.jit else None
+    pace = _Pace(program, plan, host)
+    chunks: list[Any] = []
+    ticks = seen = 0
+    with _Bar(host.progress, unit) as bar:
+        try:
+            while int(state.code) == RUNNING:
+                began, old = time.perf_counter(), int(state.rows)
+                until = np.int32(min(ticks + pace.ticks(), limit))
+                state, rows = program(plan, functions, state, until) if program else loop(plan, functions, state, until, eager)
+                done = int(state.ticks)
+                pace.measure(done - ticks, time.perf_counter() - began)
+                ticks = done
+                if rows:
+                    chunks.append(jax.tree.map(lambda leaf, n=int(state.rows) - old: np.asarray(leaf[:n]), rows))
+                if host.callback or host.progress:
+                    sight = view(state)
+                    if sight.epoch > seen:
+                        seen = sight.epoch
+                        bar.show(sight)
+                        if host.callback and host.callback(sight) and int(state.code) == RUNNING:
+                            state = state._replace(code=np.int32(Status.CALLBACK.code))
+        except KeyboardInterrupt:
+            if ticks == 0:
+                raise
+            if int(state.code) == RUNNING:
+                state = state._replace(code=np.int32(Status.INTERRUPTED.code))
+    return state, chunks
+
+
+def _capacity(row: Any) -> int:
+    """How many rows of a history a segment holds: about 4 MB of them, whatever the length of the run."""
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
+    return min(4096, max(16, 2**22 // max(size, 1)))
+
+
+class _Pace:
+    """How many ticks the next segment gets."""
+
+    def __init__(self, program: Program | None, plan: Any, host: Host) -> None:
+        self.program = program
+        self.seconds = _SECONDS_WITH_BAR if host.progress else _SECONDS
+        guess = sum(leaf.nbytes for leaf in jax.tree.leaves(plan.data)) / _BYTES_PER_SECOND
+        self.first = min(_FIRST_TICKS, max(1, int(self.seconds / (guess + 1e-9))))
+        self.most = 1 if host.callback or program is None else plan.capacity or None
+
+    def ticks(self) -> int:
+        """The length of the next segment."""
+        measured = self.program.seconds_per_tick if self.program else None
+        ticks = self.first if measured is None else max(1, int(self.seconds / measured))
+        return ticks if self.most is None else min(ticks, self.most)
+
+    def measure(self, ticks: int, seconds: float) -> None:
+        """Learn from a segment; the first of a program compiled it and says nothing."""
+        if self.program and self.program.is_new:
+            self.program.is_new = False
+        elif self.program and ticks > 0:
+            self.program.seconds_per_tick = seconds / ticks
+
+
+class _Bar:
+    """A progress bar of tqdm's, or nothing."""
+
+    def __init__(self, wanted: bool, unit: str, total: int | None = None) -> None:
+        self.bar = None
+        if wanted:
+            try:
+                from tqdm.auto import tqdm
+            except ImportError as error:
+                raise ImportError('progress=True needs tqdm: pip install "jaxgd[progress]"') from error
+            self.bar = tqdm(total=total, unit=f" {unit}")
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def show(self, sight: Progress) -> None:
+        """Move to where the run is, with the cost beside."""
+        if self.bar is not None:
+            costs = {"cost": sight.cost, "validation": sight.validation_cost}
+            self.bar.set_postfix({name: f"{float(cost):.6g}" for name, cost in costs.items() if cost is not None}, refresh=False)
+            self.bar.update(int(sight.epoch) - self.bar.n)

@@ -1,0 +1,179 @@
+"""fit(): a scalar cost in minibatches."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgd import _checks, _epochs, _problem, _shuffle
+from jaxgd._drive import Callback, Host, Progress, run
+from jaxgd._loops import eager
+from jaxgd._program import compiled
+from jaxgd._trees import is_traced
+from jaxgd.methods.first_order import Adam
+from jaxgd.methods.protocol import Point
+from jaxgd.result import Best, History, Result, Status
+
+
+def fit(
+    cost: Callable[..., Any],
+    start: Any,
+    data: Any,
+    *,
+    batch_size: int,
+    n_epochs: int,
+    key: Any = None,
+    method: Any = None,
+    shuffle: bool | str = True,
+    average: float | None = None,
+    validation: Any = None,
+    stop: Any = None,
+    dtype: Any = None,
+    history: Any = None,
+    has_aux: bool = False,
+    callback: Callback | None = None,
+    progress: bool = False,
+    jit: bool = True,
+) -> Result:
+    """Minimise a scalar cost in minibatches."""
+    _checks.options(callback, has_aux=has_aux, progress=progress, jit=jit)
+    n_epochs = _checks.whole("n_epochs", n_epochs, 1, 2**31 - 2)
+    names = _checks.history_names(history, () if validation is None else ("validation_cost",))
+    _checks.one_of("shuffle", shuffle, (True, False, "replacement"))
+    if average is not None:
+        _checks.share("average", average)
+    _checks.cost_signature(cost, ("params", "batch"))
+    with _problem.precision(dtype) as to:
+        arrays, n_rows = _problem.table("data", data, to)
+        batch_size = _checks.whole("batch_size", batch_size, 1, n_rows, " (the number of rows)")
+        held_out = () if validation is None else _problem.table("validation", validation, to, like=arrays)[:1]
+        params = _problem.start_point(start, key, to)
+        n_batches = math.ceil(n_rows / batch_size)
+        method = Adam(0.01) if method is None else method
+        method, rules = _problem.prepare(method, stop, params, n_batches, names, whole=False)
+        plan = _epochs.Plan(
+            method=method,
+            rules=rules,
+            data=arrays,
+            validation=held_out,
+            seed=_seed(key, shuffle, batch_size == n_rows),
+            n_epochs=np.int32(n_epochs),
+            average_from=None if average is None else _average_from(average, n_epochs, n_batches),
+            shuffle=shuffle,
+            n_rows=n_rows,
+            batch_size=batch_size,
+            names=names,
+            capacity=0,
+        )
+        functions, whole = _functions(cost, plan, params, has_aux=has_aux, jit=jit)
+        empty = _problem.empty_point(whole, params, arrays)
+        state = begun = compiled(_epochs.begin, plan, empty)(plan, empty)
+        finish = _Finish(plan, whole, empty, jit)
+        first = _first_row(plan, finish, functions[2], state) if names else None
+        state, chunks = run(
+            _epochs.segment,
+            plan,
+            functions,
+            state,
+            limit=n_epochs,
+            row=jax.eval_shape(_epochs.row, plan, state),
+            view=lambda state: _view(plan, state),
+            unit="epoch",
+            host=Host(callback, progress, jit),
+        )
+        point, tried = finish(state)
+        result = _result(plan, state, point, tried, _problem.history_of(chunks, first))
+        if not is_traced(state) and result.status is Status.DIVERGED:
+            result = _best_of_start(result, *finish(begun))
+    return _problem.export(result)
+
+
+def _seed(key: Any, shuffle: bool | str, whole: bool) -> _shuffle.Seed:
+    """The seed of the order of rows; where no order is drawn none is needed."""
+    if shuffle is False or (whole and shuffle is True):
+        return _shuffle.Seed(np.uint32(0), np.uint32(0))
+    key = _checks.random_key(key, f"shuffle={shuffle!r}")
+    return compiled(_shuffle.seed, key)(jax.random.fold_in(key, 1))
+
+
+def _average_from(average: float, n_epochs: int, n_batches: int) -> tuple[Any, Any]:
+    """The epoch and the batch of the first update of the last part of a run."""
+    total = n_epochs * n_batches
+    epoch, batch = divmod(total - math.ceil(average * total), n_batches)
+    return np.int32(epoch), np.int32(batch)
+
+
+def _functions(cost: Any, plan: _epochs.Plan, params: Any, *, has_aux: bool, jit: bool) -> tuple[Any, Any]:
+    """The functions of the loop (a full batch, the last smaller one, the validation cost), and the cost over all rows."""
+    evaluate = _problem.value_and_gradient(cost, has_aux=has_aux)
+
+    def of_size(size: int) -> Any:
+        rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), plan.data)
+        return _problem.lowered(evaluate, params, rows, jit=jit)
+
+    whole = _problem.lowered(evaluate, params, plan.data, jit=jit)
+    full = whole if plan.batch_size == plan.n_rows else of_size(plan.batch_size)
+    last = of_size(plan.last_size) if plan.last_size else None
+    value = _problem.lowered(_problem.value(cost, has_aux=has_aux), params, *plan.validation, jit=jit) if plan.validation else None
+    return (full, last, value), whole
+
+
+class _Finish:
+    """The end of a run, found for any state: see `_epochs.finish`."""
+
+    def __init__(self, plan: _epochs.Plan, whole: Any, empty: Point, jit: bool) -> None:
+        self.arguments = plan, whole, empty
+        self.jit = jit
+
+    def __call__(self, state: _epochs.State) -> tuple[Point, Any]:
+        plan, whole, empty = self.arguments
+        if not self.jit:
+            return _epochs.finish(plan, whole, state, empty, eager)
+        return compiled(_epochs.finish, plan, whole, state, empty)(plan, whole, state, empty)
+
+
+def _first_row(plan: _epochs.Plan, finish: _Finish, value: Any, state: _epochs.State) -> dict[str, Any]:
+    """The row of the start in the history."""
+    point, _ = finish(state)
+    row = _epochs.row(plan, state, point.gradient) | {"cost": point.cost}
+    if "validation_cost" in row:
+        row["validation_cost"] = value(state.trial, *plan.validation)
+    return row
+
+
+def _view(plan: _epochs.Plan, state: _epochs.State) -> Progress:
+    epoch = int(state.epoch)
+    step = epoch * plan.batches + int(state.batch)
+    return Progress(step, epoch, state.trial, state.epoch_cost, state.validation_cost, state.best)
+
+
+def _best_of_start(result: Result, start: Point, tried: Any) -> Result:
+    """A diverged run's result whose best point is the start, where no later one was better."""
+    evaluations = result.n_evaluations + int(tried)
+    if not start.cost < result.best.cost:
+        return dataclasses.replace(result, n_evaluations=evaluations)
+    return dataclasses.replace(result, n_evaluations=evaluations, best=Best(start.params, start.cost))
+
+
+def _result(plan: _epochs.Plan, state: _epochs.State, point: Point, tried: Any, history: History | None) -> Result:
+    in_step = [Status.DIVERGED.code] + [rule.status.code for rule in plan.rules if rule.watches == "update"]
+    code, epoch, batch, tried = (_problem.host(value) for value in (state.code, state.epoch, state.batch, tried))
+    n_steps = epoch * plan.batches + batch
+    broken = sum((code == other) * 1 for other in in_step)
+    diverged = (code == Status.DIVERGED.code) * 1
+    return Result(
+        params=point.params,
+        cost=point.cost,
+        gradient=point.gradient,
+        best=_problem.best_of(state.best, Point(state.params, state.cost, None)),
+        n_steps=n_steps - diverged * (n_steps > 0),
+        n_epochs=epoch,
+        n_evaluations=n_steps + broken + tried,
+        code=code + (Status.DIVERGED.code - code) * (tried > 1),
+        history=history,
+        aux=point.aux,
+        state=state,
+    )

@@ -1,0 +1,87 @@
+"""The structure of a traced function: what makes two traces the same program.
+
+Two jaxprs have equal keys when they apply the same primitives with the same parameters to the same variables and literals. Numbers
+are compared by their bits, so that 0.0 and -0.0, or 1 and True, are never confused; functions that a primitive carries (host
+callbacks) are compared by identity, which at worst compiles once more than needed. Derivatives are taken before a function is
+traced, so the rules that `jax.custom_jvp` and `jax.custom_vjp` leave behind are never used again and do not count.
+"""
+
+import hashlib
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd._trees import is_traced
+
+_CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call")
+
+
+class _Identity:
+    """A key for an object that can only be compared by identity; it keeps the object alive, so that no other takes its place."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.value is other.value
+
+
+def key(jaxpr: Any) -> Hashable:
+    """The key of a jaxpr: hashable, equal for equal programs. Constants of its own count as arguments, those inside by value."""
+    numbers: dict[Any, int] = {}
+
+    def atom(variable: Any) -> Hashable:
+        if isinstance(variable, jax.extend.core.Literal):
+            return variable.aval, _value(variable.val)
+        return numbers.setdefault(variable, len(numbers))
+
+    def declared(variables: Any) -> Hashable:
+        return tuple((atom(variable), variable.aval) for variable in variables)
+
+    def equation(eqn: Any) -> Hashable:
+        custom = eqn.primitive.name in _CUSTOM_RULES
+        params = sorted(eqn.params.items(), key=lambda item: item[0])
+        values = tuple((name, _value(value)) for name, value in params if _is_jaxpr(value) or not custom)
+        return eqn.primitive, tuple(map(atom, eqn.invars)), declared(eqn.outvars), values, eqn.ctx
+
+    inputs = declared(jaxpr.constvars), declared(jaxpr.invars)
+    return inputs, tuple(map(equation, jaxpr.eqns)), tuple(map(atom, jaxpr.outvars))
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(value, jax.extend.core.Jaxpr | jax.extend.core.ClosedJaxpr)
+
+
+def _value(value: Any) -> Hashable:
+    """The key of one parameter or literal."""
+    if _is_jaxpr(value):
+        inner = getattr(value, "jaxpr", value)
+        return "jaxpr", key(inner), tuple(map(_value, getattr(value, "consts", ())))
+    if isinstance(value, tuple | list):
+        return type(value), tuple(map(_value, value))
+    if isinstance(value, dict):
+        return dict, tuple((_value(name), _value(item)) for name, item in value.items())
+    if isinstance(value, bool | int | float | complex):
+        return type(value), repr(value)
+    if isinstance(value, np.ndarray | np.generic | jax.Array) and not is_traced(value):
+        return _array(value)
+    try:
+        hash(value)
+    except TypeError:
+        return _Identity(value)
+    return type(value), value
+
+
+def _array(value: Any) -> Hashable:
+    """The key of an array: its type, shape and bits."""
+    if jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        return _Identity(value)
+    array = np.ascontiguousarray(value)
+    return type(value), array.dtype, value.shape, hashlib.blake2b(array.tobytes(), digest_size=32).digest()

@@ -1,0 +1,154 @@
+"""What both verbs start from: the precision, the start, the data, and the cost with its gradient, traced or eager."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd import _checks
+from jaxgd._program import Traced, explained, hyperparameters, trace
+from jaxgd._trees import is_traced, select, working_dtype
+from jaxgd.methods.lift import lift
+from jaxgd.methods.protocol import Point
+from jaxgd.result import Best, History
+from jaxgd.stopping import GradientTolerance, as_rules
+
+
+@contextlib.contextmanager
+def precision(dtype: Any) -> Iterator[Any]:
+    """Run a call in one precision, and give the type to cast to: "float64" switches 64 bits on for the call alone."""
+    if dtype is None:
+        yield None
+        return
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = dtype
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype: expected None, 'float32' or 'float64', got {_checks.show(dtype)}.")
+    with jax.enable_x64(name == "float64"):
+        yield jnp.dtype(name)
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """The floating arrays of a tree in a precision; None leaves them as they are."""
+    if dtype is None:
+        return tree
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+
+
+def is_function(value: Any) -> bool:
+    """Whether a value is a function, and not a pytree of parameters that can be called."""
+    return callable(value) and jax.tree.structure(value) == jax.tree.structure(0)
+
+
+def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]:
+    """Checked data of one row for each observation, and the number of rows; `like` is data that they have to resemble."""
+    arrays = cast(_checks.data_arrays(name, data), dtype)
+    n_rows = _checks.rows(name, arrays)
+    if like is not None and jax.tree.structure(arrays) != jax.tree.structure(like):
+        expected, got = jax.tree.structure(like), jax.tree.structure(arrays)
+        raise ValueError(f"{name}: expected the structure of the data, {expected}, got {got}.")
+    return arrays, n_rows
+
+
+def start_point(start: Any, key: Any, dtype: Any) -> Any:
+    """The checked start, drawn with the key if it is a function key -> params."""
+    if is_function(start):
+        key = _checks.random_key(key, "a random start")
+        drawn = start(jax.random.fold_in(key, 0))
+        return cast(_checks.parameters("start", drawn), dtype)
+    return cast(_checks.parameters("start", start), dtype)
+
+
+def value(cost: Callable[..., Any], *, has_aux: bool) -> Callable[..., Any]:
+    """The cost alone, checked, in at least 32 bits; what it returns beside its value is dropped."""
+    return lambda *arguments: _checked(cost, has_aux)(*arguments)[0]
+
+
+def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool) -> Callable[..., Any]:
+    """The checked cost as a function that returns (cost, gradient, aux)."""
+    derived = jax.value_and_grad(_checked(cost, has_aux), has_aux=True)
+
+    def evaluate(*arguments: Any) -> tuple[Any, Any, Any]:
+        (value, aux), gradient = derived(*arguments)
+        return value, gradient, aux
+
+    return evaluate
+
+
+def _checked(cost: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
+    def checked(*arguments: Any) -> tuple[Any, Any]:
+        value, aux = _checks.cost_value(cost(*arguments), has_aux=has_aux)
+        wide = value.astype(jnp.float32) if jnp.dtype(value.dtype).itemsize < 4 else value
+        return wide, jax.tree.map(jnp.asarray, aux)
+
+    return checked
+
+
+def lowered(function: Callable[..., Any], *arguments: Any, jit: bool) -> Callable[..., Any]:
+    """A function traced for arguments like these, or as it is with its errors explained."""
+    if jit:
+        return trace(function, *arguments)
+
+    def explained_call(*arguments: Any) -> Any:
+        with explained("cost", eager=True):
+            return function(*arguments)
+
+    return explained_call
+
+
+def empty_point(evaluate: Callable[..., Any], params: Any, *data: Any) -> Point:
+    """A point that was not evaluated: its cost is NaN, everything else zero, of the shapes that an evaluation has.
+
+    What was not traced has to be called once to know them, since Python control flow may look at values.
+    """
+    shapes = evaluate.shapes if isinstance(evaluate, Traced) else evaluate(params, *data)
+    cost, gradient, aux = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    return Point(params, np.full_like(cost, np.nan), gradient, aux)
+
+
+def export(tree: Any) -> Any:
+    """What leaves a call: arrays of 64 bits leave as NumPy's where JAX, without its 64-bit flag, would cut them to 32."""
+    wide = jnp.result_type(float) == jnp.float64
+
+    def leave(leaf: Any) -> Any:
+        if wide or is_traced(leaf) or not isinstance(leaf, jax.Array) or jnp.dtype(leaf.dtype).itemsize < 8:
+            return leaf
+        return np.asarray(leaf) if leaf.is_fully_addressable else leaf
+
+    return jax.tree.map(leave, tree)
+
+
+def host(value: Any) -> Any:
+    """A count as a Python integer, or as it is while traced."""
+    return value if is_traced(value) else int(value)
+
+
+def history_of(chunks: list[Any], first: dict[str, Any] | None = None) -> History | None:
+    """The rows of all segments as one `History`, after the row of the start where that was made apart."""
+    parts = ([jax.tree.map(lambda leaf: np.asarray(leaf)[None], first)] if first else []) + chunks
+    if not parts:
+        return None
+    return History(**jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts))
+
+
+def prepare(method: Any, stop: Any, params: Any, steps_per_epoch: int, names: tuple[str, ...], *, whole: bool) -> tuple[Any, Any]:
+    """The checked method and stopping rules, their numbers as arrays; `whole` says that each step sees all rows."""
+    lifted = lift(method, params, steps_per_epoch)
+    if "learning_rate" in names and not hasattr(lifted, "rate"):
+        raise ValueError("history: 'learning_rate' is known for the methods of jaxgd that have one, not for this method.")
+    rules = as_rules(stop, (GradientTolerance(),) if whole else ())
+    working = working_dtype(params)
+    return hyperparameters(lifted, working), hyperparameters(rules, working)
+
+
+def best_of(best: Best, point: Point) -> Best:
+    """The best point seen, or the point at hand where no other was finite."""
+    never = best.cost == jnp.inf
+    if is_traced(never):
+        return select(never, Best(point.params, point.cost), best)
+    return Best(point.params, point.cost) if never else best

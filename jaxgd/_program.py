@@ -1,0 +1,157 @@
+"""Programs: a function is traced once a call, and a compiled program is found again by the structure of what was traced.
+
+`trace` turns a function into a `Traced`: a pytree whose leaves are the arrays that the function closes over, and whose structure is
+the function's jaxpr. So a compiled program that takes a `Traced` as an argument serves every function with the same arithmetic,
+whichever arrays it closes over: fresh lambdas, new data and new hyperparameters compile nothing.
+"""
+
+import functools
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd import _jaxpr
+
+_CACHE_SIZE = 256
+
+
+class _Code:
+    """The structure of a traced function; equal and of equal hash for equal programs."""
+
+    def __init__(self, jaxpr: Any, inputs: Any, outputs: Any, shapes: Any) -> None:
+        self.jaxpr = jaxpr
+        self.inputs = inputs
+        self.outputs = outputs
+        self.shapes = shapes
+        self.key = (_jaxpr.key(jaxpr), inputs, outputs)
+        self.hash = hash(self.key)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Code) and (self is other or (self.hash == other.hash and self.key == other.key))
+
+
+@jax.tree_util.register_pytree_node_class
+class Traced:
+    """A traced function, to be called with arguments of the structure and shapes that it was traced with."""
+
+    def __init__(self, constants: tuple[Any, ...], code: _Code) -> None:
+        self.constants = constants
+        self.code = code
+
+    def __call__(self, *arguments: Any) -> Any:
+        leaves, structure = jax.tree.flatten(arguments)
+        assert structure == self.code.inputs, (structure, self.code.inputs)
+        closed = jax.extend.core.ClosedJaxpr(self.code.jaxpr, self.constants)
+        return jax.tree.unflatten(self.code.outputs, jax.extend.core.jaxpr_as_fun(closed)(*leaves))
+
+    @property
+    def shapes(self) -> Any:
+        """The shapes and dtypes of what the function returns, as a pytree of `jax.ShapeDtypeStruct`."""
+        return self.code.shapes
+
+    def tree_flatten(self) -> tuple[Any, _Code]:
+        return self.constants, self.code
+
+    @classmethod
+    def tree_unflatten(cls, code: _Code, constants: Any) -> "Traced":
+        return cls(tuple(constants), code)
+
+
+def trace(function: Callable[..., Any], *arguments: Any, name: str = "cost") -> Traced:
+    """Trace a function for arguments like these (arrays, or their shapes and dtypes); see `explained` for its errors."""
+    with explained(name):
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    outputs = jax.tree.structure(shapes)
+    return Traced(tuple(closed.consts), _Code(closed.jaxpr, jax.tree.structure(arguments), outputs, shapes))
+
+
+def hyperparameters(tree: Any, dtype: Any) -> Any:
+    """The numbers in a method or a rule as arrays of one precision, and its callables (schedules of the user's) traced."""
+
+    def convert(leaf: Any) -> Any:
+        if callable(leaf):
+            return trace(leaf, jax.ShapeDtypeStruct((), jnp.int32), name="learning_rate")
+        array = jnp.asarray(leaf)
+        return array if jnp.issubdtype(array.dtype, jnp.bool_) else array.astype(dtype)
+
+    return jax.tree.map(convert, tree, is_leaf=lambda node: isinstance(node, list) or (callable(node) and not _has_leaves(node)))
+
+
+def _has_leaves(node: Any) -> bool:
+    """Whether a callable is itself a pytree, as our schedules are."""
+    return jax.tree.structure(node) != jax.tree.structure(0)
+
+
+class Program:
+    """A compiled function, and how long one tick of its loop took when it last ran."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.call: Any = jax.jit(functools.partial(function))
+        self.is_new = True
+        self.seconds_per_tick: float | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.call(*arguments)
+
+
+_programs: OrderedDict[Hashable, Program] = OrderedDict()
+
+
+def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
+    """The program of a function for arguments of this structure and these shapes; the longest unused are dropped in time."""
+    leaves, structure = jax.tree.flatten(arguments)
+    name = (function, structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+    if name not in _programs:
+        _programs[name] = Program(function)
+        if len(_programs) > _CACHE_SIZE:
+            _programs.popitem(last=False)[1].call.clear_cache()
+    _programs.move_to_end(name)
+    return _programs[name]
+
+
+class explained:
+    """Give JAX's errors on untraceable code a message that names the line and the cure."""
+
+    def __init__(self, name: str, *, eager: bool = False) -> None:
+        self.name = name
+        self.eager = eager
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, jax.errors.TracerArrayConversionError):
+            problem = "NumPy was called on a value that JAX is tracing"
+            cure = "use the function of the same name in jax.numpy"
+        elif isinstance(error, jax.errors.TracerBoolConversionError):
+            problem = "a Python `if`, `while`, `and` or `or` looks at a value that JAX is tracing"
+            cure = "use jax.numpy.where or jax.lax.cond" + ("" if self.eager else ", or pass jit=False")
+        elif isinstance(error, jax.errors.ConcretizationTypeError | jax.errors.TracerIntegerConversionError):
+            problem = "a value that JAX is tracing was turned into a Python number"
+            cure = "keep it an array, with functions of jax.numpy" + ("" if self.eager else ", or pass jit=False")
+        else:
+            return
+        message = f"{self.name}: it can't be traced: {problem}{_place(trace)}. The cure: {cure}."
+        raise TypeError(message) from error
+
+
+def _place(trace: TracebackType | None) -> str:
+    """The innermost line of the user's own code in a traceback, in words."""
+    libraries = [Path(module.__file__).parent for module in (jax, np) if module.__file__] + [Path(__file__).parent]
+    for frame in reversed(traceback.extract_tb(trace)):
+        path = Path(frame.filename)
+        if not any(library in path.parents for library in libraries):
+            line = f": {frame.line}" if frame.line else ""
+            return f", in {path.name}, line {frame.lineno}{line}"
+    return ""

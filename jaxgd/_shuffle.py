@@ -1,0 +1,133 @@
+"""The order of rows as an index map: row i of epoch e is computed where it is needed, with no sort and no stored permutation.
+
+Rows up to a handful are ranked by hashed numbers, which is exactly uniform. More rows go through the swap-or-not network of
+V. T. Hoang, B. Morris, P. Rogaway, An enciphering scheme based on a card shuffle, CRYPTO 2012: round r pairs x with
+(K_r - x) mod n and swaps the pair or not by one random bit of the pair. The network is a bijection of [0, n) for every n. Where
+the paper has a pseudorandom function, a 32-bit mixing function serves here: statistics are wanted, not secrecy.
+
+All arithmetic is on unsigned integers, so that the order depends on the key alone and is the same on every device.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_ROUNDS = 24
+_RANKED = 16  # up to as many rows, n comparisons an index are cheaper than the network
+
+
+class Seed(NamedTuple):
+    """Two 32-bit words drawn from a key: all randomness of a run's order comes from them."""
+
+    first: Any
+    second: Any
+
+
+class Shuffle(NamedTuple):
+    """One epoch's order: the random numbers that `row` needs, a few words."""
+
+    reflections: jax.Array
+    words: jax.Array
+
+
+def seed(key: jax.Array) -> Seed:
+    """The seed of a run's order from a key."""
+    words = jax.random.bits(key, (2,), jnp.uint32)
+    return Seed(words[0], words[1])
+
+
+def shuffle(seed: Seed, epoch: jax.Array, n_rows: int) -> Shuffle:
+    """The order of one epoch of `n_rows` rows."""
+    count = n_rows if n_rows <= _RANKED else _ROUNDS
+    draws = jnp.arange(count, dtype=jnp.uint32)
+    words = _word(seed, epoch, draws)
+    if n_rows <= _RANKED:
+        return Shuffle(words, words)
+    return Shuffle(_below(n_rows, _word(seed, epoch, draws + np.uint32(1 << 16)), words), words)
+
+
+def row(order: Shuffle, position: jax.Array, n_rows: int) -> jax.Array:
+    """The rows at some positions of an epoch's order, unsigned integers of the positions' shape: a bijection of [0, n_rows)."""
+    position = position.astype(index_dtype(n_rows))
+    if n_rows <= _RANKED:
+        return _rank(order.words, position)
+    return _swap_or_not(order, position, n_rows)
+
+
+def draw(seed: Seed, epoch: jax.Array, position: jax.Array, n_rows: int) -> jax.Array:
+    """Rows drawn with replacement: independent and uniform for each epoch and position."""
+    low, high = position.astype(jnp.uint32), _high_word(position)
+    return _below(n_rows, _word(seed, epoch, low, high), _word(seed, epoch, low, high + np.uint32(1)))
+
+
+def index_dtype(n_rows: int) -> jnp.dtype:
+    """The type of a row's number: 32 bits where they suffice."""
+    return jnp.dtype(jnp.uint32 if n_rows <= 2**31 else jnp.uint64)
+
+
+def _rank(words: jax.Array, position: jax.Array) -> jax.Array:
+    """The rank of each position's word among all: ties, one in 2**32, are broken by position."""
+    others = jnp.arange(words.shape[0], dtype=position.dtype)
+    own = words.at[position].get(mode="promise_in_bounds")[..., None]
+    before = (words < own) | ((words == own) & (others < position[..., None]))
+    return jnp.sum(before, axis=-1, dtype=position.dtype)
+
+
+def _swap_or_not(order: Shuffle, x: jax.Array, n_rows: int) -> jax.Array:
+    n = jnp.asarray(n_rows, x.dtype)
+    for k in range(_ROUNDS):
+        reflection = order.reflections[k]
+        partner = jnp.where(x <= reflection, reflection - x, reflection + (n - x))
+        pair = jnp.maximum(x, partner)
+        word = pair.astype(jnp.uint32) ^ order.words[k]
+        if x.dtype == jnp.uint64:
+            word = word ^ _mix(_high_word(pair))
+        word = word * np.uint32(0x7FEB352D)
+        word = (word ^ (word >> 15)) * np.uint32(0x846CA68B)
+        x = jnp.where(word >= np.uint32(1 << 31), partner, x)
+    return x
+
+
+def _high_word(x: jax.Array) -> jax.Array:
+    """The upper 32 bits of a number."""
+    if jnp.dtype(x.dtype).itemsize < 8:
+        return jnp.zeros(x.shape, jnp.uint32)
+    return (x.astype(jnp.uint64) >> 32).astype(jnp.uint32)
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """A bijection of 32-bit words in which each bit of the input flips each bit of the output half of the time.
+
+    Multiply and xorshift, with the constants of C. Wellons' search for low bias (hash-prospector, 2018).
+    """
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def _word(seed: Seed, *numbers: jax.Array) -> jax.Array:
+    """A random word for a tuple of numbers."""
+    word = seed.first
+    for number in numbers:
+        word = _mix(word ^ _mix(number.astype(jnp.uint32) + seed.second))
+    return word
+
+
+def _below(n: int, high: jax.Array, low: jax.Array) -> jax.Array:
+    """A uniform number in [0, n) from 64 random bits: floor(bits * n / 2**64)."""
+    if index_dtype(n) == jnp.uint64:
+        return ((high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)) % np.uint64(n)
+    size = jnp.uint32(n)
+    product = high * size
+    carry = product + _high_product(low, size) < product
+    return _high_product(high, size) + carry.astype(jnp.uint32)
+
+
+def _high_product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The upper 32 bits of the product of 32-bit numbers, without a 64-bit type."""
+    a_high, a_low, b_high, b_low = a >> 16, a & 0xFFFF, b >> 16, b & 0xFFFF
+    first, second = a_high * b_low, a_low * b_high
+    middle = (a_low * b_low >> 16) + (first & 0xFFFF) + (second & 0xFFFF)
+    return a_high * b_high + (first >> 16) + (second >> 16) + (middle >> 16)

@@ -1,0 +1,129 @@
+"""The loop over steps: all rows in every step, one evaluation a tick."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd._loops import Lowering, buffers, traced, write
+from jaxgd._trees import add, all_finite, norm, pytree, select, static
+from jaxgd.methods.protocol import Method, Point
+from jaxgd.result import RUNNING, Best, Status
+from jaxgd.stopping import Observation, Rule, check_rules
+
+
+@pytree
+class Plan:
+    """What a run of `minimize` is told: everything but its state and its cost."""
+
+    method: Method
+    rules: tuple[Rule, ...]
+    data: tuple[Any, ...]
+    max_steps: Any
+    names: tuple[str, ...] = static()
+    capacity: int = static()
+
+
+class State(NamedTuple):
+    """The state of a run of `minimize`.
+
+    `trial` is the point to evaluate next, `current` the last accepted one with its evaluation; `step` counts the updates that led
+    to it; `code` is that of the status.
+    """
+
+    trial: Any
+    current: Point
+    best: Best
+    method: Any
+    rules: Any
+    step: Any
+    evaluations: Any
+    code: Any
+
+    @property
+    def ticks(self) -> Any:
+        """Evaluations made."""
+        return self.evaluations
+
+    @property
+    def rows(self) -> Any:
+        """Rows of the history so far: one for the start, one for each step."""
+        return jnp.where(self.evaluations > 0, self.step + 1, 0)
+
+
+def begin(method: Method, rules: tuple[Rule, ...], empty: Point) -> State:
+    """The state before the first evaluation; `empty` is the start with a NaN for its cost."""
+    return State(
+        trial=empty.params,
+        current=empty,
+        best=Best(empty.params, jnp.full_like(empty.cost, jnp.inf)),
+        method=method.init(empty.params),
+        rules=tuple(rule.init(empty.cost.dtype) for rule in rules),
+        step=jnp.zeros((), jnp.int32),
+        evaluations=jnp.zeros((), jnp.int32),
+        code=jnp.asarray(RUNNING, jnp.int32),
+    )
+
+
+def segment(plan: Plan, evaluate: Callable[..., Any], state: State, until: Any, lower: Lowering = traced) -> tuple[State, Any]:
+    """Run until the run ends or `until` evaluations are made; return the state and the rows recorded, `plan.capacity` at most."""
+    first_row = state.rows
+    rows = buffers(row(plan, state), plan.capacity)
+
+    def running(carry: Any) -> jax.Array:
+        return (carry[0].code == RUNNING) & (carry[0].evaluations < until)
+
+    def tick(carry: Any) -> Any:
+        def at(params: Any) -> Point:
+            return Point(params, *evaluate(params, *plan.data))
+
+        return lower.call(_tick, plan, *carry, first_row, at(carry[0].trial), at if lower is traced else None)
+
+    return lower.while_loop(running, tick, (state, rows))
+
+
+def _tick(plan: Plan, state: State, rows: Any, first_row: Any, point: Point, evaluate: Any) -> Any:
+    state = _advance(plan, state, point, evaluate)
+    return state, write(rows, state.rows - 1 - first_row, row(plan, state))
+
+
+def row(plan: Plan, state: State) -> dict[str, Any]:
+    point, cost = state.current, state.current.cost
+    quantities = {
+        "cost": lambda: cost,
+        "params": lambda: point.params,
+        "gradient_norm": lambda: norm(point.gradient, cost.dtype),
+        "learning_rate": lambda: plan.method.rate(state.method),  # type: ignore[attr-defined]
+    }
+    return {name: quantities[name]() for name in plan.names}
+
+
+def _advance(plan: Plan, state: State, point: Point, evaluate: Any) -> State:
+    """One tick: take an evaluation in, ask the rules, ask the method for the next point."""
+    first = state.evaluations == 0
+    finite = all_finite(point.params, point.cost, point.gradient)
+    answer = plan.method.step(point, state.method, evaluate)
+    accepted = first | (finite & answer.accepted)
+    current = select(accepted, point, state.current)
+    step = state.step + (accepted & ~first).astype(jnp.int32)
+    better = finite & (point.cost < state.best.cost)
+
+    progress = Observation(current.params, current.cost, current.gradient)
+    ended, rules = check_rules(plan.rules, "progress", progress, state.rules)
+    rules = select(accepted, rules, state.rules)
+    update, rules = check_rules(plan.rules, "update", Observation(current.params, update=answer.update), rules)
+    diverged = ~finite & (first | ~jnp.asarray(plan.method.steps_back))
+    code = jnp.where(state.evaluations >= plan.max_steps, Status.MAX_STEPS.code, RUNNING)
+    for verdict in (answer.code, update, jnp.where(accepted, ended, RUNNING), jnp.where(diverged, Status.DIVERGED.code, RUNNING)):
+        code = jnp.where(verdict != RUNNING, verdict, code).astype(jnp.int32)
+    return State(
+        trial=add(current.params, answer.update),
+        current=current,
+        best=select(better, Best(point.params, point.cost), state.best),
+        method=answer.state,
+        rules=rules,
+        step=step,
+        evaluations=state.evaluations + 1,
+        code=code,
+    )

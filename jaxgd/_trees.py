@@ -1,0 +1,114 @@
+"""Frozen dataclasses that are pytrees, and the few tree operations that everything else shares."""
+
+import copy
+import dataclasses
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field that belongs to the structure of the pytree: another value means another program."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+def pytree(cls: _Class) -> _Class:
+    """Make a class a frozen dataclass whose fields are its children in the pytree, except the `static` ones.
+
+    Rebuilding one from its children skips `__init__` and `__post_init__`, so that the checks there see what a person
+    wrote and never a tracer or a placeholder of JAX's.
+    """
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(cls)
+    children = tuple(field.name for field in fields if not field.metadata.get("static"))
+    structure = tuple(field.name for field in fields if field.metadata.get("static"))
+
+    def flatten_with_keys(node: Any) -> tuple[Any, Any]:
+        keyed = tuple((jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in children)
+        return keyed, tuple(getattr(node, name) for name in structure)
+
+    def flatten(node: Any) -> tuple[Any, Any]:
+        return tuple(getattr(node, name) for name in children), tuple(getattr(node, name) for name in structure)
+
+    def unflatten(values: Any, leaves: Any) -> Any:
+        node = object.__new__(cls)
+        for name, value in zip(children + structure, tuple(leaves) + tuple(values), strict=True):
+            object.__setattr__(node, name, value)
+        return node
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+def with_fields(node: Any, **fields: Any) -> Any:
+    """A copy of a pytree dataclass with some fields changed; unlike `dataclasses.replace` it checks nothing again."""
+    changed = copy.copy(node)
+    for name, value in fields.items():
+        object.__setattr__(changed, name, value)
+    return changed
+
+
+def select(condition: Any, chosen: Any, other: Any) -> Any:
+    """`chosen` where the scalar `condition` holds, else `other`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, other)
+
+
+def add(params: Any, update: Any) -> Any:
+    """`params + update`, leaf by leaf, in the precision of the parameters."""
+    return jax.tree.map(lambda x, u: x + u.astype(x.dtype), params, update)
+
+
+def all_of(test: Any, *trees: Any) -> jax.Array:
+    """Whether `test` holds for every number in the trees (`test` maps leaves to an array of booleans)."""
+    holds = jnp.asarray(True)
+    for results in jax.tree.leaves(jax.tree.map(test, *trees)):
+        holds = holds & jnp.all(results)
+    return holds
+
+
+def all_finite(*trees: Any) -> jax.Array:
+    """Whether every number in the trees is finite."""
+    return all_of(jnp.isfinite, trees)
+
+
+def largest(tree: Any, dtype: Any) -> jax.Array:
+    """The largest absolute value in a tree, in `dtype`; NaN if there is one."""
+    largest = jnp.zeros((), dtype)
+    for leaf in jax.tree.leaves(tree):
+        if leaf.size:
+            largest = jnp.maximum(largest, jnp.max(jnp.abs(leaf)).astype(dtype))
+    return largest
+
+
+def norm(tree: Any, dtype: Any) -> jax.Array:
+    """The Euclidean norm of all numbers in a tree, in `dtype`."""
+    total = jnp.zeros((), dtype)
+    for leaf in jax.tree.leaves(tree):
+        total = total + jnp.sum(jnp.square(leaf.astype(dtype)))
+    return jnp.sqrt(total)
+
+
+def working_dtype(tree: Any) -> Any:
+    """The precision for scalars that go with these arrays: float64 if any of them has it, else float32."""
+    wide = any(jnp.dtype(leaf.dtype).itemsize == 8 for leaf in jax.tree.leaves(tree))
+    return jnp.dtype(jnp.float64 if wide else jnp.float32)
+
+
+def is_traced(*trees: Any) -> bool:
+    """Whether any leaf is being traced by an outer `jit`, `vmap` or `grad`."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is one real number, concrete or traced."""
+    if isinstance(value, bool | np.bool_):
+        return False
+    if isinstance(value, int | float | np.integer | np.floating):
+        return True
+    return isinstance(value, jax.Array | np.ndarray) and value.shape == () and jnp.issubdtype(value.dtype, jnp.number)

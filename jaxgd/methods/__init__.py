@@ -1,0 +1,1 @@
+"""The methods of minimisation; their public names are those of the package `jaxgd`."""

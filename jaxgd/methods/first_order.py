@@ -1,0 +1,329 @@
+"""First-order rules: gradient descent with momentum, Adagrad, Adadelta, RMSProp, Adam.
+
+A rule says what happens to one array: what it remembers (`memory`) and how a gradient becomes an update (`recurrence`). The base
+class maps it over the pytree and gives it the convention of Optax, `init(params)` and `update(gradient, state, params)` ->
+`(updates, state)`, where updates are to be added. In the recurrences g is the gradient, x the parameter, r the learning rate, and
+all operations are elementwise. Arrays of 16 bits are remembered, and their updates computed, in 32.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd import _checks
+from jaxgd._trees import is_number, pytree, static, with_fields
+from jaxgd.schedules import Schedule
+
+
+class RuleState(NamedTuple):
+    """The state of a first-order rule: updates made so far (int32), and for each array what the rule remembers."""
+
+    count: Any
+    memory: Any
+
+
+class Rule:
+    """What all first-order rules share; see the module's docstring."""
+
+    learning_rate: Any
+
+    def memory(self, leaf: jax.Array) -> Any:
+        """What is remembered for one array, before the first gradient."""
+        raise NotImplementedError
+
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+        """The update of one array and its next memory; `count` is 1 at the first update, and the rate is resolved."""
+        raise NotImplementedError
+
+    def init(self, params: Any) -> RuleState:
+        """The state before the first update."""
+        return RuleState(jnp.zeros((), jnp.int32), [self.memory(_wide(leaf)) for leaf in jax.tree.leaves(params)])
+
+    def update(self, gradient: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
+        """The updates, a pytree like the gradient to be added to the parameters, and the next state."""
+        gradients, structure = jax.tree.flatten(gradient)
+        values = gradients if params is None else structure.flatten_up_to(params)
+        rates = self._rates(self.rate(state.count), structure)
+        count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
+        updates, memories = [], []
+        for g, memory, x, rate in zip(gradients, state.memory, values, rates, strict=True):
+            wide = _wide(g)
+            update, memory = self._at(rate, wide.dtype).recurrence(wide, memory, _wide(x), count.astype(wide.dtype))
+            updates.append(update.astype(g.dtype))
+            memories.append(memory)
+        return structure.unflatten(updates), RuleState(count, memories)
+
+    def rate(self, count: Any) -> Any:
+        """The learning rate after `count` updates: a scalar, or a pytree of the learning rates of the variables."""
+        return self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate
+
+    def check(self, params: Any) -> None:
+        """Check what depends on the parameters: a learning rate for each variable has to fit them."""
+        if not callable(self.learning_rate):
+            _checks.per_variable(f"{type(self).__name__}: learning_rate", self.learning_rate, params, _checks.positive)
+
+    def bind(self, steps_per_epoch: int) -> "Rule":
+        """The same rule, its schedule knowing how many updates an epoch has."""
+        if not isinstance(self.learning_rate, Schedule):
+            return self
+        return with_fields(self, learning_rate=self.learning_rate.bind(steps_per_epoch))
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if isinstance(self.learning_rate, str):
+            raise TypeError(f"{name}: learning_rate: expected a number, an array or a schedule, got {self.learning_rate!r}.")
+        if not callable(self.learning_rate):
+            for leaf in jax.tree.leaves(self.learning_rate):
+                _checks.positive(f"{name}: learning_rate", leaf)
+        self.check_hyperparameters(name)
+
+    def check_hyperparameters(self, name: str) -> None:
+        """Check the rule's own hyperparameters; `name` is the name of its class."""
+
+    def _rates(self, rate: Any, structure: Any) -> list[Any]:
+        if is_number(rate):
+            return [rate] * structure.num_leaves
+        return structure.flatten_up_to(rate)
+
+    def _at(self, rate: Any, dtype: Any) -> Any:
+        """The rule for one array: the learning rate resolved, every hyperparameter in the precision of the array."""
+        rule = with_fields(self, learning_rate=rate)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), rule)
+
+
+def _wide(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(jnp.float32) if jnp.dtype(leaf.dtype).itemsize < 4 else jnp.asarray(leaf)
+
+
+class _Momentum(NamedTuple):
+    update: Any
+
+
+@pytree
+class GradientDescent(Rule):
+    """Gradient descent, classical, stochastic, with momentum or with Nesterov's.
+
+        u <- momentum * u - r * g;    x <- x + u
+        with nesterov:                x <- x + momentum * u - r * g
+
+    Args:
+        learning_rate: r > 0: a number, an array per variable (a pytree like the parameters), or a schedule step -> rate.
+        momentum: in [0, 1]; the fraction of the last update that is added to the next. The learning rate stands inside the sum,
+            as in Keras, which differs from r * (sum of gradients) only where the rate changes.
+        nesterov: look ahead along the last update.
+
+    B. T. Polyak, Some methods of speeding up the convergence of iteration methods, USSR Comput. Math. Math. Phys. 4 (1964).
+    I. Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013 (Nesterov's form).
+
+    >>> import jaxgd
+    >>> result = jaxgd.minimize(lambda v: v**2, 10.0, method=jaxgd.GradientDescent(0.2), max_steps=50)
+    >>> abs(float(result.params)) < 1e-8
+    True
+    """
+
+    learning_rate: Any = 0.1
+    momentum: Any = 0.0
+    nesterov: bool = static(default=False)
+
+    def check_hyperparameters(self, name: str) -> None:
+        _checks.fraction(f"{name}: momentum", self.momentum, closed=True)
+        _checks.flag(f"{name}: nesterov", self.nesterov)
+
+    def memory(self, leaf: jax.Array) -> _Momentum:
+        return _Momentum(jnp.zeros_like(leaf))
+
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+        update = self.momentum * memory.update - self.learning_rate * gradient
+        ahead = self.momentum * update - self.learning_rate * gradient if self.nesterov else update
+        return ahead, _Momentum(update)
+
+
+class _Squares(NamedTuple):
+    sum: Any
+
+
+@pytree
+class Adagrad(Rule):
+    """Adagrad: a rate for each parameter that falls with the squares of all its gradients.
+
+        s <- s + g**2;    x <- x - r * g / sqrt(s + epsilon)
+
+    Args:
+        learning_rate: r > 0, as in `GradientDescent`.
+        initial_accumulator: the first s, >= 0.
+        epsilon: >= 0, inside the root. Both defaults, and the place of epsilon, are those of Keras and Optax; the paper has the
+            first s at zero and epsilon outside, which makes the first steps as large as r whatever the gradient. Where s is zero
+            the update is zero.
+
+    J. Duchi, E. Hazan, Y. Singer, Adaptive subgradient methods, J. Mach. Learn. Res. 12 (2011).
+    """
+
+    learning_rate: Any = 0.1
+    initial_accumulator: Any = 0.1
+    epsilon: Any = 1e-7
+
+    def check_hyperparameters(self, name: str) -> None:
+        _checks.at_least_zero(f"{name}: initial_accumulator", self.initial_accumulator)
+        _checks.at_least_zero(f"{name}: epsilon", self.epsilon)
+
+    def memory(self, leaf: jax.Array) -> _Squares:
+        return _Squares(jnp.full_like(leaf, self.initial_accumulator))
+
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+        squares = memory.sum + gradient**2
+        root = jnp.sqrt(jnp.where(squares > 0, squares + self.epsilon, 1))
+        return -self.learning_rate * gradient / root, _Squares(squares)
+
+
+class _Deltas(NamedTuple):
+    gradients: Any
+    updates: Any
+
+
+@pytree
+class Adadelta(Rule):
+    """Adadelta: steps in the units of the parameters, from running means of squared gradients and squared updates.
+
+        s <- rho * s + (1 - rho) * g**2;    u = g * sqrt(d + epsilon) / sqrt(s + epsilon)
+        d <- rho * d + (1 - rho) * u**2;    x <- x - r * u
+
+    Args:
+        learning_rate: r > 0, as in `GradientDescent`; the paper has 1, the default.
+        rho: the decay of the means, in [0, 1); the default is the paper's (Optax has 0.9).
+        epsilon: > 0, inside both roots, as in the paper; it sets the size of the first steps.
+
+    M. D. Zeiler, ADADELTA: an adaptive learning rate method, arXiv:1212.5701 (2012).
+    """
+
+    learning_rate: Any = 1.0
+    rho: Any = 0.95
+    epsilon: Any = 1e-6
+
+    def check_hyperparameters(self, name: str) -> None:
+        _checks.fraction(f"{name}: rho", self.rho, closed=False)
+        _checks.positive(f"{name}: epsilon", self.epsilon)
+
+    def memory(self, leaf: jax.Array) -> _Deltas:
+        return _Deltas(jnp.zeros_like(leaf), jnp.zeros_like(leaf))
+
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+        squares = self.rho * memory.gradients + (1 - self.rho) * gradient**2
+        update = gradient * jnp.sqrt(memory.updates + self.epsilon) / jnp.sqrt(squares + self.epsilon)
+        deltas = self.rho * memory.updates + (1 - self.rho) * update**2
+        return -self.learning_rate * update, _Deltas(squares, deltas)
+
+
+class _RootMean(NamedTuple):
+    squares: Any
+    mean: Any
+    update: Any
+
+
+@pytree
+class RMSProp(Rule):
+    """RMSProp: gradients divided by the root of a running mean of their squares.
+
+        s <- decay * s + (1 - decay) * g**2
+        u <- momentum * u - r * g / sqrt(s + epsilon);    x <- x + u
+        with centered: m <- decay * m + (1 - decay) * g, and s - m**2 in the place of s under the root
+
+    Args:
+        learning_rate: r > 0, as in `GradientDescent`.
+        decay: of the running means, in [0, 1). They start at zero and are not corrected for it.
+        epsilon: > 0, inside the root, as in Optax and Keras (PyTorch has it outside).
+        momentum: in [0, 1].
+        centered: divide by the standard deviation.
+
+    T. Tieleman, G. Hinton, Lecture 6.5: rmsprop, Neural Networks for Machine Learning (2012).
+    """
+
+    learning_rate: Any = 0.001
+    decay: Any = 0.9
+    epsilon: Any = 1e-8
+    momentum: Any = 0.0
+    centered: bool = static(default=False)
+
+    def check_hyperparameters(self, name: str) -> None:
+        _checks.fraction(f"{name}: decay", self.decay, closed=False)
+        _checks.positive(f"{name}: epsilon", self.epsilon)
+        _checks.fraction(f"{name}: momentum", self.momentum, closed=True)
+        _checks.flag(f"{name}: centered", self.centered)
+
+    def memory(self, leaf: jax.Array) -> _RootMean:
+        return _RootMean(jnp.zeros_like(leaf), jnp.zeros_like(leaf) if self.centered else None, jnp.zeros_like(leaf))
+
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+        squares = self.decay * memory.squares + (1 - self.decay) * gradient**2
+        mean, spread = None, squares
+        if self.centered:
+            mean = self.decay * memory.mean + (1 - self.decay) * gradient
+            spread = squares - mean**2
+        update = self.momentum * memory.update - self.learning_rate * gradient / jnp.sqrt(spread + self.epsilon)
+        return update, _RootMean(squares, mean, update)
+
+
+class _Moments(NamedTuple):
+    first: Any
+    second: Any
+    largest: Any
+
+
+@pytree
+class Adam(Rule):
+    """Adam, with the options that made AdamW, AMSGrad and Nadam of it.
+
+        m <- beta1 * m + (1 - beta1) * g;    v <- beta2 * v + (1 - beta2) * g**2
+        M = m / (1 - beta1**t);              V = v / (1 - beta2**t)
+        x <- x - r * (M / (sqrt(V) + epsilon) + weight_decay * x)
+
+    Args:
+        learning_rate: r > 0, as in `GradientDescent`.
+        beta1: the decay of the first moment, in [0, 1).
+        beta2: the decay of the second moment, in [0, 1).
+        epsilon: > 0, outside the root, as in the paper.
+        weight_decay: >= 0, decoupled from the moments and multiplied by the rate (Loshchilov and Hutter; AdamW).
+        amsgrad: divide by the largest V so far (Reddi et al.; like Optax of the corrected V, where the paper has v).
+        nesterov: M = beta1 * m / (1 - beta1**(t + 1)) + (1 - beta1) * g / (1 - beta1**t) (Dozat; Nadam).
+
+    D. P. Kingma, J. Ba, Adam: a method for stochastic optimization, ICLR 2015. I. Loshchilov, F. Hutter, Decoupled weight decay
+    regularization, ICLR 2019. S. J. Reddi, S. Kale, S. Kumar, On the convergence of Adam and beyond, ICLR 2018. T. Dozat,
+    Incorporating Nesterov momentum into Adam, ICLR 2016 workshop, here with a constant beta1.
+
+    >>> import jaxgd
+    >>> result = jaxgd.minimize(lambda v: (v - 3.0)**2, 0.0, method=jaxgd.Adam(0.1), max_steps=1000)
+    >>> round(float(result.params), 4)
+    3.0
+    """
+
+    learning_rate: Any = 0.001
+    beta1: Any = 0.9
+    beta2: Any = 0.999
+    epsilon: Any = 1e-8
+    weight_decay: Any = 0.0
+    amsgrad: bool = static(default=False)
+    nesterov: bool = static(default=False)
+
+    def check_hyperparameters(self, name: str) -> None:
+        _checks.fraction(f"{name}: beta1", self.beta1, closed=False)
+        _checks.fraction(f"{name}: beta2", self.beta2, closed=False)
+        _checks.positive(f"{name}: epsilon", self.epsilon)
+        _checks.at_least_zero(f"{name}: weight_decay", self.weight_decay)
+        _checks.flag(f"{name}: amsgrad", self.amsgrad)
+        _checks.flag(f"{name}: nesterov", self.nesterov)
+
+    def memory(self, leaf: jax.Array) -> _Moments:
+        return _Moments(jnp.zeros_like(leaf), jnp.zeros_like(leaf), jnp.zeros_like(leaf) if self.amsgrad else None)
+
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+        first = self.beta1 * memory.first + (1 - self.beta1) * gradient
+        second = self.beta2 * memory.second + (1 - self.beta2) * gradient**2
+        mean = first / (1 - self.beta1**count)
+        if self.nesterov:
+            ahead = self.beta1 * first / (1 - self.beta1 ** (count + 1))
+            mean = ahead + (1 - self.beta1) * gradient / (1 - self.beta1**count)
+        square = second / (1 - self.beta2**count)
+        largest = jnp.maximum(memory.largest, square) if self.amsgrad else None
+        root = jnp.sqrt(square if largest is None else largest)
+        update = -self.learning_rate * (mean / (root + self.epsilon) + self.weight_decay * params)
+        return update, _Moments(first, second, largest)

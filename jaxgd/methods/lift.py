@@ -1,0 +1,89 @@
+"""From what a user names as a method to the loops' protocol: first-order rules and Optax transformations are lifted here."""
+
+import inspect
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd import _checks
+from jaxgd._trees import pytree, static
+from jaxgd.methods import first_order
+from jaxgd.methods.protocol import Evaluate, Method, Point, Step
+
+
+@pytree
+class Lifted:
+    """A rule in the convention `init(params)`, `update(gradient, state, params)` as a method that accepts every point."""
+
+    steps_back: ClassVar[bool] = False
+    rule: Any
+
+    def init(self, params: Any) -> Any:
+        return self.rule.init(params)
+
+    def step(self, point: Point, state: Any, evaluate: Evaluate) -> Step:
+        del evaluate
+        update, state = self.rule.update(point.gradient, state, point.params)
+        return Step(update, state, jnp.asarray(True))
+
+    def rate(self, state: Any) -> Any:
+        """The learning rate of the next update."""
+        return self.rule.rate(state.count)
+
+
+@pytree
+class Optax:
+    """An Optax transformation, or any pair of functions `init` and `update`, as a method that accepts every point.
+
+    Transformations that take extra arguments get those that Optax names: `value`, `grad` and `value_fn`. The transformation is
+    part of the program's structure: another one compiles another program, and so does a fresh one with other numbers in it.
+    """
+
+    steps_back: ClassVar[bool] = False
+    transformation: Any = static()
+
+    def init(self, params: Any) -> Any:
+        return self.transformation.init(params)
+
+    def step(self, point: Point, state: Any, evaluate: Evaluate) -> Step:
+        extra = {}
+        if _takes_extra(self.transformation.update):
+            extra = {"value": point.cost, "grad": point.gradient, "value_fn": _value_function(evaluate)}
+        update, state = self.transformation.update(point.gradient, state, point.params, **extra)
+        return Step(update, state, jnp.asarray(True))
+
+
+def _takes_extra(update: Any) -> bool:
+    parameters = inspect.signature(update).parameters.values()
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _value_function(evaluate: Evaluate) -> Any:
+    """The cost as a function of the parameters, whose derivative is the gradient that the evaluation gives."""
+
+    @jax.custom_jvp
+    def value(params: Any) -> Any:
+        return evaluate(params).cost
+
+    @value.defjvp
+    def derivative(primals: Any, tangents: Any) -> Any:
+        point = evaluate(*primals)
+        products = jax.tree.map(lambda g, t: jnp.sum(g * t).astype(point.cost.dtype), point.gradient, tangents[0])
+        return point.cost, sum(jax.tree.leaves(products), start=jnp.zeros_like(point.cost))
+
+    return value
+
+
+def lift(method: Any, params: Any, steps_per_epoch: int) -> Method:
+    """Check a method against the parameters and bring it into the protocol of the loops."""
+    if isinstance(method, type):
+        raise TypeError(f"method: expected an instance, as in jaxgd.{method.__name__}(...), got the class {method.__name__}.")
+    if isinstance(method, first_order.Rule):
+        method.check(params)
+        return Lifted(method.bind(steps_per_epoch))
+    if callable(getattr(method, "step", None)) and callable(getattr(method, "init", None)):
+        return method
+    if callable(getattr(method, "update", None)) and callable(getattr(method, "init", None)):
+        return Optax(method)
+    raise TypeError(f"method: expected a method of jaxgd or an Optax transformation, got {_checks.show(method)}.")

@@ -1,0 +1,55 @@
+"""The protocol between a method and the loops: one evaluation a tick.
+
+The loop evaluates the cost and its gradient at the point that the method asked for, hands the evaluation over, and gets back the
+update that leads to the next point. A plain rule accepts every point. A line search or a trust region rejects some: then the
+update counts from the last accepted point, and the bracket or the radius lives in the method's state.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+
+class Point(NamedTuple):
+    """A point and what was found there: the parameters, the cost, the gradient, and what the cost returned beside its value."""
+
+    params: Any
+    cost: Any
+    gradient: Any
+    aux: Any = None
+
+
+class Step(NamedTuple):
+    """What a method answers to an evaluation.
+
+    Attributes:
+        update: the next point to evaluate is the last accepted point (this one, if `accepted`) plus this pytree.
+        state: the method's next state, arrays of the same shapes.
+        accepted: whether the point just evaluated becomes the run's current point, a boolean scalar.
+        code: the code of a status that ends the run, in the method's own judgement; 0 to go on.
+    """
+
+    update: Any
+    state: Any
+    accepted: Any
+    code: Any = 0
+
+
+Evaluate = Callable[[Any], Point]
+"""The evaluation of the cost that a tick uses, for the few methods that search by themselves."""
+
+
+class Method(Protocol):
+    """A method: a pytree whose leaves are its hyperparameters.
+
+    With `steps_back` a point that is not finite goes to the method like any other, to be rejected; without, it ends the run.
+    """
+
+    steps_back: ClassVar[bool]
+
+    def init(self, params: Any) -> Any:
+        """The state before the first evaluation, a pytree of arrays."""
+        ...
+
+    def step(self, point: Point, state: Any, evaluate: Evaluate) -> Step:
+        """The answer to the evaluation at the point that the method asked for; the first is the start."""
+        ...

@@ -1,0 +1,89 @@
+"""The spectral gradient method: plain descent whose step length comes from the last two gradients."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd._trees import largest, pytree, working_dtype
+from jaxgd.methods.protocol import Evaluate, Point, Step
+from jaxgd.result import RUNNING, Status
+
+_MEMORY = 10  # costs that a new point is compared with
+_DECREASE = 1e-4  # of the predicted decrease, that is enough
+_FIRST = 0.1  # the first step, relative to the largest parameter
+_GROWTH = 4.0  # of the step along negative curvature
+_SHRINK = (0.1, 0.5)  # bounds of the backtracking
+
+
+class SpectralState(NamedTuple):
+    """The rate that is being tried, the gradient at the last accepted point and its square, and the last accepted costs."""
+
+    rate: Any
+    gradient: Any
+    slope: Any
+    costs: Any
+    started: Any
+
+
+@pytree
+class SpectralGradient:
+    """Gradient descent that needs no learning rate.
+
+        x_new = x - r * g;    r_next = s's / s'y  with s = x_new - x, y = g_new - g
+
+    The point is accepted if its cost is at most the largest of the last ten accepted costs less 1e-4 of the decrease that the
+    slope predicts; otherwise, or where the cost is not finite, r is cut by quadratic interpolation, to between 0.1 and 0.5 of
+    itself, and the step is tried again from x. Along negative curvature (s'y <= 0) r grows fourfold. The first step is a tenth of
+    the largest parameter, or 0.1 if all are zero. Differences of the cost that rounding may have made do not count against a point.
+
+    J. Barzilai, J. M. Borwein, Two-point step size gradient methods, IMA J. Numer. Anal. 8 (1988); M. Raydan, The Barzilai and
+    Borwein gradient method for the large scale unconstrained minimization problem, SIAM J. Optim. 7 (1997), whose rate along
+    negative curvature and whose backtracking differ.
+
+    >>> import jaxgd
+    >>> result = jaxgd.minimize(lambda v: (v - 3.0)**2, 0.0, method=jaxgd.SpectralGradient())
+    >>> round(float(result.params), 4), result.converged
+    (3.0, True)
+    """
+
+    steps_back: ClassVar[bool] = True
+
+    def init(self, params: Any) -> SpectralState:
+        zero = jnp.zeros((), working_dtype(params))
+        return SpectralState(zero, params, zero, jnp.full((_MEMORY,), -jnp.inf, zero.dtype), jnp.asarray(False))
+
+    def step(self, point: Point, state: SpectralState, evaluate: Evaluate) -> Step:
+        del evaluate
+        dtype = state.rate.dtype
+        cost = point.cost.astype(dtype)
+        change = jax.tree.map(jnp.subtract, point.gradient, state.gradient)
+        curvature = -state.rate * _inner(state.gradient, change, dtype)  # s'y
+        gain = state.rate * state.slope  # what the slope predicts
+        noise = 4 * jnp.finfo(dtype).eps * jnp.abs(cost)
+        accepted = ~state.started | (cost <= jnp.max(state.costs) - _DECREASE * gain + noise)
+
+        spectral = jnp.where(curvature > 0, state.rate * gain / jnp.where(curvature > 0, curvature, 1), _GROWTH * state.rate)
+        cut = gain / (2 * (cost - state.costs[-1] + gain))
+        shorter = state.rate * jnp.clip(jnp.where(jnp.isfinite(cut), cut, _SHRINK[0]), *_SHRINK)
+        rate = jnp.where(accepted, jnp.where(state.started, spectral, _first_rate(point, dtype)), shorter)
+
+        gradient = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), point.gradient, state.gradient)
+        costs = jnp.where(accepted, jnp.append(state.costs[1:], cost), state.costs)
+        slope = jnp.where(accepted, _inner(point.gradient, point.gradient, dtype), state.slope)
+        update = jax.tree.map(lambda g: -rate.astype(g.dtype) * g, gradient)
+        tiny = rate * largest(gradient, dtype) <= jnp.finfo(dtype).eps * largest(point.params, dtype)
+        code = jnp.where(~accepted & tiny, Status.STALLED.code, RUNNING)
+        return Step(update, SpectralState(rate, gradient, slope, costs, jnp.asarray(True)), accepted, code)
+
+
+def _inner(a: Any, b: Any, dtype: Any) -> jax.Array:
+    """The inner product of two pytrees, in `dtype`."""
+    products = jax.tree.map(lambda x, y: jnp.sum(x.astype(dtype) * y.astype(dtype)), a, b)
+    return sum(jax.tree.leaves(products), start=jnp.zeros((), dtype))
+
+
+def _first_rate(point: Point, dtype: Any) -> jax.Array:
+    """The rate that moves the parameter of the largest gradient by a tenth of the largest parameter."""
+    size, slope = largest(point.params, dtype), largest(point.gradient, dtype)
+    return _FIRST * jnp.where(size > 0, size, 1) / jnp.where(slope > 0, slope, 1)

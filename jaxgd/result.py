@@ -1,0 +1,168 @@
+"""What a run returns: the point, how it ended, and what was recorded on the way."""
+
+import dataclasses
+import enum
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgd._trees import is_traced, pytree
+
+
+class Status(enum.Enum):
+    """How a run ended; the value is the sentence to show to a person.
+
+    The converged ones say that a test of convergence held. `code` is the number that stands for the status inside compiled
+    programs, the position in this list.
+    """
+
+    RUNNING = "Running: the run has not ended."
+    CONVERGED = "Converged: a stopping rule was satisfied."
+    UPDATE_TOLERANCE = "Converged: the next update is within the tolerance (UpdateTolerance)."
+    COST_TOLERANCE = "Converged: the change of the cost is within the tolerance (CostTolerance)."
+    GRADIENT_TOLERANCE = "Converged: the gradient is within the tolerance (GradientTolerance)."
+    PATIENCE = "Stopped early: the cost has not improved for a while (Patience)."
+    MAX_STEPS = "Not converged: the maximum number of steps was reached."
+    MAX_EPOCHS = "Finished: every epoch was run."
+    STALLED = "Stalled: no step along the gradient lowers the cost any more, at this precision."
+    DIVERGED = "Diverged: the cost, the gradient or a parameter is not finite; the last finite point is returned."
+    CALLBACK = "Stopped by the callback."
+    INTERRUPTED = "Interrupted from the keyboard; the point reached is returned."
+
+    @property
+    def code(self) -> int:
+        """The number of this status inside compiled programs."""
+        return list(Status).index(self)
+
+    @property
+    def converged(self) -> bool:
+        """Whether a test of convergence held."""
+        return self.value.startswith("Converged")
+
+    def __str__(self) -> str:
+        return self.value
+
+
+RUNNING = Status.RUNNING.code
+
+
+@pytree
+class Best:
+    """The best finite point seen: its parameters and its cost."""
+
+    params: Any
+    cost: Any
+
+
+@pytree
+class History:
+    """What was recorded, the start included: row k is the state after k steps (`minimize`) or k epochs (`fit`).
+
+    Quantities that were not asked for are None. `cost`, `gradient_norm`, `validation_cost` have shape (n + 1,); `params` is the
+    parameters' pytree with a leading axis of that length, `learning_rate` the rate of the next update.
+    """
+
+    cost: Any = None
+    params: Any = None
+    gradient_norm: Any = None
+    learning_rate: Any = None
+    validation_cost: Any = None
+
+
+@pytree
+class Result:
+    """The end of a run: `params`, `cost` and `gradient` belong to the same point.
+
+    Attributes:
+        params: the parameters, with the structure of the start.
+        cost: their cost, a scalar; in `fit` over all rows.
+        gradient: the gradient of the cost there, a pytree like `params`.
+        best: `best.params` and `best.cost` of the best finite point seen; in `fit` the end of the epoch with the lowest validation
+            cost, or with the lowest mean minibatch cost where no validation data were given, and that cost.
+        n_steps: updates applied.
+        n_epochs: whole passes over the data; in `minimize` each step is one.
+        n_evaluations: evaluations of the cost with its gradient.
+        history: a `History`, or None if none was asked for.
+        aux: what the cost returned beside its value (`has_aux=True`), at `params`.
+        state: the state of the run, a pytree of arrays.
+        code: the number of the status, for programs that trace the run; `status` is for people.
+
+    A result is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled.
+    """
+
+    params: Any
+    cost: Any
+    gradient: Any
+    best: Best
+    n_steps: Any
+    n_epochs: Any
+    n_evaluations: Any
+    code: Any
+    history: History | None = None
+    aux: Any = None
+    state: Any = dataclasses.field(default=None, repr=False)
+
+    @property
+    def status(self) -> Any:
+        """How the run ended: a `Status`, or an array of them after `vmap`."""
+        codes = np.asarray(self.code)
+        statuses = list(Status)
+        if codes.ndim == 0:
+            return statuses[int(codes)]
+        return np.array([statuses[code] for code in codes.ravel()], dtype=object).reshape(codes.shape)
+
+    @property
+    def converged(self) -> Any:
+        """Whether a test of convergence ended the run: a bool, or an array of them after `vmap`."""
+        status = self.status
+        if isinstance(status, Status):
+            return status.converged
+        return np.array([one.converged for one in status.ravel()], dtype=bool).reshape(status.shape)
+
+    def __str__(self) -> str:
+        if is_traced(self.code) or np.ndim(self.code):
+            return self.__repr__()
+        return _describe(self)
+
+
+def _describe(result: Result) -> str:
+    """The lines that `str(result)` shows."""
+    count = f"{_plural(result.n_steps, 'step')}, {_plural(result.n_evaluations, 'evaluation')}"
+    if result.n_epochs != result.n_steps:
+        count = f"{_plural(result.n_epochs, 'epoch')}, {count}"
+    gradient = max((float(np.max(np.abs(leaf), initial=0.0)) for leaf in _arrays(result.gradient)), default=0.0)
+    lines = [
+        str(result.status),
+        f"  cost      {_number(result.cost)}",
+        f"  gradient  {gradient:.2g} (largest component)",
+        f"  after     {count}",
+    ]
+    paths = jax.tree_util.tree_flatten_with_path(result.params)[0]
+    names = ["params" + jax.tree_util.keystr(path) for path, _ in paths]
+    width = max((len(name) for name in names), default=0)
+    lines += [f"  {name:<{max(width, 8)}}  {_array(leaf)}" for name, (_, leaf) in zip(names, paths, strict=True)]
+    return "\n".join(lines)
+
+
+def _plural(count: Any, noun: str) -> str:
+    return f"{int(count)} {noun}" + ("" if int(count) == 1 else "s")
+
+
+def _arrays(tree: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)]
+
+
+def _number(value: Any) -> str:
+    return f"{float(np.asarray(value).astype(np.float64)):.9g}"
+
+
+def _array(leaf: Any) -> str:
+    values = np.asarray(leaf).astype(np.float64)
+    if values.ndim == 0:
+        return _number(values)
+    if values.size > 8:
+        low, high = float(np.min(values)), float(np.max(values))
+        return f"{np.asarray(leaf).dtype} {values.shape}, from {low:.4g} to {high:.4g}"
+    with np.printoptions(precision=6, linewidth=100):
+        return str(values).replace("\n", "\n" + " " * 12)

@@ -1,0 +1,213 @@
+"""Learning rates that change during a run: each schedule is a small function of the time t.
+
+A schedule is called with the number of updates applied so far, an int32 scalar that starts at 0, and returns the rate of the next
+update. Time is counted in updates, or with `unit="epoch"` in completed epochs (in `minimize` every step is an epoch). Its numbers
+are leaves of a pytree: changing one compiles nothing anew. Any callable `step -> rate` written with `jax.numpy` serves as well.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd import _checks
+from jaxgd._trees import is_traced, pytree, static
+
+__all__ = ["Cosine", "Exponential", "InverseTime", "PiecewiseConstant", "Schedule", "WarmUp"]
+
+
+class Schedule:
+    """What all schedules share: the count of steps becomes the time, in steps or in epochs."""
+
+    unit: str
+    steps_per_epoch: int
+
+    def __call__(self, step: Any) -> jax.Array:
+        """The rate of the update that follows `step` updates."""
+        return self.rate(self.time(jnp.asarray(step)))
+
+    def time(self, step: jax.Array) -> jax.Array:
+        """The time in the schedule's own unit, in the precision of its numbers."""
+        dtypes = [leaf.dtype for leaf in jax.tree.leaves(self) if isinstance(leaf, jax.Array)]
+        return (step // self._steps_per_unit).astype(dtypes[0] if dtypes else jnp.result_type(float))
+
+    def rate(self, time: jax.Array) -> jax.Array:
+        """The rate at a time, a float scalar in the schedule's unit."""
+        raise NotImplementedError
+
+    def bind(self, steps_per_epoch: int) -> "Schedule":
+        """The same schedule, knowing how many updates an epoch has."""
+        return dataclasses.replace(self, steps_per_epoch=steps_per_epoch)  # type: ignore[type-var]
+
+    @property
+    def _steps_per_unit(self) -> int:
+        return self.steps_per_epoch if self.unit == "epoch" else 1
+
+    def _check(self, **positive: Any) -> None:
+        _checks.one_of(f"{type(self).__name__}: unit", self.unit, ("step", "epoch"))
+        for name, value in positive.items():
+            _checks.positive(f"{type(self).__name__}: {name}", value)
+
+
+@pytree
+class InverseTime(Schedule):
+    """The rate `t0 / (t + t1)`.
+
+    Robbins and Monro's condition (the rates sum to infinity, their squares do not) holds, so that minibatch descent converges
+    and does not scatter for ever. H. Robbins, S. Monro, A stochastic approximation method, Ann. Math. Statist. 22 (1951).
+
+    Args:
+        t0: the numerator, > 0; the first rate is t0 / t1.
+        t1: the time, > 0, after which the rate has halved.
+        unit: "step" or "epoch".
+
+    >>> float(InverseTime(5, 50)(0)), float(InverseTime(5, 50)(50))
+    (0.1..., 0.05...)
+    """
+
+    t0: Any
+    t1: Any
+    unit: str = static(default="step")
+    steps_per_epoch: int = static(default=1)
+
+    def __post_init__(self) -> None:
+        self._check(t0=self.t0, t1=self.t1)
+
+    def rate(self, time: jax.Array) -> jax.Array:
+        return self.t0 / (time + self.t1)
+
+
+@pytree
+class Exponential(Schedule):
+    """The rate `initial * factor ** (t / period)`.
+
+    Args:
+        initial: the first rate, > 0.
+        factor: what the rate is multiplied by in each period, > 0 (below 1 to decay).
+        period: the time in which that happens, > 0.
+        unit: "step" or "epoch".
+
+    >>> float(Exponential(1.0, 0.5, period=10)(20))
+    0.25
+    """
+
+    initial: Any
+    factor: Any
+    period: Any = 1
+    unit: str = static(default="step")
+    steps_per_epoch: int = static(default=1)
+
+    def __post_init__(self) -> None:
+        self._check(initial=self.initial, factor=self.factor, period=self.period)
+
+    def rate(self, time: jax.Array) -> jax.Array:
+        return self.initial * jnp.asarray(self.factor) ** (time / self.period)
+
+
+@pytree
+class Cosine(Schedule):
+    """The rate `final + (initial - final) * (1 + cos(pi * min(t / duration, 1))) / 2`.
+
+    I. Loshchilov, F. Hutter, SGDR: stochastic gradient descent with warm restarts, ICLR 2017, without the restarts.
+
+    Args:
+        initial: the first rate, > 0.
+        duration: the time, > 0, at which `final` is reached; it stays there.
+        final: the last rate, >= 0.
+        unit: "step" or "epoch".
+
+    >>> [round(float(Cosine(1.0, 100)(t)), 6) for t in (0, 50, 100, 200)]
+    [1.0, 0.5, 0.0, 0.0]
+    """
+
+    initial: Any
+    duration: Any
+    final: Any = 0.0
+    unit: str = static(default="step")
+    steps_per_epoch: int = static(default=1)
+
+    def __post_init__(self) -> None:
+        self._check(initial=self.initial, duration=self.duration)
+        _checks.at_least_zero("Cosine: final", self.final)
+
+    def rate(self, time: jax.Array) -> jax.Array:
+        fraction = jnp.minimum(time / self.duration, 1)
+        return self.final + (self.initial - self.final) * (1 + jnp.cos(jnp.pi * fraction)) / 2
+
+
+@pytree
+class PiecewiseConstant(Schedule):
+    """The rate `values[k]`, where k is the number of `boundaries` that are at most t.
+
+    Args:
+        boundaries: the times at which the rate changes, strictly increasing, shape (k,).
+        values: the rates, each > 0, shape (k + 1,).
+        unit: "step" or "epoch".
+
+    >>> [float(PiecewiseConstant([2, 4], [1.0, 0.5, 0.25])(t)) for t in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    boundaries: Any
+    values: Any
+    unit: str = static(default="step")
+    steps_per_epoch: int = static(default=1)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boundaries", _checks.vector("PiecewiseConstant: boundaries", self.boundaries))
+        object.__setattr__(self, "values", _checks.vector("PiecewiseConstant: values", self.values))
+        self._check(values=self.values)
+        n_boundaries, n_values = self.boundaries.shape[0], self.values.shape[0]
+        if n_values != n_boundaries + 1:
+            raise ValueError(
+                "PiecewiseConstant: values: expected one more than boundaries, "
+                f"got {n_values} values and {n_boundaries} boundaries."
+            )
+        if not is_traced(self.boundaries) and not np.all(np.asarray(self.boundaries)[1:] > np.asarray(self.boundaries)[:-1]):
+            raise ValueError(f"PiecewiseConstant: boundaries: expected increasing times, got {self.boundaries}.")
+
+    def rate(self, time: jax.Array) -> jax.Array:
+        index = jnp.sum(time >= jnp.asarray(self.boundaries))
+        return jnp.asarray(self.values)[index]
+
+
+@pytree
+class WarmUp(Schedule):
+    """A linear rise over `duration`, then another schedule from its beginning.
+
+    The rate is `schedule(0) * (t + 1) / (duration + 1)` while t < duration, then `schedule(t - duration)`. The first update is
+    not wasted on a rate of zero.
+
+    Args:
+        schedule: the schedule to wrap, a number, or any callable step -> rate; it counts in its own unit.
+        duration: the time of the rise, >= 0.
+        unit: the unit of `duration`, "step" or "epoch".
+
+    >>> [float(WarmUp(0.8, 3)(t)) for t in range(5)]
+    [0.2..., 0.4..., 0.6..., 0.8..., 0.8...]
+    """
+
+    schedule: Any
+    duration: Any
+    unit: str = static(default="step")
+    steps_per_epoch: int = static(default=1)
+
+    def __post_init__(self) -> None:
+        self._check()
+        _checks.at_least_zero("WarmUp: duration", self.duration)
+        if not callable(self.schedule):
+            _checks.positive("WarmUp: schedule", self.schedule)
+
+    def __call__(self, step: Any) -> jax.Array:
+        step = jnp.asarray(step)
+        rise = (self.time(step) + 1) / (self.duration + 1)
+        start = jnp.asarray(self.duration * self._steps_per_unit).astype(step.dtype)
+        schedule: Any = self.schedule
+        inner = schedule(jnp.maximum(step - start, 0)) if callable(schedule) else schedule
+        return jnp.minimum(rise, 1) * inner
+
+    def bind(self, steps_per_epoch: int) -> "WarmUp":
+        inner = self.schedule.bind(steps_per_epoch) if isinstance(self.schedule, Schedule) else self.schedule
+        return dataclasses.replace(self, schedule=inner, steps_per_epoch=steps_per_epoch)

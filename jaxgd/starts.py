@@ -1,0 +1,51 @@
+"""Random starts: functions of a key that return parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd import _checks
+
+__all__ = ["normal"]
+
+
+def normal(shape: Any = (), scale: float = 1.0) -> Callable[[jax.Array], Any]:
+    """A random start: independent normal numbers of mean zero.
+
+    Args:
+        shape: an integer, a tuple of integers, or a pytree of such shapes.
+        scale: the standard deviation, > 0.
+
+    Returns:
+        A function key -> params, to be passed as `start` together with `key`.
+
+    >>> import jax
+    >>> jax.tree.map(lambda leaf: leaf.shape, normal({"weights": (3, 2), "bias": ()})(jax.random.key(0)))
+    {'bias': (), 'weights': (3, 2)}
+    """
+    _checks.positive("scale", scale)
+    shapes, structure = jax.tree.flatten(shape, is_leaf=_is_shape)
+    if not shapes:
+        raise ValueError(f"shape: expected at least one shape, got {_checks.show(shape)}.")
+    for one in shapes:
+        sizes = one if isinstance(one, tuple) else (one,)
+        for size in sizes:
+            _checks.whole("shape", size, 0)
+
+    def draw(key: jax.Array) -> Any:
+        keys = jax.random.split(key, len(shapes))
+        dtype = jnp.result_type(float)
+        draws = [
+            jnp.asarray(scale, dtype) * jax.random.normal(one_key, one if isinstance(one, tuple) else (one,), dtype)
+            for one_key, one in zip(keys, shapes, strict=True)
+        ]
+        return jax.tree.unflatten(structure, draws)
+
+    return draw
+
+
+def _is_shape(node: Any) -> bool:
+    return isinstance(node, tuple) and all(isinstance(size, int | np.integer) for size in node)

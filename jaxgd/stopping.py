@@ -1,0 +1,215 @@
+"""Stopping rules: each is a small test that a compiled run asks at every step or epoch.
+
+A rule watches one of two things. An *update* rule sees the update that a step is about to apply, and stops the run before it is
+applied. A *progress* rule sees each new point: in `minimize` every step's, in `fit` each epoch's, where the cost is the validation
+cost if validation data were given, else the mean minibatch cost, and the gradient is the mean of the minibatch gradients.
+
+A tolerance of None means relative to the scale of the problem, at the precision of its numbers. Tolerances are leaves of a pytree:
+changing one compiles nothing anew. A rule of your own is a `Rule` with the same two methods.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd import _checks
+from jaxgd._trees import all_of, largest, pytree, static
+from jaxgd.result import RUNNING, Status
+
+__all__ = ["CostTolerance", "GradientTolerance", "Patience", "Rule", "UpdateTolerance"]
+
+
+class Observation(NamedTuple):
+    """What a rule sees. An update rule has `params` and `update`; a progress rule has `params`, `cost` and `gradient`."""
+
+    params: Any
+    cost: Any = None
+    gradient: Any = None
+    update: Any = None
+
+
+class Rule:
+    """A stopping rule: `init` makes its state, `check` says whether the run ends here.
+
+    `watches` is "update" or "progress"; `needs_gradient` says that a progress rule looks at the gradient; `status` is what the
+    result reports when the rule fires.
+    """
+
+    watches: ClassVar[str] = "progress"
+    needs_gradient: ClassVar[bool] = False
+    status: ClassVar[Status] = Status.CONVERGED
+
+    def init(self, dtype: Any) -> Any:
+        """The state of the rule before the first point, a pytree of arrays; `dtype` is the precision of the cost."""
+        del dtype
+        return ()
+
+    def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
+        """Whether the rule fires (a boolean scalar), and its next state."""
+        raise NotImplementedError
+
+
+def _epsilon(dtype: Any, power: float = 1.0) -> jax.Array:
+    return jnp.asarray(float(jnp.finfo(dtype).eps) ** power, dtype)
+
+
+def _tolerance(rule: Any, dtype: Any, power: float = 1.0) -> tuple[jax.Array, bool]:
+    """The tolerance in a precision, and whether it is relative."""
+    if rule.tolerance is None:
+        return _epsilon(dtype, power), True
+    return jnp.asarray(rule.tolerance).astype(dtype), rule.relative
+
+
+def _check_tolerance(rule: Any) -> None:
+    name = type(rule).__name__
+    _checks.flag(f"{name}: relative", rule.relative)
+    if rule.tolerance is not None:
+        _checks.positive(f"{name}: tolerance", rule.tolerance)
+
+
+@pytree
+class UpdateTolerance(Rule):
+    """Stop when no parameter would change by more than the tolerance: `all(|update| <= tolerance)`.
+
+    The test comes before the update is applied, which then is not: a run that stops has not taken its last, tiny step.
+
+    Args:
+        tolerance: the largest update, > 0, in the units of the parameters. None: one rounding unit of each parameter.
+        relative: the tolerance is multiplied by |params|, each parameter's own.
+    """
+
+    watches: ClassVar[str] = "update"
+    status: ClassVar[Status] = Status.UPDATE_TOLERANCE
+    tolerance: Any = None
+    relative: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        _check_tolerance(self)
+
+    def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
+        def small(update: jax.Array, params: jax.Array) -> jax.Array:
+            tolerance, relative = _tolerance(self, params.dtype)
+            return jnp.abs(update.astype(params.dtype)) <= (tolerance * jnp.abs(params) if relative else tolerance)
+
+        return all_of(small, observation.update, observation.params), state
+
+
+@pytree
+class CostTolerance(Rule):
+    """Stop when the cost changes by no more than the tolerance between two points: `|cost - previous cost| <= tolerance`.
+
+    Args:
+        tolerance: the largest change, in the units of the cost; a negative one never stops. None: one rounding unit of the cost.
+        relative: the tolerance is multiplied by |cost|.
+    """
+
+    status: ClassVar[Status] = Status.COST_TOLERANCE
+    tolerance: Any = None
+    relative: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        _checks.flag("CostTolerance: relative", self.relative)
+        if self.tolerance is not None:
+            _checks.real("CostTolerance: tolerance", self.tolerance)
+
+    def init(self, dtype: Any) -> Any:
+        return jnp.asarray(jnp.inf, dtype)
+
+    def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
+        cost = observation.cost
+        tolerance, relative = _tolerance(self, cost.dtype)
+        limit = tolerance * jnp.abs(cost) if relative else tolerance
+        return jnp.abs(cost - state) <= limit, cost
+
+
+@pytree
+class GradientTolerance(Rule):
+    """Stop when no component of the gradient exceeds the tolerance: `max(|gradient|) <= tolerance`.
+
+    Args:
+        tolerance: the largest component, > 0, in units of the cost per unit of a parameter. None: eps**(2/3), relative.
+        relative: the tolerance is multiplied by the largest component seen since the start, which makes the test independent of
+            the units of the cost.
+    """
+
+    needs_gradient: ClassVar[bool] = True
+    status: ClassVar[Status] = Status.GRADIENT_TOLERANCE
+    tolerance: Any = None
+    relative: bool = static(default=False)
+
+    def __post_init__(self) -> None:
+        _check_tolerance(self)
+
+    def init(self, dtype: Any) -> Any:
+        return jnp.zeros((), dtype)
+
+    def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
+        size = largest(observation.gradient, state.dtype)
+        seen = jnp.maximum(state, size)
+        tolerance, relative = _tolerance(self, state.dtype, power=2 / 3)
+        return size <= (tolerance * seen if relative else tolerance), seen
+
+
+class _Waiting(NamedTuple):
+    lowest: Any
+    waited: Any
+
+
+@pytree
+class Patience(Rule):
+    """Stop when the cost has not fallen below the lowest one so far for `duration` points in a row.
+
+    In `fit` the points are epochs, and the cost is the validation cost where validation data were given; the parameters of the
+    best epoch are in `result.best`.
+
+    Args:
+        duration: how many points to wait for, >= 1.
+        minimum_change: what counts as an improvement: a fall by more than this, >= 0, in the units of the cost.
+    """
+
+    status: ClassVar[Status] = Status.PATIENCE
+    duration: Any
+    minimum_change: Any = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.duration, jax.Array):
+            _checks.whole("Patience: duration", self.duration, 1)
+        _checks.at_least_zero("Patience: minimum_change", self.minimum_change)
+
+    def init(self, dtype: Any) -> Any:
+        return _Waiting(jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32))
+
+    def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
+        cost = observation.cost
+        better = cost < state.lowest - jnp.asarray(self.minimum_change).astype(cost.dtype)
+        waited = jnp.where(better, 0, state.waited + 1)
+        return waited >= jnp.asarray(self.duration).astype(waited.dtype), _Waiting(jnp.where(better, cost, state.lowest), waited)
+
+
+def check_rules(rules: tuple[Rule, ...], watches: str, observation: Observation, states: tuple[Any, ...]) -> tuple[jax.Array, Any]:
+    """The code of the first rule that fires among those that watch one thing (RUNNING if none), and all next states."""
+    code = jnp.asarray(RUNNING, jnp.int32)
+    next_states = []
+    for rule, state in zip(rules, states, strict=True):
+        if rule.watches == watches:
+            fired, state = rule.check(observation, state)
+            code = jnp.where((code == RUNNING) & fired, rule.status.code, code)
+        next_states.append(state)
+    return code, tuple(next_states)
+
+
+def as_rules(stop: Any, default: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Check the argument `stop`: None for the default, one rule, or several."""
+    if stop is None:
+        return default
+    rules = tuple(stop) if isinstance(stop, tuple | list) else (stop,)
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            raise TypeError(f"stop: expected rules of jaxgd.stopping, None or (), got {_checks.show(rule)}.")
+    return rules
+
+
+def needs_gradient(rules: tuple[Rule, ...]) -> bool:
+    """Whether any of the rules looks at the gradient of the progress."""
+    return any(rule.needs_gradient for rule in rules)
