@@ -29,7 +29,8 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
 
 def whole(name: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
     """Check an integer within limits, and return it as a Python int."""
-    expected = f"an integer from {low} to {high}" if high is not None else f"an integer of at least {low}"
+    bounded = high is not None and (high < 2**30 or why)
+    expected = f"an integer from {low} to {high}" if bounded else f"an integer of at least {low}"
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: expected {expected}{why}, got {show(value)}.")
     if value < low or (high is not None and value > high):
@@ -269,6 +270,7 @@ def per_variable(name: str, value: Any, params: Any, check: Callable[[str, Any],
     for one, leaf in zip(values, jax.tree.leaves(params), strict=True):
         check(name, one)
         shape = np.shape(one)
-        if np.broadcast_shapes(shape, leaf.shape) != leaf.shape:
+        fits = len(shape) <= len(leaf.shape) and all(n in (1, m) for n, m in zip(shape[::-1], leaf.shape[::-1], strict=False))
+        if not fits:
             raise ValueError(f"{name}: expected the shape {leaf.shape} of the parameters, got shape {shape}.")
     return None

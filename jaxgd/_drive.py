@@ -63,6 +63,7 @@ def run(
     state: Any,
     *,
     limit: int,
+    total: int,
     row: Any,
     view: Callable[[Any], Progress],
     unit: str,
@@ -70,7 +71,7 @@ def run(
 ) -> tuple[Any, list[Any]]:
     """Run a loop of `_loops` to its end, at tick `limit` at the latest; return the last state and the rows recorded.
 
-    The rows are one pytree of arrays for each segment. While somebody else traces the run, it is one segment, and its rows stay
+    `total` is the number of steps or epochs that a progress bar counts to. The rows are one pytree of arrays for each segment. While somebody else traces the run, it is one segment, and its rows stay
     padded to the length that they can have at most.
 
     A `KeyboardInterrupt` ends the run after its last whole segment; before the end of the first there is nothing to return, and it
@@ -87,7 +88,7 @@ def run(
     pace = _Pace(program, plan, host)
     chunks: list[Any] = []
     ticks = seen = 0
-    with _Bar(host.progress, unit) as bar:
+    with _Bar(host.progress, unit, total) as bar:
         try:
             while int(state.code) == RUNNING:
                 began, old = time.perf_counter(), int(state.rows)
@@ -146,14 +147,14 @@ class _Pace:
 class _Bar:
     """A progress bar of tqdm's, or nothing."""
 
-    def __init__(self, wanted: bool, unit: str, total: int | None = None) -> None:
+    def __init__(self, wanted: bool, unit: str, total: int) -> None:
         self.bar = None
         if wanted:
             try:
                 from tqdm.auto import tqdm
             except ImportError as error:
                 raise ImportError('progress=True needs tqdm: pip install "jaxgd[progress]"') from error
-            self.bar = tqdm(total=total, unit=f" {unit}")
+            self.bar = tqdm(total=total, unit=unit)
 
     def __enter__(self) -> "_Bar":
         return self

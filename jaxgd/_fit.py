@@ -38,7 +38,55 @@ def fit(
     progress: bool = False,
     jit: bool = True,
 ) -> Result:
-    """Minimise a scalar cost in minibatches."""
+    """Minimise a scalar cost in minibatches.
+
+    Epochs and minibatches run inside one compiled program. Every epoch uses every row exactly once (`shuffle=True` or False), in an
+    order that depends on the key alone; the last batch of an epoch is smaller where the rows do not divide evenly.
+
+    Args:
+        cost: cost(params, batch), written with `jax.numpy`, where batch is the pytree of the data with `batch_size` rows; returns a
+            real scalar, the mean over the rows, or with `has_aux` a pair (scalar, anything).
+        start: as in `minimize`.
+        data: a pytree of arrays of equal leading length, the rows.
+        batch_size: rows in a batch, from 1 to all.
+        n_epochs: passes over the data, >= 1.
+        key: the random key of the order of rows and of a random start: a key of `jax.random`, or an integer. It may be missing
+            where nothing is random.
+        method: a method of jaxgd that takes every step, or any Optax transformation. None is `Adam(0.01)`.
+        shuffle: True draws a new order for every epoch, the first too; False keeps the rows as they are; "replacement" draws every
+            row of every batch independently.
+        average: a fraction in (0, 1]: the returned params are the mean of the iterates of that last part of the planned run; a run
+            that stops before it begins returns its last iterate. B. T. Polyak, A. B. Juditsky, Acceleration of stochastic
+            approximation by averaging, SIAM J. Control Optim. 30 (1992).
+        validation: data like `data`, of any number of rows, whose cost is found after each epoch.
+        stop: a rule of `jaxgd.stopping`, or several; None and () are none: run every epoch.
+        dtype: as in `minimize`.
+        history: what to record at each epoch, the start included: "params", "gradient_norm" (of the mean minibatch gradient),
+            "learning_rate", or several such names. "cost", the mean of the epoch's minibatch costs (for the start the cost over
+            all rows), is always among them, and so is "validation_cost" where validation data are given.
+        has_aux: as in `minimize`; aux is that of all rows.
+        callback: a function of the `Progress`, called after every epoch; it stops the run by returning True.
+        progress: whether to show a bar (needs tqdm).
+        jit: as in `minimize`.
+
+    Returns:
+        A `Result`. Its cost and gradient are those of the returned params over all rows, `cost(params, data)`; `best` is the best
+        epoch by the validation cost, or else by the mean minibatch cost. If a run diverged in an epoch, `best` falls back to the
+        start where that was better.
+
+    Raises:
+        TypeError, ValueError: for a bad argument, before anything compiles; the message names it.
+
+    >>> import jax.numpy as jnp, numpy as np, jaxgd
+    >>> x = np.linspace(0, 1, 100)
+    >>> def cost(line, batch):
+    ...     x, y = batch
+    ...     return jnp.mean((line["slope"] * x + line["offset"] - y) ** 2)
+    >>> start = {"slope": 0.0, "offset": 0.0}
+    >>> result = jaxgd.fit(cost, start, (x, 3 * x + 4), batch_size=10, n_epochs=200, key=0, method=jaxgd.GradientDescent(0.2))
+    >>> round(float(result.params["slope"]), 3), round(float(result.params["offset"]), 3)
+    (3.0, 4.0)
+    """
     _checks.options(callback, has_aux=has_aux, progress=progress, jit=jit)
     n_epochs = _checks.whole("n_epochs", n_epochs, 1, 2**31 - 2)
     names = _checks.history_names(history, () if validation is None else ("validation_cost",))
@@ -79,6 +127,7 @@ def fit(
             functions,
             state,
             limit=n_epochs,
+            total=n_epochs,
             row=jax.eval_shape(_epochs.row, plan, state),
             view=lambda state: _view(plan, state),
             unit="epoch",

@@ -1,8 +1,8 @@
 """How loops run: compiled by `lax.while_loop`, the only one of the package, or in Python for a cost that can't be traced.
 
 The loops themselves are `_steps` (all rows in every step) and `_epochs` (minibatches). Each carries a run from where its state
-stands to a given tick, an evaluation or an epoch. One call may be the whole run or one step of it: the state is arrays only, the body is
-the same program, and so the numbers are the same bits.
+stands to a given tick, an evaluation or an epoch. One call may be the whole run or one step of it: the state is arrays only, the
+body is the same program, and so the numbers are the same bits.
 """
 
 from collections.abc import Callable

@@ -31,7 +31,50 @@ def minimize(
     progress: bool = False,
     jit: bool = True,
 ) -> Result:
-    """Minimise a scalar cost, all data in every step."""
+    """Minimise a scalar cost; where data are given, all of them are used in every step.
+
+    The run is one compiled program whose loop evaluates the cost and its gradient once a tick. It is found again by the structure
+    of the cost: a fresh lambda with the same arithmetic, other data of the same shapes, or another learning rate compile nothing.
+
+    Args:
+        cost: cost(params), or cost(params, data) where data are given, written with `jax.numpy`; returns a real scalar, or with
+            `has_aux` a pair (scalar, anything).
+        start: where to begin: a pytree of numbers or arrays (a list of numbers is an array, integers become floats), or a function
+            key -> params, such as `jaxgd.normal(shape)`.
+        data: any pytree of arrays, or None.
+        method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `SpectralGradient()`, which
+            needs no learning rate.
+        stop: a rule of `jaxgd.stopping`, or several of them; None is `stopping.GradientTolerance()`, relative to the problem's
+            scale; () is none at all: run every step.
+        max_steps: steps at most, >= 1, rejected trials of a method that searches counted in; None is 10 000.
+        key: the random key of a random start: a key of `jax.random`, or an integer.
+        dtype: "float64" or "float32" runs the whole call in that precision, whatever JAX's global flag says; None follows the
+            inputs under JAX's rules.
+        history: what to record at each step, the start included: "params", "gradient_norm", "learning_rate", or several such
+            names; "cost" is always among them. None records nothing, which is fastest.
+        has_aux: whether the cost returns a pair (cost, aux); the aux of the returned point is `result.aux`.
+        callback: a function of the `Progress`, called after every step; it stops the run by returning True.
+        progress: whether to show a bar (needs tqdm).
+        jit: False calls the cost as it is, step by step, so that Python control flow may look at values; the numbers are the same
+            to rounding, and the cost is called once more at the start.
+
+    Returns:
+        A `Result`: `params`, `cost` and `gradient` of one and the same point, with the structure of the start, the `best` point
+        seen, and a `status` that says how the run ended. Not converging is no exception. Numbers of 64 bits come back in NumPy
+        arrays where JAX's 64-bit flag is off, since JAX would cut them at the first operation.
+
+    Raises:
+        TypeError, ValueError: for a bad argument, before anything compiles; the message names it. A cost that can't be traced is a
+            TypeError that names the line and the cure.
+
+    A cost, gradient or parameter that is not finite ends the run within that step as `Status.DIVERGED`, at the last finite point;
+    a method that searches steps back from it instead. An interrupt from the keyboard ends the run as `Status.INTERRUPTED`.
+
+    >>> import jaxgd
+    >>> result = jaxgd.minimize(lambda v: v**4 - 5 * v**2 - 3 * v, start=0.0)
+    >>> result.converged, round(float(result.params), 3)
+    (True, 1.714)
+    """
     _checks.options(callback, has_aux=has_aux, progress=progress, jit=jit)
     max_steps = _checks.whole("max_steps", _MAX_STEPS if max_steps is None else max_steps, 1, 2**31 - 2)
     names = _checks.history_names(history)
@@ -51,6 +94,7 @@ def minimize(
             evaluate,
             state,
             limit=max_steps + 1,
+            total=max_steps,
             row=jax.eval_shape(_steps.row, plan, state),
             view=_view,
             unit="step",

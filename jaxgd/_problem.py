@@ -130,15 +130,19 @@ def host(value: Any) -> Any:
 
 def history_of(chunks: list[Any], first: dict[str, Any] | None = None) -> History | None:
     """The rows of all segments as one `History`, after the row of the start where that was made apart."""
-    parts = ([jax.tree.map(lambda leaf: np.asarray(leaf)[None], first)] if first else []) + chunks
+    parts = ([jax.tree.map(lambda leaf: leaf[None], first)] if first else []) + chunks
     if not parts:
         return None
-    return History(**jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts))
+    join = jnp.concatenate if is_traced(parts) else np.concatenate
+    return History(**jax.tree.map(lambda *leaves: join(leaves), *parts))
 
 
 def prepare(method: Any, stop: Any, params: Any, steps_per_epoch: int, names: tuple[str, ...], *, whole: bool) -> tuple[Any, Any]:
     """The checked method and stopping rules, their numbers as arrays; `whole` says that each step sees all rows."""
     lifted = lift(method, params, steps_per_epoch)
+    if getattr(lifted, "steps_back", False) and not whole:
+        name = type(method).__name__
+        raise ValueError(f"method: {name} compares the costs of steps, so all of them need the same rows: use it in minimize.")
     if "learning_rate" in names and not hasattr(lifted, "rate"):
         raise ValueError("history: 'learning_rate' is known for the methods of jaxgd that have one, not for this method.")
     rules = as_rules(stop, (GradientTolerance(),) if whole else ())

@@ -113,7 +113,7 @@ def _advance(plan: Plan, state: State, point: Point, evaluate: Any) -> State:
     ended, rules = check_rules(plan.rules, "progress", progress, state.rules)
     rules = select(accepted, rules, state.rules)
     update, rules = check_rules(plan.rules, "update", Observation(current.params, update=answer.update), rules)
-    diverged = ~finite & (first | ~jnp.asarray(plan.method.steps_back))
+    diverged = ~finite & (first | ~jnp.asarray(getattr(plan.method, "steps_back", False)))
     code = jnp.where(state.evaluations >= plan.max_steps, Status.MAX_STEPS.code, RUNNING)
     for verdict in (answer.code, update, jnp.where(accepted, ended, RUNNING), jnp.where(diverged, Status.DIVERGED.code, RUNNING)):
         code = jnp.where(verdict != RUNNING, verdict, code).astype(jnp.int32)
