@@ -45,6 +45,12 @@ class Plan:
     def batches(self) -> int:
         return self.full_batches + (self.last_size > 0)
 
+    def updates(self, state: Any) -> jax.Array:
+        """The updates applied so far, at most the largest int32."""
+        most = jnp.iinfo(jnp.int32).max
+        exact = state.epoch < (most - self.batches) // self.batches
+        return jnp.where(exact, state.epoch * self.batches + state.batch, most)
+
     @property
     def sums_gradient(self) -> bool:
         """Whether anyone asks for the gradient of an epoch."""
@@ -233,9 +239,8 @@ def _average(plan: Plan, state: State, trial: Any, going: jax.Array) -> Mean:
     epoch, batch = plan.average_from
     late = (state.epoch > epoch) | ((state.epoch == epoch) & (state.batch >= batch))
     count = state.mean.count + (going & late).astype(jnp.int32)
-    weight = jnp.where(count > state.mean.count, 1, 0) / jnp.maximum(count, 1)
-    mean = jax.tree.map(lambda m, x: m + (x - m) * weight.astype(x.dtype), state.mean.params, trial)
-    return Mean(mean, count)
+    mean = jax.tree.map(lambda m, x: m + (x - m) / jnp.maximum(count, 1).astype(x.dtype), state.mean.params, trial)
+    return Mean(select(count > state.mean.count, mean, state.mean.params), count)
 
 
 def _epoch_end(plan: Plan, state: State, validation: Any, rows: Any, first_row: Any) -> Any:
@@ -265,7 +270,7 @@ def row(plan: Plan, state: State, gradient: Any = None) -> dict[str, Any]:
         "cost": lambda: cost,
         "params": lambda: state.trial,
         "gradient_norm": lambda: jnp.zeros_like(cost) if gradient is None else norm(gradient, cost.dtype),
-        "learning_rate": lambda: plan.method.rate(state.method),  # type: ignore[attr-defined]
+        "learning_rate": lambda: plan.method.rate(plan.updates(state)),  # type: ignore[attr-defined]
         "validation_cost": lambda: state.validation_cost,
     }
     return {name: quantities[name]() for name in plan.names}

@@ -44,8 +44,8 @@ def fit(
     order that depends on the key alone; the last batch of an epoch is smaller where the rows do not divide evenly.
 
     Args:
-        cost: cost(params, batch), written with `jax.numpy`, where batch is the pytree of the data with `batch_size` rows; returns a
-            real scalar, the mean over the rows, or with `has_aux` a pair (scalar, anything).
+        cost: cost(params, batch), written with `jax.numpy`, where batch is the pytree of the data with `batch_size` rows, or fewer, or,
+            for the cost of the result, all; returns a real scalar, the mean over the rows, or with `has_aux` a pair (scalar, anything).
         start: as in `minimize`.
         data: a pytree of arrays of equal leading length, the rows.
         batch_size: rows in a batch, from 1 to all.

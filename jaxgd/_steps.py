@@ -94,7 +94,7 @@ def row(plan: Plan, state: State) -> dict[str, Any]:
         "cost": lambda: cost,
         "params": lambda: point.params,
         "gradient_norm": lambda: norm(point.gradient, cost.dtype),
-        "learning_rate": lambda: plan.method.rate(state.method),  # type: ignore[attr-defined]
+        "learning_rate": lambda: plan.method.rate(state.step),  # type: ignore[attr-defined]
     }
     return {name: quantities[name]() for name in plan.names}
 

@@ -158,14 +158,15 @@ class _Waiting(NamedTuple):
 
 @pytree
 class Patience(Rule):
-    """Stop when the cost has not fallen below the lowest one so far for `duration` points in a row.
+    """Stop when the cost has not improved for `duration` points in a row.
 
     In `fit` the points are epochs, and the cost is the validation cost where validation data were given; the parameters of the
     best epoch are in `result.best`.
 
     Args:
         duration: how many points to wait for, >= 1.
-        minimum_change: what counts as an improvement: a fall by more than this, >= 0, in the units of the cost.
+        minimum_change: what counts as an improvement: a fall below the cost of the last improvement by more than this,
+            >= 0, in the units of the cost.
     """
 
     status: ClassVar[Status] = Status.PATIENCE

@@ -27,9 +27,9 @@ class Lifted:
         update, state = self.rule.update(point.gradient, state, point.params)
         return Step(update, state, jnp.asarray(True))
 
-    def rate(self, state: Any) -> Any:
-        """The learning rate of the next update."""
-        return self.rule.rate(state.count)
+    def rate(self, count: Any) -> Any:
+        """The learning rate after `count` updates."""
+        return self.rule.rate(count)
 
 
 @pytree

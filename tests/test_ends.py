@@ -1,0 +1,166 @@
+"""How runs end badly: what is not finite, wherever it comes from, and an interrupt; the last and the best finite point survive."""
+
+import os
+import signal
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgd
+from jaxgd import Status
+from tests.problems import X, Y, line, quartic, square
+
+DESCENT = jaxgd.GradientDescent(0.25)  # halves the parameter of `square` each step
+
+
+def finite(*trees: Any) -> bool:
+    return all(bool(np.all(np.isfinite(np.asarray(leaf).astype(float)))) for leaf in jax.tree.leaves(trees))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("jit", [True, False])
+def test_a_value_that_is_not_finite_ends_the_run_in_that_step(bad: float, jit: bool) -> None:
+    result = jaxgd.minimize(
+        lambda v: jnp.where(v < 0.2, bad, v**2), 1.0, method=DESCENT, history="params", dtype="float64", jit=jit
+    )
+    assert result.status is Status.DIVERGED and not result.converged
+    # 1, 1/2, 1/4 are finite; at 1/8 the cost is not.
+    assert (float(result.params), float(result.cost), float(result.gradient)) == (0.25, 0.0625, 0.5)
+    assert (result.n_steps, result.n_evaluations) == (2, 4)
+    assert float(result.best.params) == 0.25
+    assert result.history is not None
+    np.testing.assert_array_equal(result.history.params, [1, 0.5, 0.25])
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run() -> None:
+    # The square root has an infinite slope at 0, which the third step reaches exactly.
+    result = jaxgd.minimize(
+        lambda v: jnp.sqrt(v),
+        4.0,
+        method=jaxgd.GradientDescent(jaxgd.schedules.PiecewiseConstant([1], [12.0, 2.0])),
+        dtype="float64",
+    )
+    assert result.status is Status.DIVERGED
+    assert (float(result.params), result.n_steps) == (1.0, 1)
+
+
+def test_a_parameter_that_overflows_ends_the_run() -> None:
+    # The cost does not see the second parameter grow: its gradient is constant, the steps are huge.
+    result = jaxgd.minimize(
+        lambda v: v[0] ** 2 - 1e30 * jnp.tanh(v[1] * 1e-30),
+        [1.0, 0.0],
+        method=jaxgd.GradientDescent(3e38 / 4),
+        stop=(),
+        dtype="float32",
+        max_steps=50,
+    )
+    assert result.status is Status.DIVERGED
+    assert finite(result.params, result.best)
+
+
+def test_not_finite_at_the_start() -> None:
+    value = jaxgd.minimize(lambda v: jnp.log(v), -1.0, method=DESCENT)
+    assert (value.status, value.n_steps, value.n_evaluations, float(value.params)) == (Status.DIVERGED, 0, 1, -1.0)
+    assert np.isnan(value.cost) and np.isnan(value.best.cost)
+    slope = jaxgd.minimize(lambda v: jnp.sqrt(v), 0.0, method=DESCENT)
+    assert (slope.status, slope.n_steps, float(slope.cost)) == (Status.DIVERGED, 0, 0.0)
+    data = jaxgd.minimize(line, [0.5, 0.5], (X, np.where(Y == 14, np.nan, Y)), method=DESCENT)
+    assert (data.status, data.n_steps) == (Status.DIVERGED, 0)
+    default = jaxgd.minimize(lambda v: jnp.log(v), -1.0)
+    assert default.status is Status.DIVERGED
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_not_finite_data_end_a_fit_at_their_batch(jit: bool) -> None:
+    spoilt = Y.copy()
+    spoilt[4] = np.nan
+    options: dict[str, Any] = {
+        "batch_size": 1,
+        "n_epochs": 3,
+        "shuffle": False,
+        "method": jaxgd.GradientDescent(1e-4),
+        "dtype": "float64",
+    }
+    result = jaxgd.fit(line, [0.5, 0.5], (X, spoilt), jit=jit, **options)
+    assert result.status is Status.DIVERGED
+    # The four batches before are finite, and the point after the fourth is not evaluated to a finite cost.
+    assert (result.n_steps, result.n_epochs) == (3, 0)
+    clean = jaxgd.fit(line, [0.5, 0.5], (X[:3], Y[:3]), **(options | {"n_epochs": 1}))
+    np.testing.assert_allclose(result.params, clean.params, rtol=1e-14)
+    assert finite(result.params, result.best) and np.isnan(result.cost)
+
+
+def test_a_rate_too_large_diverges_with_a_finite_best_point() -> None:
+    for method in (jaxgd.GradientDescent(0.01), jaxgd.GradientDescent(1.0, 0.9)):
+        result = jaxgd.fit(line, [0.5, 0.5], (X, Y), batch_size=2, n_epochs=500, key=0, method=method)
+        assert result.status is Status.DIVERGED
+        assert finite(result.params, result.best, result.cost, result.gradient)
+        np.testing.assert_array_equal(
+            result.best.params, np.array([0.5, 0.5], np.asarray(result.params).dtype)
+        )  # nothing was better
+        assert result.n_epochs < 500
+    full = jaxgd.minimize(line, [0.5, 0.5], (X, Y), method=jaxgd.GradientDescent(0.01))
+    assert full.status is Status.DIVERGED
+    assert finite(full.params, full.cost, full.gradient)
+    np.testing.assert_array_equal(full.best.params, np.array([0.5, 0.5], np.asarray(full.params).dtype))
+
+
+def test_the_best_point_is_never_lost() -> None:
+    # At rate 0.2 the quartic bounces from side to side: the best point is not the last.
+    result = jaxgd.minimize(
+        quartic, 0.0, method=jaxgd.GradientDescent(0.2), max_steps=7, stop=(), history="params", dtype="float64"
+    )
+    assert result.history is not None
+    assert float(result.best.cost) == result.history.cost.min() < float(result.cost)
+    assert float(result.best.params) == result.history.params[np.argmin(result.history.cost)]
+
+
+def test_a_saddle_is_stationary_for_a_rule_that_knows_the_gradient_alone() -> None:
+    result = jaxgd.minimize(lambda x: x[0] ** 2 - x[1] ** 2, [1.0, 0.0], method=DESCENT, dtype="float64")
+    assert result.converged
+    np.testing.assert_allclose(result.params, 0, atol=1e-10)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-30, 1.0, 1e30, 1e150])
+def test_huge_and_tiny_costs_take_the_same_steps(scale: float) -> None:
+    result = jaxgd.minimize(lambda v: scale * v**2, 1.0, method=jaxgd.GradientDescent(0.25 / scale), dtype="float64")
+    assert (result.n_steps, result.converged) == (35, True)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_huge_and_tiny_costs_in_single_precision(scale: float) -> None:
+    result = jaxgd.minimize(lambda v: jnp.float32(scale) * v**2, 1.0, method=jaxgd.GradientDescent(0.25 / scale), dtype="float32")
+    assert (result.n_steps, result.converged) == (16, True)  # 2**-16 is the first power below eps**(2/3) = 2.4e-5
+
+
+def test_an_interrupt_returns_the_point_reached() -> None:
+    def interrupt(progress: jaxgd.Progress) -> None:
+        if progress.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = jaxgd.minimize(square, 1.0, method=DESCENT, callback=interrupt, dtype="float64")
+    assert result.status is Status.INTERRUPTED
+    assert result.n_steps in (5, 6)  # the interpreter delivers a signal at its own leisure
+    assert float(result.params) == 0.5**result.n_steps
+    fitted = jaxgd.fit(
+        lambda v, b: jnp.mean((v - b) ** 2),
+        1.0,
+        [0.0],
+        batch_size=1,
+        n_epochs=50,
+        callback=interrupt,
+        method=DESCENT,
+        dtype="float64",
+    )
+    assert fitted.status is Status.INTERRUPTED and fitted.n_epochs in (5, 6)
+
+
+def test_an_interrupt_before_anything_is_computed_is_raised() -> None:
+    def cost(v: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jaxgd.minimize(cost, 1.0)

@@ -1,0 +1,118 @@
+"""The order of rows: a bijection, uniform, another one each epoch. Every statistic has a fixed key; limits are five deviations."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgd import _shuffle
+
+SEED = _shuffle.seed(jax.random.key(20))
+DEVIATIONS = 5.0  # a chi-square of k degrees of freedom has variance 2 k; beyond 5 deviations lies less than 1e-5 of it
+
+
+def orders(n_rows: int, n_epochs: int, seed: _shuffle.Seed = SEED) -> np.ndarray:
+    """The orders of many epochs, shape (n_epochs, n_rows)."""
+
+    def order(epoch: jax.Array) -> jax.Array:
+        return _shuffle.row(_shuffle.shuffle(seed, epoch, n_rows), jnp.arange(n_rows, dtype=jnp.uint32), n_rows)
+
+    return np.asarray(jax.jit(jax.vmap(order))(jnp.arange(n_epochs))).astype(np.int64)
+
+
+def excess(counts: np.ndarray, degrees: float | None = None) -> float:
+    """How many standard deviations a chi-square statistic of equal chances lies above its mean."""
+    expected = counts.mean()
+    degrees = counts.size - 1 if degrees is None else degrees
+    return float((((counts - expected) ** 2 / expected).sum() - degrees) / math.sqrt(2 * degrees))
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 5, 15, 16, 17, 18, 31, 32, 33, 100, 1000, 1023, 1025])
+def test_every_row_once(n_rows: int) -> None:
+    np.testing.assert_array_equal(np.sort(orders(n_rows, 20), axis=1), np.tile(np.arange(n_rows), (20, 1)))
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 4, 5, 6])
+def test_all_orders_are_equally_likely(n_rows: int) -> None:
+    index = {order: k for k, order in enumerate(itertools.permutations(range(n_rows)))}
+    n_epochs = 200 * len(index)
+    counts = np.bincount([index[tuple(order)] for order in orders(n_rows, n_epochs)], minlength=len(index))
+    assert abs(excess(counts)) < DEVIATIONS
+
+
+def test_all_orders_of_the_network_are_equally_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network on few rows, where every order can be counted: few rows are ranked otherwise."""
+    monkeypatch.setattr(_shuffle, "_RANKED", 0)
+    index = {order: k for k, order in enumerate(itertools.permutations(range(5)))}
+    counts = np.bincount([index[tuple(order)] for order in orders(5, 24_000)], minlength=120)
+    assert abs(excess(counts)) < DEVIATIONS
+
+
+@pytest.mark.parametrize("n_rows", [17, 20, 64, 100, 1000])
+def test_each_row_is_equally_likely_at_each_place_and_after_each_other(n_rows: int) -> None:
+    n_epochs = 400_000 // n_rows
+    drawn = orders(n_rows, n_epochs)
+    places = np.bincount((drawn + n_rows * np.arange(n_rows)).ravel(), minlength=n_rows**2)
+    assert abs(excess(places, (n_rows - 1) ** 2)) < DEVIATIONS
+    differences = np.bincount(((drawn[:, 1:] - drawn[:, :-1]) % n_rows).ravel(), minlength=n_rows)
+    assert differences[0] == 0
+    assert abs(excess(differences[1:])) < DEVIATIONS
+
+
+def test_epochs_and_keys_are_unrelated() -> None:
+    first, second = orders(100, 2000), orders(100, 2000, _shuffle.seed(jax.random.key(21)))
+    for other in (np.roll(first, 1, axis=0), second):
+        # Two unrelated orders agree in one place on average, with variance one.
+        agreements = (first == other).sum(axis=1)
+        assert abs(agreements.mean() - 1) < DEVIATIONS / math.sqrt(2000)
+        correlation = np.mean((first - 49.5) * (other - 49.5)) / np.var(np.arange(100))
+        assert abs(correlation) < DEVIATIONS / math.sqrt(first.size)
+
+
+def test_known_orders_on_every_machine() -> None:
+    # Integer arithmetic only: these are the numbers on any device, of any version of JAX's generator since Threefry.
+    assert orders(6, 3).tolist() == KNOWN_SMALL
+    assert orders(20, 1)[0].tolist() == KNOWN_LARGE
+
+
+KNOWN_SMALL = [[4, 1, 5, 3, 0, 2], [0, 3, 2, 1, 4, 5], [1, 2, 3, 0, 5, 4]]
+KNOWN_LARGE = [6, 3, 8, 13, 18, 15, 11, 19, 17, 10, 9, 7, 4, 16, 0, 5, 1, 2, 14, 12]
+
+
+@pytest.mark.parametrize("n_rows", [1, 6, 1000, 2**31 - 1, 2**31])
+def test_draws_with_replacement_are_uniform(n_rows: int) -> None:
+    positions = jnp.arange(100_000, dtype=jnp.uint32)
+    drawn = np.asarray(_shuffle.draw(SEED, jnp.asarray(3), positions, n_rows)).astype(np.int64)
+    assert drawn.min() >= 0 and drawn.max() < n_rows
+    bins = min(n_rows, 50)
+    counts = np.bincount(drawn * bins // n_rows, minlength=bins)
+    assert counts.size == 1 or abs(excess(counts)) < DEVIATIONS
+    other = np.asarray(_shuffle.draw(SEED, jnp.asarray(4), positions, n_rows))
+    assert n_rows == 1 or np.mean(drawn == other) < 2 / n_rows + 1e-3
+
+
+@pytest.mark.parametrize("n_rows", [2**31 - 1, 2**31, 2**31 + 1, 5_000_000_000])
+def test_large_numbers_of_rows_by_samples(n_rows: int) -> None:
+    """Distinct places hold distinct rows, within range, wherever they lie."""
+    with jax.enable_x64(n_rows > 2**31):
+        dtype = _shuffle.index_dtype(n_rows)
+        ends = np.concatenate([np.arange(50_000), n_rows - 1 - np.arange(50_000), np.arange(50_000) * (n_rows // 50_000) + 7])
+        positions = np.unique(ends)
+        order = _shuffle.shuffle(SEED, jnp.asarray(0), n_rows)
+        rows = np.asarray(_shuffle.row(order, jnp.asarray(positions, dtype), n_rows)).astype(np.int64)
+        draws = np.asarray(_shuffle.draw(SEED, jnp.asarray(0), jnp.asarray(positions, dtype), n_rows)).astype(np.int64)
+    assert np.unique(rows).size == positions.size
+    for values in (rows, draws):
+        assert values.min() >= 0 and values.max() < n_rows
+        assert abs(excess(np.bincount(values * 50 // n_rows, minlength=50))) < DEVIATIONS
+
+
+def test_high_product_of_words() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 2**32, (2, 1000), dtype=np.uint64)
+    a[:2], b[:2] = [2**32 - 1, 0], [2**32 - 1, 5]
+    found = _shuffle._high_product(jnp.asarray(a, jnp.uint32), jnp.asarray(b, jnp.uint32))
+    np.testing.assert_array_equal(np.asarray(found), (a * b >> np.uint64(32)).astype(np.uint32))
