@@ -188,10 +188,13 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__} {show(value)}"
 
 
-def parameters(name: str, start: Any) -> Any:
-    """Check a start and return it as a pytree of floating arrays: lists of numbers become arrays, integers become floats."""
+def parameters(name: str, start: Any, dtype: Any = None) -> Any:
+    """Check a start and return it as a pytree of floating arrays: lists of numbers become arrays, integers become floats.
+
+    Floating arrays come back in `dtype`, or in their own where it is None.
+    """
     params = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _parameter(name + jax.tree_util.keystr(path), leaf), start, is_leaf=_is_array_like
+        lambda path, leaf: _parameter(name + jax.tree_util.keystr(path), leaf, dtype), start, is_leaf=_is_array_like
     )
     leaves = jax.tree.leaves(params)
     if not leaves or all(leaf.size == 0 for leaf in leaves):
@@ -202,18 +205,25 @@ def parameters(name: str, start: Any) -> Any:
     return params
 
 
-def _parameter(name: str, leaf: Any) -> jax.Array:
+def _parameter(name: str, leaf: Any, dtype: Any) -> jax.Array:
     array = _number_array(name, leaf)
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{name}: expected real numbers, got complex ones: use the real and the imaginary parts as parameters.")
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    return _on_device(array, dtype if floating else dtype or jnp.result_type(float))
 
 
-def data_arrays(name: str, data: Any) -> Any:
-    """Check data and return them as a pytree of arrays: lists of numbers and what NumPy takes become arrays."""
-    arrays = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _number_array(name + jax.tree_util.keystr(path), leaf, boolean=True), data, is_leaf=_is_array_like
-    )
+def data_arrays(name: str, data: Any, dtype: Any = None) -> Any:
+    """Check data and return them as a pytree of arrays: lists of numbers and what NumPy takes become arrays.
+
+    Floating arrays come back in `dtype`, or in their own where it is None.
+    """
+
+    def convert(path: Any, leaf: Any) -> jax.Array:
+        array = _number_array(name + jax.tree_util.keystr(path), leaf, boolean=True)
+        return _on_device(array, dtype if jnp.issubdtype(array.dtype, jnp.floating) else None)
+
+    arrays = jax.tree_util.tree_map_with_path(convert, data, is_leaf=_is_array_like)
     if not jax.tree.leaves(arrays):
         raise ValueError(f"{name}: expected a pytree of arrays, got {show(data)}.")
     return arrays
@@ -245,8 +255,15 @@ def _is_array_like(node: Any) -> bool:
     return hasattr(node, "__array__")
 
 
-def _number_array(name: str, leaf: Any, *, boolean: bool = False) -> jax.Array:
-    """One leaf as an array of JAX's; boolean says whether truth values may stand in it."""
+def _on_device(array: Any, dtype: Any) -> jax.Array:
+    """An array of NumPy's or of JAX's as one of JAX's, in a precision or its own; nothing is compiled for NumPy's."""
+    if isinstance(array, jax.Array):
+        return array if dtype is None else array.astype(dtype)
+    return jax.device_put(array.astype(jax.dtypes.canonicalize_dtype(dtype or array.dtype), copy=False))
+
+
+def _number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
+    """One leaf as an array of NumPy's or of JAX's; boolean says whether truth values may stand in it."""
     if isinstance(leaf, jax.Array):
         array = leaf
     else:
@@ -256,7 +273,7 @@ def _number_array(name: str, leaf: Any, *, boolean: bool = False) -> jax.Array:
             raise TypeError(f"{name}: expected numbers, got {show(leaf)} ({error}).") from error
     if not (jnp.issubdtype(array.dtype, jnp.number) or (boolean and array.dtype == bool)):
         raise TypeError(f"{name}: expected numbers, got {show(leaf)}.")
-    return jnp.asarray(array)
+    return array
 
 
 def per_variable(name: str, value: Any, params: Any, check: Callable[[str, Any], None]) -> None:

@@ -69,10 +69,10 @@ def run(
     unit: str,
     host: Host,
 ) -> tuple[Any, list[Any]]:
-    """Run a loop of `_loops` to its end, at tick `limit` at the latest; return the last state and the rows recorded.
+    """Run a loop to its end, at tick `limit` at the latest; return the last state and the rows recorded.
 
-    `total` is the number of steps or epochs that a progress bar counts to. The rows are one pytree of arrays for each segment. While somebody else traces the run, it is one segment, and its rows stay
-    padded to the length that they can have at most.
+    `total` is the number of steps or epochs that a progress bar counts to. The rows are one pytree of arrays for each segment.
+    While somebody else traces the run, it is one segment, and its rows stay padded to the length that they can have at most.
 
     A `KeyboardInterrupt` ends the run after its last whole segment; before the end of the first there is nothing to return, and it
     is raised.

@@ -44,8 +44,9 @@ def fit(
     order that depends on the key alone; the last batch of an epoch is smaller where the rows do not divide evenly.
 
     Args:
-        cost: cost(params, batch), written with `jax.numpy`, where batch is the pytree of the data with `batch_size` rows, or fewer, or,
-            for the cost of the result, all; returns a real scalar, the mean over the rows, or with `has_aux` a pair (scalar, anything).
+        cost: cost(params, batch), written with `jax.numpy`; returns a real scalar, the mean over the rows, or with `has_aux` a pair
+            (scalar, anything). The batch is the pytree of the data with `batch_size` rows, or fewer, or, for the cost that the
+            result reports, all.
         start: as in `minimize`.
         data: a pytree of arrays of equal leading length, the rows.
         batch_size: rows in a batch, from 1 to all.
@@ -144,8 +145,7 @@ def _seed(key: Any, shuffle: bool | str, whole: bool) -> _shuffle.Seed:
     """The seed of the order of rows; where no order is drawn none is needed."""
     if shuffle is False or (whole and shuffle is True):
         return _shuffle.Seed(np.uint32(0), np.uint32(0))
-    key = _checks.random_key(key, f"shuffle={shuffle!r}")
-    return compiled(_shuffle.seed, key)(jax.random.fold_in(key, 1))
+    return _shuffle.seed(_checks.random_key(key, f"shuffle={shuffle!r}"))
 
 
 def _average_from(average: float, n_epochs: int, n_batches: int) -> tuple[Any, Any]:
@@ -211,17 +211,17 @@ def _result(plan: _epochs.Plan, state: _epochs.State, point: Point, tried: Any, 
     in_step = [Status.DIVERGED.code] + [rule.status.code for rule in plan.rules if rule.watches == "update"]
     code, epoch, batch, tried = (_problem.host(value) for value in (state.code, state.epoch, state.batch, tried))
     n_steps = epoch * plan.batches + batch
-    broken = sum((code == other) * 1 for other in in_step)
-    diverged = (code == Status.DIVERGED.code) * 1
+    broken = sum(_problem.flag(code == other) for other in in_step)
+    diverged = _problem.flag(code == Status.DIVERGED.code)
     return Result(
         params=point.params,
         cost=point.cost,
         gradient=point.gradient,
         best=_problem.best_of(state.best, Point(state.params, state.cost, None)),
-        n_steps=n_steps - diverged * (n_steps > 0),
+        n_steps=n_steps - diverged * _problem.flag(n_steps > 0),
         n_epochs=epoch,
         n_evaluations=n_steps + broken + tried,
-        code=code + (Status.DIVERGED.code - code) * (tried > 1),
+        code=code + (Status.DIVERGED.code - code) * _problem.flag(tried > 1),
         history=history,
         aux=point.aux,
         state=state,

@@ -81,7 +81,7 @@ def minimize(
     _checks.cost_signature(cost, ("params",) if data is None else ("params", "data"))
     with _problem.precision(dtype) as to:
         params = _problem.start_point(start, key, to)
-        arrays = () if data is None else (_problem.cast(_checks.data_arrays("data", data), to),)
+        arrays = () if data is None else (_checks.data_arrays("data", data, to),)
         method = SpectralGradient() if method is None else method
         method, rules = _problem.prepare(method, stop, params, 1, names, whole=True)
         evaluate = _problem.lowered(_problem.value_and_gradient(cost, has_aux=has_aux), params, *arrays, jit=jit)

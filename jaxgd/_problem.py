@@ -33,13 +33,6 @@ def precision(dtype: Any) -> Iterator[Any]:
         yield jnp.dtype(name)
 
 
-def cast(tree: Any, dtype: Any) -> Any:
-    """The floating arrays of a tree in a precision; None leaves them as they are."""
-    if dtype is None:
-        return tree
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
-
-
 def is_function(value: Any) -> bool:
     """Whether a value is a function, and not a pytree of parameters that can be called."""
     return callable(value) and jax.tree.structure(value) == jax.tree.structure(0)
@@ -47,7 +40,7 @@ def is_function(value: Any) -> bool:
 
 def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]:
     """Checked data of one row for each observation, and the number of rows; `like` is data that they have to resemble."""
-    arrays = cast(_checks.data_arrays(name, data), dtype)
+    arrays = _checks.data_arrays(name, data, dtype)
     n_rows = _checks.rows(name, arrays)
     if like is not None and jax.tree.structure(arrays) != jax.tree.structure(like):
         expected, got = jax.tree.structure(like), jax.tree.structure(arrays)
@@ -59,9 +52,8 @@ def start_point(start: Any, key: Any, dtype: Any) -> Any:
     """The checked start, drawn with the key if it is a function key -> params."""
     if is_function(start):
         key = _checks.random_key(key, "a random start")
-        drawn = start(jax.random.fold_in(key, 0))
-        return cast(_checks.parameters("start", drawn), dtype)
-    return cast(_checks.parameters("start", start), dtype)
+        start = start(key)
+    return _checks.parameters("start", start, dtype)
 
 
 def value(cost: Callable[..., Any], *, has_aux: bool) -> Callable[..., Any]:
@@ -128,6 +120,11 @@ def host(value: Any) -> Any:
     return value if is_traced(value) else int(value)
 
 
+def flag(value: Any) -> Any:
+    """A truth value as an integer, 0 or 1."""
+    return value.astype(jnp.int32) if is_traced(value) else int(value)
+
+
 def history_of(chunks: list[Any], first: dict[str, Any] | None = None) -> History | None:
     """The rows of all segments as one `History`, after the row of the start where that was made apart."""
     parts = ([jax.tree.map(lambda leaf: leaf[None], first)] if first else []) + chunks
@@ -152,7 +149,6 @@ def prepare(method: Any, stop: Any, params: Any, steps_per_epoch: int, names: tu
 
 def best_of(best: Best, point: Point) -> Best:
     """The best point seen, or the point at hand where no other was finite."""
-    never = best.cost == jnp.inf
-    if is_traced(never):
-        return select(never, Best(point.params, point.cost), best)
-    return Best(point.params, point.cost) if never else best
+    if is_traced(best.cost):
+        return select(best.cost == jnp.inf, Best(point.params, point.cost), best)
+    return Best(point.params, point.cost) if float(best.cost) == float("inf") else best

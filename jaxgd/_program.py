@@ -82,8 +82,7 @@ def hyperparameters(tree: Any, dtype: Any) -> Any:
     def convert(leaf: Any) -> Any:
         if callable(leaf):
             return trace(leaf, jax.ShapeDtypeStruct((), jnp.int32), name="learning_rate")
-        array = jnp.asarray(leaf)
-        return array if jnp.issubdtype(array.dtype, jnp.bool_) else array.astype(dtype)
+        return leaf.astype(dtype) if isinstance(leaf, jax.Array) else np.asarray(leaf, dtype)
 
     return jax.tree.map(convert, tree, is_leaf=lambda node: isinstance(node, list) or (callable(node) and not _has_leaves(node)))
 
@@ -114,7 +113,7 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
     name = (function, structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
     if name not in _programs:
         _programs[name] = Program(function)
-        if len(_programs) > _CACHE_SIZE:
+        while len(_programs) > _CACHE_SIZE:
             _programs.popitem(last=False)[1].call.clear_cache()
     _programs.move_to_end(name)
     return _programs[name]

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd._trees import is_traced
+
 _ROUNDS = 24
 _RANKED = 16  # up to as many rows, n comparisons an index are cheaper than the network
 
@@ -33,9 +35,16 @@ class Shuffle(NamedTuple):
 
 
 def seed(key: jax.Array) -> Seed:
-    """The seed of a run's order from a key."""
-    words = jax.random.bits(key, (2,), jnp.uint32)
-    return Seed(words[0], words[1])
+    """The seed of a run's order: two words, each mixed from all words of a key of `jax.random`."""
+    data = jax.random.key_data(key)
+    words = data if is_traced(data) else np.asarray(data)
+    mixed = []
+    for start in (0x9E3779B9, 0xBB67AE85):
+        word = np.full(1, start, np.uint32)
+        for k in range(words.shape[0]):
+            word = _mix(word ^ _mix(words[k : k + 1] + np.uint32(start)))
+        mixed.append(word.reshape(()))
+    return Seed(*mixed)
 
 
 def shuffle(seed: Seed, epoch: jax.Array, n_rows: int) -> Shuffle:
@@ -97,7 +106,7 @@ def _high_word(x: jax.Array) -> jax.Array:
     return (x.astype(jnp.uint64) >> 32).astype(jnp.uint32)
 
 
-def _mix(x: jax.Array) -> jax.Array:
+def _mix(x: Any) -> Any:
     """A bijection of 32-bit words in which each bit of the input flips each bit of the output half of the time.
 
     Multiply and xorshift, with the constants of C. Wellons' search for low bias (hash-prospector, 2018).

@@ -29,7 +29,7 @@ class State(NamedTuple):
     """The state of a run of `minimize`.
 
     `trial` is the point to evaluate next, `current` the last accepted one with its evaluation; `step` counts the updates that led
-    to it; `code` is that of the status.
+    to it, and `rows` the points accepted, the start included: the length of the history. `code` is that of the status.
     """
 
     trial: Any
@@ -37,6 +37,7 @@ class State(NamedTuple):
     best: Best
     method: Any
     rules: Any
+    rows: Any
     step: Any
     evaluations: Any
     code: Any
@@ -45,11 +46,6 @@ class State(NamedTuple):
     def ticks(self) -> Any:
         """Evaluations made."""
         return self.evaluations
-
-    @property
-    def rows(self) -> Any:
-        """Rows of the history so far: one for the start, one for each step."""
-        return jnp.where(self.evaluations > 0, self.step + 1, 0)
 
 
 def begin(method: Method, rules: tuple[Rule, ...], empty: Point) -> State:
@@ -60,6 +56,7 @@ def begin(method: Method, rules: tuple[Rule, ...], empty: Point) -> State:
         best=Best(empty.params, jnp.full_like(empty.cost, jnp.inf)),
         method=method.init(empty.params),
         rules=tuple(rule.init(empty.cost.dtype) for rule in rules),
+        rows=jnp.zeros((), jnp.int32),
         step=jnp.zeros((), jnp.int32),
         evaluations=jnp.zeros((), jnp.int32),
         code=jnp.asarray(RUNNING, jnp.int32),
@@ -106,7 +103,6 @@ def _advance(plan: Plan, state: State, point: Point, evaluate: Any) -> State:
     answer = plan.method.step(point, state.method, evaluate)
     accepted = first | (finite & answer.accepted)
     current = select(accepted, point, state.current)
-    step = state.step + (accepted & ~first).astype(jnp.int32)
     better = finite & (point.cost < state.best.cost)
 
     progress = Observation(current.params, current.cost, current.gradient)
@@ -123,7 +119,8 @@ def _advance(plan: Plan, state: State, point: Point, evaluate: Any) -> State:
         best=select(better, Best(point.params, point.cost), state.best),
         method=answer.state,
         rules=rules,
-        step=step,
+        rows=state.rows + accepted.astype(jnp.int32),
+        step=state.step + (accepted & ~first).astype(jnp.int32),
         evaluations=state.evaluations + 1,
         code=code,
     )

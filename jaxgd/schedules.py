@@ -205,7 +205,7 @@ class WarmUp(Schedule):
         rise = (self.time(step) + 1) / (self.duration + 1)
         start = jnp.asarray(self.duration * self._steps_per_unit).astype(step.dtype)
         schedule: Any = self.schedule
-        inner = schedule(jnp.maximum(step - start, 0)) if callable(schedule) else schedule
+        inner: Any = schedule(jnp.maximum(step - start, 0)) if callable(schedule) else schedule
         return jnp.multiply(jnp.minimum(rise, 1), inner)
 
     def bind(self, steps_per_epoch: int) -> "WarmUp":

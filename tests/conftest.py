@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import pytest
@@ -11,7 +12,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 _compilations: list[str] = []
 
 
-def _listen(event: str, duration: float, **_: object) -> None:
+def _listen(event: str, *_: Any, **__: Any) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
         _compilations.append(event)
 

@@ -88,7 +88,7 @@ def test_not_finite_data_end_a_fit_at_their_batch(jit: bool) -> None:
     assert result.status is Status.DIVERGED
     # The four batches before are finite, and the point after the fourth is not evaluated to a finite cost.
     assert (result.n_steps, result.n_epochs) == (3, 0)
-    clean = jaxgd.fit(line, [0.5, 0.5], (X[:3], Y[:3]), **(options | {"n_epochs": 1}))
+    clean = jaxgd.fit(line, [0.5, 0.5], (X[:3], Y[:3]), **{**options, "n_epochs": 1})
     np.testing.assert_allclose(result.params, clean.params, rtol=1e-14)
     assert finite(result.params, result.best) and np.isnan(result.cost)
 

@@ -10,6 +10,8 @@ from jaxgd import Status
 from jaxgd.stopping import CostTolerance, GradientTolerance, Patience, Rule, UpdateTolerance
 from tests.problems import square
 
+WRONG: Any = 1  # in the place of a truth value
+
 
 def halving(stop: Any, **options: Any) -> jaxgd.Result:
     """A run whose parameter is 2**-k after k steps: the update is -2**-(k+1), the cost 4**-k, the gradient 2 * 2**-k."""
@@ -111,7 +113,7 @@ def test_a_rule_of_ones_own() -> None:
         (lambda: UpdateTolerance(0.0), ValueError, "UpdateTolerance: tolerance: expected a finite number > 0, got 0.0"),
         (lambda: GradientTolerance(-1), ValueError, "GradientTolerance: tolerance: expected a finite number > 0, got -1"),
         (lambda: CostTolerance("x"), TypeError, "CostTolerance: tolerance: expected a number, got 'x'"),
-        (lambda: UpdateTolerance(1.0, relative=1), TypeError, "UpdateTolerance: relative: expected True or False, got 1"),
+        (lambda: UpdateTolerance(1.0, relative=WRONG), TypeError, "UpdateTolerance: relative: expected True or False, got 1"),
         (lambda: Patience(0), ValueError, "Patience: duration: expected an integer of at least 1, got 0"),
         (lambda: Patience(1.5), TypeError, "Patience: duration: expected an integer of at least 1, got 1.5"),
         (lambda: Patience(1, -1.0), ValueError, "Patience: minimum_change: expected a finite number >= 0, got -1.0"),

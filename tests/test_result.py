@@ -1,0 +1,93 @@
+import pickle
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import jaxgd
+from jaxgd import Status
+from tests.problems import X, Y, line, nested, square
+
+NESTED = {"scalar": 0.0, "pair": (np.zeros(2), {"deep": np.zeros((2, 2))})}
+
+
+def test_the_structure_of_the_start_comes_back() -> None:
+    result = jaxgd.minimize(nested, NESTED, dtype="float64")
+    expected = jax.tree.structure(NESTED)
+    assert (
+        jax.tree.structure(result.params)
+        == jax.tree.structure(result.gradient)
+        == jax.tree.structure(result.best.params)
+        == expected
+    )
+    assert jax.tree.map(np.shape, result.params) == jax.tree.map(np.shape, NESTED)
+
+
+def test_params_cost_and_gradient_belong_to_the_same_point() -> None:
+    for method in (None, jaxgd.GradientDescent(1e-3, 0.9), jaxgd.Adam(0.1)):
+        for max_steps in (1, 7):
+            result = jaxgd.minimize(line, [0.5, 0.5], (X, Y), method=method, max_steps=max_steps, dtype="float64")
+            residual = result.params[0] + result.params[1] * X - Y
+            np.testing.assert_allclose(result.cost, np.mean(residual**2) / 2, rtol=1e-13)
+            np.testing.assert_allclose(result.gradient, [np.mean(residual), np.mean(residual * X)], rtol=1e-11, atol=1e-11)
+            assert result.n_evaluations == max_steps + 1
+
+
+def test_aux_is_that_of_the_returned_point() -> None:
+    def cost(v: Any) -> Any:
+        return v**2, {"twice": 2 * v, "count": 3}
+
+    result = jaxgd.minimize(cost, 1.0, method=jaxgd.GradientDescent(0.25), max_steps=4, has_aux=True, dtype="float64")
+    assert float(result.params) == 1 / 16
+    assert float(result.aux["twice"]) == 1 / 8 and int(result.aux["count"]) == 3
+
+
+def test_a_result_is_a_pytree_that_can_be_pickled() -> None:
+    result = jaxgd.minimize(nested, NESTED, method=jaxgd.Adam(0.1), max_steps=3, history="params", has_aux=False)
+    fitted = jaxgd.fit(line, [0.5, 0.5], (X, Y), batch_size=2, n_epochs=2, key=0, average=0.5, stop=jaxgd.stopping.Patience(2))
+    for one in (result, fitted):
+        again = pickle.loads(pickle.dumps(one))
+        assert jax.tree.structure(again) == jax.tree.structure(one)
+        jax.tree.map(np.testing.assert_array_equal, again, one)
+        assert again.status is one.status and str(again) == str(one)
+        assert isinstance(jax.tree.map(lambda leaf: leaf, one), jaxgd.Result)
+    with pytest.raises(AttributeError):
+        result.params = 3  # type: ignore[misc]
+
+
+def test_every_status_is_a_sentence_and_has_a_code() -> None:
+    for code, status in enumerate(Status):
+        assert status.code == code
+        assert status.value[0].isupper() and status.value.endswith(".")
+        assert str(status) == status.value
+        assert status.converged == status.value.startswith("Converged")
+    assert Status.RUNNING.code == 0
+
+
+def test_the_text_of_a_result() -> None:
+    result = jaxgd.gradient_descent(square, 10.0, learning_rate=0.2)
+    assert str(result) == (
+        "Converged: the next update is within the tolerance (UpdateTolerance).\n"
+        "  cost      4.8873678e-12\n"
+        "  gradient  4.4e-06 (largest component)\n"
+        "  after     30 steps, 31 evaluations\n"
+        "  params    2.2107392e-06"
+    )
+    fitted = jaxgd.fit(
+        lambda p, b: (p["a"] * b.mean() + p["w"].sum()) ** 2,
+        {"a": 1.0, "w": np.zeros(100)},
+        [1.0, 2.0],
+        batch_size=2,
+        n_epochs=1,
+        method=jaxgd.GradientDescent(1e-9),
+        dtype="float64",
+    )
+    assert str(fitted) == (
+        "Finished: every epoch was run.\n"
+        "  cost      2.24999908\n"
+        "  gradient  4.5 (largest component)\n"
+        "  after     1 step, 2 evaluations\n"
+        "  params['a']  0.999999996\n"
+        "  params['w']  float64 (100,), from -3e-09 to -3e-09"
+    )
