@@ -32,7 +32,7 @@ def test_fresh_functions_data_keys_and_hyperparameters_compile_nothing(compilati
             cost,
             np.ones(3) * shift,
             np.arange(3.0) + shift,
-            method=jaxgd.Adam(rate),
+            method=jaxgd.GradientDescent(rate),
             max_steps=5,
             stop=jaxgd.stopping.UpdateTolerance(rate),
         )

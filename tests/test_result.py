@@ -80,14 +80,14 @@ def test_the_text_of_a_result() -> None:
         [1.0, 2.0],
         batch_size=2,
         n_epochs=1,
-        method=jaxgd.GradientDescent(1e-9),
+        method=jaxgd.GradientDescent(2e-9),
         dtype="float64",
     )
     assert str(fitted) == (
         "Finished: every epoch was run.\n"
-        "  cost      2.24999908\n"
+        "  cost      2.24999816\n"
         "  gradient  4.5 (largest component)\n"
         "  after     1 step, 2 evaluations\n"
-        "  params['a']  0.999999996\n"
-        "  params['w']  float64 (100,), from -3e-09 to -3e-09"
+        "  params['a']  0.999999991\n"
+        "  params['w']  float64 (100,), from -6e-09 to -6e-09"
     )

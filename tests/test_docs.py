@@ -1,0 +1,89 @@
+"""The README, the docstrings and the examples run; the package is laid out as it says."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+import jaxgd
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULES = ["jaxgd", *(module.name for module in pkgutil.walk_packages(jaxgd.__path__, "jaxgd."))]
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion() -> Any:
+    """What is shown to users runs under JAX's own rules."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def test_every_code_block_of_the_readme_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) >= 7
+    namespace: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+
+
+def test_every_call_in_the_readmes_tables_names_what_exists() -> None:
+    for name in re.findall(r"jaxgd\.([A-Za-z_.]+[A-Za-z_])", README):
+        target: Any = jaxgd
+        for part in name.split("."):
+            target = getattr(target, part)
+    for status in re.findall(r"`([A-Z_]{5,})`", README):
+        assert status in jaxgd.Status.__members__
+    assert {status.name for status in jaxgd.Status} - {"RUNNING"} <= set(re.findall(r"`([A-Z_]+)`", README))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name: str) -> None:
+    failures, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert failures == 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(path), run_name="__main__")
+    text = capsys.readouterr().out
+    assert {"quickstart": "1.71393943", "digits": "0.69 % of the training rows, 1.39 % of the others"}[path.stem] in text
+
+
+def test_every_public_name_is_documented() -> None:
+    for name in jaxgd.__all__:
+        assert inspect.getdoc(getattr(jaxgd, name)), name
+    for function in (jaxgd.minimize, jaxgd.fit, jaxgd.gradient_descent, jaxgd.sgd):
+        text = inspect.getdoc(function) or ""
+        for section in ("Args:", "Returns:", "Raises:", ">>>"):
+            assert section in text, (function.__name__, section)
+        for parameter in inspect.signature(function).parameters:
+            assert re.search(rf"^    {parameter}: ", text, flags=re.MULTILINE), (function.__name__, parameter)
+
+
+def test_data_flow_one_way() -> None:
+    """No file imports one that, directly or not, imports it."""
+    imports: dict[str, set[str]] = {}
+    for name in MODULES:
+        source = Path(inspect.getfile(importlib.import_module(name))).read_text(encoding="utf-8")
+        froms = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.module]
+        targets = {f"{node.module}.{alias.name}" for node in froms for alias in node.names} | {str(node.module) for node in froms}
+        imports[name] = {target for target in targets if target in MODULES and target not in ("jaxgd", "jaxgd.methods")}
+    while imports:
+        bottom = {name for name, targets in imports.items() if not targets & imports.keys()}
+        assert bottom, f"a circle of imports among {sorted(imports)}"
+        imports = {name: targets for name, targets in imports.items() if name not in bottom}
+
+
+def test_the_top_of_the_tree_holds_what_was_agreed() -> None:
+    agreed = {"pyproject.toml", "jaxgd", "tests", "examples", "README.md"}
+    built = {"build", "jaxgd.egg-info"}  # what an installation leaves
+    assert {path.name for path in ROOT.iterdir() if not path.name.startswith(".")} - built == agreed
