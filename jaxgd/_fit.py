@@ -129,7 +129,7 @@ def fit(
             state,
             limit=n_epochs,
             total=n_epochs,
-            row=jax.eval_shape(_epochs.row, plan, state),
+            row=jax.eval_shape(_epochs.row, plan, state) if names else {},
             view=lambda state: _view(plan, state),
             unit="epoch",
             host=Host(callback, progress, jit),

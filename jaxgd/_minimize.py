@@ -95,7 +95,7 @@ def minimize(
             state,
             limit=max_steps + 1,
             total=max_steps,
-            row=jax.eval_shape(_steps.row, plan, state),
+            row=jax.eval_shape(_steps.row, plan, state) if names else {},
             view=_view,
             unit="step",
             host=Host(callback, progress, jit),

@@ -6,6 +6,7 @@ whichever arrays it closes over: fresh lambdas, new data and new hyperparameters
 """
 
 import functools
+import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -105,18 +106,18 @@ class Program:
 
 
 _programs: OrderedDict[Hashable, Program] = OrderedDict()
+_lock = threading.Lock()
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
     """The program of a function for arguments of this structure and these shapes; the longest unused are dropped in time."""
     leaves, structure = jax.tree.flatten(arguments)
     name = (function, structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
-    if name not in _programs:
-        _programs[name] = Program(function)
+    with _lock:
+        program = _programs[name] = _programs.pop(name, None) or Program(function)
         while len(_programs) > _CACHE_SIZE:
             _programs.popitem(last=False)[1].call.clear_cache()
-    _programs.move_to_end(name)
-    return _programs[name]
+    return program
 
 
 class explained:

@@ -206,7 +206,7 @@ class WarmUp(Schedule):
         start = jnp.asarray(self.duration * self._steps_per_unit).astype(step.dtype)
         schedule: Any = self.schedule
         inner: Any = schedule(jnp.maximum(step - start, 0)) if callable(schedule) else schedule
-        return jnp.multiply(jnp.minimum(rise, 1), inner)
+        return jnp.minimum(rise, 1) * jnp.asarray(inner).astype(rise.dtype)
 
     def bind(self, steps_per_epoch: int) -> "WarmUp":
         inner = self.schedule.bind(steps_per_epoch) if isinstance(self.schedule, Schedule) else self.schedule

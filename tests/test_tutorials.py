@@ -162,7 +162,7 @@ def _half_sum_of_squares(w: jax.Array, data: tuple[jax.Array, jax.Array]) -> jax
 
 
 def _errors(w: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
-    return 100 * float(np.mean((x @ w >= 0.5) != y))
+    return 100 * float(np.mean((x @ np.asarray(w) >= 0.5) != y))
 
 
 def test_digits_with_all_rows() -> None:
@@ -297,7 +297,7 @@ def test_classification_records_the_mean_minibatch_cost() -> None:
         w = w - 0.01 * x[rows].T @ (2 * (p - y[rows]) * p * (1 - p))
     np.testing.assert_allclose(result.history.cost[1], np.mean(costs), rtol=EXACT)
     np.testing.assert_allclose(result.history.params[1], w, rtol=EXACT)
-    assert np.mean((x @ result.params > 0) != y) < 0.02
+    assert np.mean((x @ np.asarray(result.params) > 0) != y) < 0.02
 
 
 def test_update_tolerance_ends_the_run_and_not_only_the_epoch() -> None:
