@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd import _shuffle
-from jaxgd._loops import Lowering, buffers, traced, write
+from jaxgd._loops import Lowering, recorded, traced
 from jaxgd._trees import add, all_finite, norm, pytree, select, static
 from jaxgd.methods.protocol import Method, Point
 from jaxgd.result import RUNNING, Best, Status
@@ -53,8 +53,8 @@ class Plan:
 
     @property
     def sums_gradient(self) -> bool:
-        """Whether anyone asks for the gradient of an epoch."""
-        return "gradient_norm" in self.names or needs_gradient(self.rules)
+        """Whether a rule asks for the mean gradient of an epoch."""
+        return needs_gradient(self.rules)
 
 
 class Sums(NamedTuple):
@@ -130,29 +130,42 @@ def _no_sums(plan: Plan, params: Any, cost: Any) -> Sums:
     return Sums(zero, zero, jax.tree.map(jnp.zeros_like, params) if plan.sums_gradient else None)
 
 
-def segment(plan: Plan, functions: tuple[Any, Any, Any], state: State, until: Any, lower: Lowering = traced) -> tuple[State, Any]:
-    """Run until the run ends or `until` epochs are done; return the state and the rows recorded, `plan.capacity` at most.
+class Functions(NamedTuple):
+    """The cost in the forms that a run needs: with its gradient for a full batch, for the last, smaller one, and for all rows.
 
-    The functions are the cost with its gradient for a full batch, the same for the last, smaller one or None, and the cost of
-    the validation data or None.
+    `last` is None where the rows divide evenly, `value`, the cost alone for the validation data, where there are none.
     """
-    full, last, value = functions
-    first_row = state.rows
-    rows = buffers(row(plan, state), plan.capacity)
 
-    def running(carry: Any) -> jax.Array:
-        return (carry[0].code == RUNNING) & (carry[0].epoch < until)
-
-    def epoch(carry: Any) -> Any:
-        state, rows = carry
-        state = _batches(plan, full, last, state, lower)
-        validation = None if value is None else value(state.trial, *plan.validation).astype(state.cost.dtype)
-        return lower.call(_epoch_end, plan, state, validation, rows, first_row)
-
-    return lower.while_loop(running, epoch, (state, rows))
+    full: Any
+    last: Any
+    whole: Any
+    value: Any
 
 
-def _batches(plan: Plan, full: Any, last: Any, state: State, lower: Lowering) -> State:
+def segment(plan: Plan, functions: Functions, state: State, until: Any, lower: Lowering = traced) -> tuple[State, Any]:
+    """Run until the run ends or `until` epochs are done; return the state and the rows recorded, `plan.capacity` at most."""
+
+    def running_until(until: Any) -> Callable[[State], jax.Array]:
+        return lambda state: (state.code == RUNNING) & (state.epoch < until)
+
+    def epoch(state: State) -> State:
+        state = _batches(plan, functions, state, lower)
+        validation = functions.value and functions.value(state.trial, *plan.validation).astype(state.cost.dtype)
+        return lower.call(_epoch_end, plan, state, validation)
+
+    def advance(state: State, until: Any) -> State:
+        return lower.while_loop(running_until(until), epoch, state)
+
+    def recorded_row(state: State) -> dict[str, Any]:
+        gradient = functions.whole(state.trial, plan.data)[1] if "gradient_norm" in plan.names else None
+        return lower.call(row, plan, state, gradient)
+
+    if not plan.names:
+        return advance(state, until), {}
+    return recorded(advance, recorded_row, state, until, plan.capacity, lower)
+
+
+def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) -> State:
     """The batches of one epoch: the full ones in a loop, then the smaller one, a loop of one turn so that a stop skips it."""
     order = lower.call(_order, plan, state.epoch)
 
@@ -170,9 +183,9 @@ def _batches(plan: Plan, full: Any, last: Any, state: State, lower: Lowering) ->
     def running(n_batches: int) -> Callable[[State], jax.Array]:
         return lambda state: (state.code == RUNNING) & (state.batch < n_batches)
 
-    state = lower.while_loop(running(plan.full_batches), batch(full, plan.batch_size), state)
-    if last is not None:
-        state = lower.while_loop(running(plan.batches), batch(last, plan.last_size), state)
+    state = lower.while_loop(running(plan.full_batches), batch(functions.full, plan.batch_size), state)
+    if functions.last is not None:
+        state = lower.while_loop(running(plan.batches), batch(functions.last, plan.last_size), state)
     return state
 
 
@@ -243,33 +256,35 @@ def _average(plan: Plan, state: State, trial: Any, going: jax.Array) -> Mean:
     return Mean(select(count > state.mean.count, mean, state.mean.params), count)
 
 
-def _epoch_end(plan: Plan, state: State, validation: Any, rows: Any, first_row: Any) -> Any:
-    """After the batches of an epoch, if it was not broken off: its cost, its place among the best, the rules, its row."""
+def _epoch_end(plan: Plan, state: State, validation: Any) -> State:
+    """After the batches of an epoch, if it was not broken off: its cost, its place among the best, the rules."""
     whole = state.batch == plan.batches
+    epoch_cost = state.sums.cost / plan.batches
+    watched = epoch_cost if validation is None else validation
+    gradient = None if state.sums.gradient is None else jax.tree.map(lambda g: g / plan.batches, state.sums.gradient)
+    code, rules = check_rules(plan.rules, "progress", Observation(state.trial, watched, gradient), state.rules)
+    code = jnp.where((code == RUNNING) & (state.epoch + 1 >= plan.n_epochs), Status.MAX_EPOCHS.code, code).astype(jnp.int32)
+    better = all_finite(watched, state.trial) & (watched < state.best.cost)
     ended = state._replace(
+        best=select(better, Best(state.trial, watched), state.best),
+        rules=rules,
         sums=_no_sums(plan, state.params, state.cost),
         epoch=state.epoch + 1,
         batch=jnp.zeros_like(state.batch),
-        epoch_cost=state.sums.cost / plan.batches,
+        epoch_cost=epoch_cost,
         validation_cost=validation,
+        code=code,
     )
-    watched = ended.epoch_cost if validation is None else validation
-    gradient = None if state.sums.gradient is None else jax.tree.map(lambda g: g / plan.batches, state.sums.gradient)
-    code, rules = check_rules(plan.rules, "progress", Observation(state.trial, watched, gradient), state.rules)
-    code = jnp.where((code == RUNNING) & (ended.epoch >= plan.n_epochs), Status.MAX_EPOCHS.code, code).astype(jnp.int32)
-    better = all_finite(watched, state.trial) & (watched < state.best.cost)
-    best = select(better, Best(state.trial, watched), state.best)
-    ended = ended._replace(best=best, rules=rules, code=code)
-    rows = select(whole, write(rows, ended.rows - 1 - first_row, row(plan, ended, gradient)), rows)
-    return select(whole, ended, state), rows
+    return select(whole, ended, state)
 
 
-def row(plan: Plan, state: State, gradient: Any = None) -> dict[str, Any]:
+def row(plan: Plan, state: State, gradient: Any) -> dict[str, Any]:
+    """What the history records of a state; the gradient is that of all rows, or None where it is not asked for."""
     cost = state.epoch_cost
     quantities = {
         "cost": lambda: cost,
         "params": lambda: state.trial,
-        "gradient_norm": lambda: jnp.zeros_like(cost) if gradient is None else norm(gradient, cost.dtype),
+        "gradient_norm": lambda: norm(gradient, cost.dtype),
         "learning_rate": lambda: plan.method.rate(plan.updates(state)),  # type: ignore[attr-defined]
         "validation_cost": lambda: state.validation_cost,
     }

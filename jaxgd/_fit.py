@@ -62,9 +62,9 @@ def fit(
         validation: data like `data`, of any number of rows, whose cost is found after each epoch.
         stop: a rule of `jaxgd.stopping`, or several; None and () are none: run every epoch.
         dtype: as in `minimize`.
-        history: what to record at each epoch, the start included: "params", "gradient_norm" (of the mean minibatch gradient),
-            "learning_rate", or several such names. "cost", the mean of the epoch's minibatch costs (for the start the cost over
-            all rows), is always among them, and so is "validation_cost" where validation data are given.
+        history: what to record at each epoch, the start included: "params", "gradient_norm" (of the cost over all rows, one more
+            pass over the data each epoch), "learning_rate", or several such names. "cost", the mean of the epoch's minibatch costs
+            (for the start the cost over all rows), is always among them, and so is "validation_cost" where there are such data.
         has_aux: as in `minimize`; aux is that of all rows.
         callback: a function of the `Progress`, called after every epoch; it stops the run by returning True.
         progress: whether to show a bar (needs tqdm).
@@ -117,11 +117,11 @@ def fit(
             names=names,
             capacity=0,
         )
-        functions, whole = _functions(cost, plan, params, has_aux=has_aux, jit=jit)
-        empty = _problem.empty_point(whole, params, arrays)
+        functions = _functions(cost, plan, params, has_aux=has_aux, jit=jit)
+        empty = _problem.empty_point(functions.whole, params, arrays)
         state = begun = compiled(_epochs.begin, plan, empty)(plan, empty)
-        finish = _Finish(plan, whole, empty, jit)
-        first = _first_row(plan, finish, functions[2], state) if names else None
+        finish = _Finish(plan, functions.whole, empty, jit)
+        first = _first_row(plan, finish, functions.value, state) if names else None
         state, chunks = run(
             _epochs.segment,
             plan,
@@ -129,7 +129,7 @@ def fit(
             state,
             limit=n_epochs,
             total=n_epochs,
-            row=jax.eval_shape(_epochs.row, plan, state) if names else {},
+            row=jax.eval_shape(_epochs.row, plan, state, state.trial) if names else {},
             view=lambda state: _view(plan, state),
             unit="epoch",
             host=Host(callback, progress, jit),
@@ -155,8 +155,8 @@ def _average_from(average: float, n_epochs: int, n_batches: int) -> tuple[Any, A
     return np.int32(epoch), np.int32(batch)
 
 
-def _functions(cost: Any, plan: _epochs.Plan, params: Any, *, has_aux: bool, jit: bool) -> tuple[Any, Any]:
-    """The functions of the loop (a full batch, the last smaller one, the validation cost), and the cost over all rows."""
+def _functions(cost: Any, plan: _epochs.Plan, params: Any, *, has_aux: bool, jit: bool) -> _epochs.Functions:
+    """The cost in the forms that the run needs."""
     evaluate = _problem.value_and_gradient(cost, has_aux=has_aux)
 
     def of_size(size: int) -> Any:
@@ -167,7 +167,7 @@ def _functions(cost: Any, plan: _epochs.Plan, params: Any, *, has_aux: bool, jit
     full = whole if plan.batch_size == plan.n_rows else of_size(plan.batch_size)
     last = of_size(plan.last_size) if plan.last_size else None
     value = _problem.lowered(_problem.value(cost, has_aux=has_aux), params, *plan.validation, jit=jit) if plan.validation else None
-    return (full, last, value), whole
+    return _epochs.Functions(full, last, whole, value)
 
 
 class _Finish:

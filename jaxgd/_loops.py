@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._program import compiled
+from jaxgd.result import RUNNING
 
 
 class Lowering(NamedTuple):
@@ -32,12 +33,29 @@ traced = Lowering(lax.while_loop, lambda function, *arguments: function(*argumen
 eager = Lowering(_python_loop, lambda function, *arguments: compiled(function, *arguments)(*arguments))
 
 
-def buffers(values: Any, capacity: int) -> Any:
-    """Empty rows for values like these."""
-    return jax.tree.map(lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.result_type(leaf)), values)
+def recorded(
+    advance: Callable[[Any, Any], Any], row: Callable[[Any], Any], state: Any, until: Any, capacity: int, lower: Lowering
+) -> tuple[Any, Any]:
+    """Run `advance(state, until)` a tick at a time, and write a row after each; return the last state and the rows.
+
+    The loop inside is the one that runs when nothing is recorded, untouched: were the writing part of it, the compiler might round
+    its numbers otherwise. The rows are those from `state.rows` on, at most `capacity`; what a tick without a new row writes is
+    written again before anyone reads it.
+    """
+    first = state.rows
+    empty = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), jax.eval_shape(row, state))
+
+    def running(carry: Any) -> jax.Array:
+        return (carry[0].code == RUNNING) & (carry[0].ticks < until)
+
+    def tick(carry: Any) -> Any:
+        state, rows = carry
+        state = advance(state, state.ticks + 1)
+        return state, lower.call(_write, rows, state.rows - first - 1, row(state))
+
+    return lower.while_loop(running, tick, (state, empty))
 
 
-def write(buffers: Any, row: jax.Array, values: Any) -> Any:
-    """Write one row; the row before the first is the first, which is written again before anyone reads it."""
-    row = jnp.maximum(row, 0)
-    return jax.tree.map(lambda buffer, value: lax.dynamic_update_index_in_dim(buffer, value, row, 0), buffers, values)
+def _write(rows: Any, index: jax.Array, values: Any) -> Any:
+    index = jnp.maximum(index, 0)
+    return jax.tree.map(lambda buffer, value: lax.dynamic_update_index_in_dim(buffer, value, index, 0), rows, values)

@@ -62,7 +62,8 @@ def row(order: Shuffle, position: jax.Array, n_rows: int) -> jax.Array:
     position = position.astype(index_dtype(n_rows))
     if n_rows <= _RANKED:
         return _rank(order.words, position)
-    return _swap_or_not(order, position, n_rows)
+    # Fused with the gather that it is for, the network takes XLA's CPU compiler (JAX 0.12) a time exponential in the rounds.
+    return jax.lax.optimization_barrier(_swap_or_not(order, position, n_rows))
 
 
 def draw(seed: Seed, epoch: jax.Array, position: jax.Array, n_rows: int) -> jax.Array:

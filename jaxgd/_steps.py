@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._loops import Lowering, buffers, traced, write
+from jaxgd._loops import Lowering, recorded, traced
 from jaxgd._trees import add, all_finite, norm, pytree, select, static
 from jaxgd.methods.protocol import Method, Point
 from jaxgd.result import RUNNING, Best, Status
@@ -65,27 +65,26 @@ def begin(method: Method, rules: tuple[Rule, ...], empty: Point) -> State:
 
 def segment(plan: Plan, evaluate: Callable[..., Any], state: State, until: Any, lower: Lowering = traced) -> tuple[State, Any]:
     """Run until the run ends or `until` evaluations are made; return the state and the rows recorded, `plan.capacity` at most."""
-    first_row = state.rows
-    rows = buffers(row(plan, state), plan.capacity)
 
-    def running(carry: Any) -> jax.Array:
-        return (carry[0].code == RUNNING) & (carry[0].evaluations < until)
+    def running_until(until: Any) -> Callable[[State], jax.Array]:
+        return lambda state: (state.code == RUNNING) & (state.evaluations < until)
 
-    def tick(carry: Any) -> Any:
-        def at(params: Any) -> Point:
-            return Point(params, *evaluate(params, *plan.data))
+    def at(params: Any) -> Point:
+        return Point(params, *evaluate(params, *plan.data))
 
-        return lower.call(_tick, plan, *carry, first_row, at(carry[0].trial), at if lower is traced else None)
+    def tick(state: State) -> State:
+        return lower.call(_advance, plan, state, at(state.trial), at if lower is traced else None)
 
-    return lower.while_loop(running, tick, (state, rows))
+    def advance(state: State, until: Any) -> State:
+        return lower.while_loop(running_until(until), tick, state)
 
-
-def _tick(plan: Plan, state: State, rows: Any, first_row: Any, point: Point, evaluate: Any) -> Any:
-    state = _advance(plan, state, point, evaluate)
-    return state, write(rows, state.rows - 1 - first_row, row(plan, state))
+    if not plan.names:
+        return advance(state, until), {}
+    return recorded(advance, lambda state: lower.call(row, plan, state), state, until, plan.capacity, lower)
 
 
 def row(plan: Plan, state: State) -> dict[str, Any]:
+    """What the history records of a state."""
     point, cost = state.current, state.current.cost
     quantities = {
         "cost": lambda: cost,
