@@ -5,6 +5,7 @@ from jaxgd._classic import gradient_descent, sgd
 from jaxgd._drive import Progress
 from jaxgd._fit import fit
 from jaxgd._minimize import minimize
+from jaxgd._trees import pytree
 from jaxgd.methods.first_order import Adadelta, Adagrad, Adam, GradientDescent, RMSProp
 from jaxgd.methods.spectral import SpectralGradient
 from jaxgd.result import Best, History, Result, Status
@@ -26,6 +27,7 @@ __all__ = [
     "gradient_descent",
     "minimize",
     "normal",
+    "pytree",
     "schedules",
     "sgd",
     "stopping",

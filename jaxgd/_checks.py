@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ def show(value: Any) -> str:
 
 def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
     """Check that a value is one of a few."""
+    if isinstance(value, np.bool_):
+        value = bool(value)
     for choice in choices:
         if type(value) is type(choice) and value == choice:
             return
@@ -29,8 +31,9 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
 
 def whole(name: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
     """Check an integer within limits, and return it as a Python int."""
-    bounded = high is not None and (high < 2**30 or why)
-    expected = f"an integer from {low} to {high}" if bounded else f"an integer of at least {low}"
+    expected = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+    if high is not None and high >= 2**30 and not why and isinstance(value, int) and value < low:
+        expected = f"an integer of at least {low}"
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: expected {expected}{why}, got {show(value)}.")
     if value < low or (high is not None and value > high):
@@ -51,6 +54,13 @@ def real(name: str, value: Any) -> np.ndarray | None:
     return array.astype(np.float64)
 
 
+def scalar(name: str, value: Any) -> None:
+    """Check that a value is one real number, and not NaN."""
+    array = real(name, value)
+    if array is not None and (array.shape != () or np.isnan(array)):
+        raise ValueError(f"{name}: expected one number, got {show(value)}.")
+
+
 def positive(name: str, value: Any) -> None:
     """Check that a number, or each number of an array, is finite and above zero."""
     array = real(name, value)
@@ -60,6 +70,7 @@ def positive(name: str, value: Any) -> None:
 
 def at_least_zero(name: str, value: Any) -> None:
     """Check that a number is finite and not negative."""
+    scalar(name, value)
     array = real(name, value)
     if array is not None and not np.all((array >= 0) & np.isfinite(array)):
         raise ValueError(f"{name}: expected a finite number >= 0, got {show(value)}.")
@@ -67,6 +78,7 @@ def at_least_zero(name: str, value: Any) -> None:
 
 def fraction(name: str, value: Any, *, closed: bool) -> None:
     """Check that a number lies in [0, 1], or in [0, 1) if not closed."""
+    scalar(name, value)
     array = real(name, value)
     if array is not None and not np.all((array >= 0) & (array <= 1 if closed else array < 1)):
         raise ValueError(f"{name}: expected a number in [0, 1{']' if closed else ')'}, got {show(value)}.")
@@ -125,18 +137,25 @@ def cost_signature(cost: Any, arguments: tuple[str, ...]) -> None:
         raise TypeError(f"cost: expected a function that can be called as {called}, {reason}; got {name}{signature}.") from error
 
 
-def random_key(key: Any, why: str) -> jax.Array:
-    """Check a random key (new-style, legacy or an int), and return it new-style."""
+def missing_key(why: str) -> NoReturn:
+    """Say that a random key is missing."""
+    raise ValueError(f"key: {why} needs a random key: pass an integer, as in key=0, or a key of jax.random.")
+
+
+def random_key(key: Any) -> jax.Array | None:
+    """Check a random key (new-style, legacy, an integer or None), and return it new-style."""
     if key is None:
-        raise ValueError(f"key: {why} needs a random key: pass an integer, as in key=0, or a key of jax.random.")
+        return None
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        if not 0 <= key < 2**32:
+            raise ValueError(f"key: expected an integer from 0 to 2**32 - 1, or a key of jax.random, got {key}.")
         return jax.random.key(int(key))
     if isinstance(key, jax.Array | np.ndarray):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             if key.shape == ():
                 return key  # type: ignore[return-value]
-        elif key.dtype == jnp.uint32 and key.shape == (2,):
-            return jax.random.wrap_key_data(jnp.asarray(key))
+        elif key.dtype == jnp.uint32 and key.shape in ((2,), (4,)):
+            return jax.random.wrap_key_data(jnp.asarray(key), impl="threefry2x32" if key.shape == (2,) else "rbg")
         elif key.shape == () and jnp.issubdtype(key.dtype, jnp.integer):
             return jax.random.key(key)
     raise TypeError(f"key: expected an integer or one key of jax.random, got {show(key)}.")
@@ -146,12 +165,27 @@ def history_names(history: Any, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Check the names of what to record, and return them in a fixed order; the cost is always among them."""
     if history is None:
         return ()
-    given = set(jax.tree.leaves(sorted(history) if isinstance(history, set | frozenset) else history))
+    given = list(history) if isinstance(history, set | frozenset) else jax.tree.leaves(history)
+    if not given:
+        return ()
     known = tuple(name for name in HISTORY_NAMES if name != "validation_cost" or "validation_cost" in extra)
     for name in given:
         if not isinstance(name, str) or name not in known:
             raise ValueError(f"history: expected names among {', '.join(known)}, got {show(name)}.")
-    return tuple(name for name in known if name in given | {"cost"} | set(extra))
+    return tuple(name for name in known if name in {*given, "cost", *extra})
+
+
+def aux_array(leaf: Any) -> jax.Array:
+    """Check one leaf of what the cost returned beside its value, and return it as an array."""
+    try:
+        array = jnp.asarray(leaf)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds {show(leaf)}."
+        ) from error
+    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
+        raise TypeError("cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds a random key.")
+    return array
 
 
 def cost_value(value: Any, *, has_aux: bool) -> tuple[jax.Array, Any]:
@@ -257,9 +291,12 @@ def _is_array_like(node: Any) -> bool:
 
 def _on_device(array: Any, dtype: Any) -> jax.Array:
     """An array of NumPy's or of JAX's as one of JAX's, in a precision or its own; nothing is compiled for NumPy's."""
-    if isinstance(array, jax.Array):
-        return array if dtype is None else array.astype(dtype)
-    return jax.device_put(array.astype(jax.dtypes.canonicalize_dtype(dtype or array.dtype), copy=False))
+    target = jax.dtypes.canonicalize_dtype(dtype or array.dtype)
+    if isinstance(array, jax.Array) and array.dtype == target:
+        return array
+    if isinstance(array, jax.Array) and (is_traced(array) or not array.is_fully_addressable):
+        return array.astype(target)
+    return jax.device_put(np.asarray(array).astype(target, copy=False))
 
 
 def _number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
@@ -273,7 +310,34 @@ def _number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
             raise TypeError(f"{name}: expected numbers, got {show(leaf)} ({error}).") from error
     if not (jnp.issubdtype(array.dtype, jnp.number) or (boolean and array.dtype == bool)):
         raise TypeError(f"{name}: expected numbers, got {show(leaf)}.")
-    return array
+    if isinstance(array, jax.Array):
+        return array
+    if array.dtype == np.longdouble:
+        array = array.astype(np.float64)
+    narrow = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
+    if array.dtype.kind in "iu" and narrow.itemsize < array.dtype.itemsize and array.size:
+        low, high = int(array.min()), int(array.max())
+        if low < np.iinfo(narrow).min or high > np.iinfo(narrow).max:
+            raise ValueError(
+                f"{name}: holds integers up to {high}, beyond 32 bits: pass dtype='float64', or set JAX's 64-bit flag."
+            )
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def schedule(name: str, value: Any, params: Any) -> None:
+    """Check what a function step -> rate returns: a number, or a pytree of rates like params."""
+    try:
+        inspect.signature(value).bind(0)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected a function step -> rate, got {show(value)}.") from error
+    rate = jax.eval_shape(value, jax.ShapeDtypeStruct((), jnp.int32))
+    leaves = jax.tree.leaves(rate)
+    real_rates = leaves and all(
+        jnp.issubdtype(leaf.dtype, jnp.floating) or jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in leaves
+    )
+    if not real_rates:
+        raise TypeError(f"{name}: expected a function step -> rate that returns a real number, it returns {show(rate)}.")
+    per_variable(name, jax.tree.map(lambda leaf: np.ones(leaf.shape), rate), params, lambda *_: None)
 
 
 def per_variable(name: str, value: Any, params: Any, check: Callable[[str, Any], None]) -> None:

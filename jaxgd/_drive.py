@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._loops import eager
@@ -72,46 +73,93 @@ def run(
     """Run a loop to its end, at tick `limit` at the latest; return the last state and the rows recorded.
 
     `total` is the number of steps or epochs that a progress bar counts to. The rows are one pytree of arrays for each segment.
-    While somebody else traces the run, it is one segment, and its rows stay padded to the length that they can have at most.
+    While somebody else traces the run, it is one segment, and its rows are padded to the length that they can have at most.
 
-    A `KeyboardInterrupt` ends the run after its last whole segment; before the end of the first there is nothing to return, and it
-    is raised.
+    A `KeyboardInterrupt` ends the run after the segment under way; while the first is still compiled there is nothing to return,
+    and it is raised.
     """
     if is_traced(plan, state, functions if host.jit else ()):
         if host.callback or host.progress:
             name = "callback" if host.callback else "progress"
             raise ValueError(f"{name}: expected none inside jax.jit, jax.vmap or jax.grad, where a run has no pauses.")
-        state, rows = loop(with_fields(plan, capacity=limit + 1), functions, state, limit)
-        return state, [rows] if row else []
+        state, rows = loop(with_fields(plan, capacity=limit), functions, state, limit)
+        return state, [_padded(rows, state.rows)] if row else []
     plan = with_fields(plan, capacity=_capacity(row) if row else 0)
     program = compiled(loop, plan, functions, state, np.int32(0)) if host.jit else None
     pace = _Pace(program, plan, host)
-    chunks: list[Any] = []
-    ticks = seen = 0
+    journey = _Journey(state)
+    seen = 0
     with _Bar(host.progress, unit, total) as bar:
         try:
-            while int(state.code) == RUNNING:
-                began, old = time.perf_counter(), int(state.rows)
+            while journey.code == RUNNING:
+                began, ticks = time.perf_counter(), journey.ticks
                 until = np.int32(min(ticks + pace.ticks(), limit))
-                state, rows = program(plan, functions, state, until) if program else loop(plan, functions, state, until, eager)
-                done = int(state.ticks)
-                pace.measure(done - ticks, time.perf_counter() - began)
-                ticks = done
-                if rows:
-                    chunks.append(jax.tree.map(lambda leaf, n=int(state.rows) - old: np.asarray(leaf[:n]), rows))
+                arguments = plan, functions, journey.state, until
+                journey.ahead = program(*arguments) if program else loop(*arguments, eager)
+                journey.arrive()
+                pace.measure(journey.ticks - ticks, time.perf_counter() - began)
                 if host.callback or host.progress:
-                    sight = view(state)
+                    sight = view(journey.state)
                     if sight.epoch > seen:
                         seen = sight.epoch
                         bar.show(sight)
-                        if host.callback and host.callback(sight) and int(state.code) == RUNNING:
-                            state = state._replace(code=np.int32(Status.CALLBACK.code))
+                        if host.callback and _says_true(host.callback(sight)):
+                            journey.end(Status.CALLBACK)
         except KeyboardInterrupt:
-            if ticks == 0:
+            journey.arrive()
+            if journey.ticks == 0:
                 raise
-            if int(state.code) == RUNNING:
-                state = state._replace(code=np.int32(Status.INTERRUPTED.code))
-    return state, chunks
+            journey.end(Status.INTERRUPTED)
+    return journey.state, journey.chunks
+
+
+class _Journey:
+    """Where a run is: its last state, and the rows recorded up to there.
+
+    An interrupt may come while a segment is under way (`ahead`): that segment is then still waited for, and nothing of it is lost.
+    """
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+        self.chunks: list[Any] = []
+        self.ahead: Any = None
+        self.ticks = int(state.ticks)
+        self.rows = int(state.rows)
+        self.code = int(state.code)
+
+    def arrive(self) -> None:
+        """Wait for the segment ahead, if there is one, and take it in."""
+        if self.ahead is None:
+            return
+        state, rows = self.ahead
+        code, ticks, n_rows = int(state.code), int(state.ticks), int(state.rows)
+        if rows:
+            self.chunks.append(jax.tree.map(lambda leaf: np.asarray(leaf[: n_rows - self.rows]), rows))
+        self.state, self.code, self.ticks, self.rows, self.ahead = state, code, ticks, n_rows, None
+
+    def end(self, status: Status) -> None:
+        """End a run that has not ended by itself."""
+        if self.code == RUNNING:
+            self.code = status.code
+            self.state = self.state._replace(code=np.int32(status.code))
+
+
+def _says_true(answer: Any) -> bool:
+    """Whether a callback returned True, of Python's, NumPy's or JAX's; anything else is no answer."""
+    if isinstance(answer, np.bool_ | np.ndarray | jax.Array) and np.shape(answer) == () and answer.dtype == bool:
+        return bool(answer)
+    return answer is True
+
+
+def _padded(rows: Any, n_rows: Any) -> Any:
+    """The rows with NaN, or zero for integers, after the last that was written."""
+
+    def pad(leaf: jax.Array) -> jax.Array:
+        written = jnp.arange(leaf.shape[0]) < n_rows
+        blank = jnp.nan if jnp.issubdtype(leaf.dtype, jnp.floating) else 0
+        return jnp.where(written.reshape((-1,) + (1,) * (leaf.ndim - 1)), leaf, jnp.asarray(blank, leaf.dtype))
+
+    return jax.tree.map(pad, rows)
 
 
 def _capacity(row: Any) -> int:

@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxgd import _shuffle
 from jaxgd._loops import Lowering, recorded, traced
-from jaxgd._trees import add, all_finite, norm, pytree, select, static
+from jaxgd._trees import add, all_finite, norm, pytree, select, static, wide
 from jaxgd.methods.protocol import Method, Point
 from jaxgd.result import RUNNING, Best, Status
 from jaxgd.stopping import Observation, Rule, check_rules, needs_gradient
@@ -114,9 +114,9 @@ def begin(plan: Plan, empty: Point) -> State:
         cost=cost,
         best=Best(start, jnp.full_like(cost, jnp.inf)),
         method=plan.method.init(start),
-        rules=tuple(rule.init(cost.dtype) for rule in plan.rules),
+        rules=tuple(rule.init(start, cost.dtype) for rule in plan.rules),
         sums=_no_sums(plan, start, cost),
-        mean=None if plan.average_from is None else Mean(jax.tree.map(jnp.zeros_like, start), jnp.zeros((), jnp.int32)),
+        mean=None if plan.average_from is None else Mean(_wide_zeros(start), jnp.zeros((), jnp.int32)),
         epoch=jnp.zeros((), jnp.int32),
         batch=jnp.zeros((), jnp.int32),
         epoch_cost=cost,
@@ -127,7 +127,11 @@ def begin(plan: Plan, empty: Point) -> State:
 
 def _no_sums(plan: Plan, params: Any, cost: Any) -> Sums:
     zero = jnp.zeros_like(cost)
-    return Sums(zero, zero, jax.tree.map(jnp.zeros_like, params) if plan.sums_gradient else None)
+    return Sums(zero, zero, _wide_zeros(params) if plan.sums_gradient else None)
+
+
+def _wide_zeros(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros_like(wide(leaf)), params)
 
 
 class Functions(NamedTuple):
@@ -243,7 +247,7 @@ def _add_up(sums: Sums, point: Point) -> Sums:
     """Add a batch to the sums of the epoch, the costs by W. Kahan's compensated summation (Commun. ACM 8, 1965)."""
     corrected = point.cost - sums.error
     total = sums.cost + corrected
-    gradient = None if sums.gradient is None else jax.tree.map(jnp.add, sums.gradient, point.gradient)
+    gradient = None if sums.gradient is None else jax.tree.map(lambda s, g: s + wide(g), sums.gradient, point.gradient)
     return Sums(total, (total - sums.cost) - corrected, gradient)
 
 
@@ -252,7 +256,7 @@ def _average(plan: Plan, state: State, trial: Any, going: jax.Array) -> Mean:
     epoch, batch = plan.average_from
     late = (state.epoch > epoch) | ((state.epoch == epoch) & (state.batch >= batch))
     count = state.mean.count + (going & late).astype(jnp.int32)
-    mean = jax.tree.map(lambda m, x: m + (x - m) / jnp.maximum(count, 1).astype(x.dtype), state.mean.params, trial)
+    mean = jax.tree.map(lambda m, x: m + (wide(x) - m) / jnp.maximum(count, 1).astype(m.dtype), state.mean.params, trial)
     return Mean(select(count > state.mean.count, mean, state.mean.params), count)
 
 
@@ -317,5 +321,6 @@ def finish(plan: Plan, evaluate: Callable[..., Any], state: State, empty: Point,
 def _candidates(state: State) -> tuple[Any, Any, Any]:
     last = state.trial
     if state.mean is not None:
-        last = select(state.mean.count > 0, state.mean.params, last)
+        mean = jax.tree.map(lambda m, x: m.astype(x.dtype), state.mean.params, last)
+        last = select(state.mean.count > 0, mean, last)
     return select(state.code == Status.DIVERGED.code, state.params, last), state.params, state.best.params

@@ -59,7 +59,8 @@ def fit(
         average: a fraction in (0, 1]: the returned params are the mean of the iterates of that last part of the planned run; a run
             that stops before it begins returns its last iterate. B. T. Polyak, A. B. Juditsky, Acceleration of stochastic
             approximation by averaging, SIAM J. Control Optim. 30 (1992).
-        validation: data like `data`, of any number of rows, whose cost is found after each epoch.
+        validation: data like `data`, of any number of rows, whose cost is found after each epoch. A NaN there does not end the
+            run; it is no improvement.
         stop: a rule of `jaxgd.stopping`, or several; None and () are none: run every epoch.
         dtype: as in `minimize`.
         history: what to record at each epoch, the start included: "params", "gradient_norm" (of the cost over all rows, one more
@@ -95,6 +96,7 @@ def fit(
     if average is not None:
         _checks.share("average", average)
     _checks.cost_signature(cost, ("params", "batch"))
+    key = _checks.random_key(key)
     with _problem.precision(dtype) as to:
         arrays, n_rows = _problem.table("data", data, to)
         batch_size = _checks.whole("batch_size", batch_size, 1, n_rows, " (the number of rows)")
@@ -145,13 +147,15 @@ def _seed(key: Any, shuffle: bool | str, whole: bool) -> _shuffle.Seed:
     """The seed of the order of rows; where no order is drawn none is needed."""
     if shuffle is False or (whole and shuffle is True):
         return _shuffle.Seed(np.uint32(0), np.uint32(0))
-    return _shuffle.seed(_checks.random_key(key, f"shuffle={shuffle!r}"))
+    if key is None:
+        _checks.missing_key(f"shuffle={shuffle!r}")
+    return _shuffle.seed(key)
 
 
 def _average_from(average: float, n_epochs: int, n_batches: int) -> tuple[Any, Any]:
     """The epoch and the batch of the first update of the last part of a run."""
     total = n_epochs * n_batches
-    epoch, batch = divmod(total - math.ceil(average * total), n_batches)
+    epoch, batch = divmod(total - math.ceil(average * total * (1 - 1e-12)), n_batches)
     return np.int32(epoch), np.int32(batch)
 
 
@@ -212,13 +216,13 @@ def _result(plan: _epochs.Plan, state: _epochs.State, point: Point, tried: Any, 
     code, epoch, batch, tried = (_problem.host(value) for value in (state.code, state.epoch, state.batch, tried))
     n_steps = epoch * plan.batches + batch
     broken = sum(_problem.flag(code == other) for other in in_step)
-    diverged = _problem.flag(code == Status.DIVERGED.code)
+    one_back = _problem.flag((code == Status.DIVERGED.code) | (tried == 2))  # the point before the last iterate is returned
     return Result(
         params=point.params,
         cost=point.cost,
         gradient=point.gradient,
         best=_problem.best_of(state.best, Point(state.params, state.cost, None)),
-        n_steps=n_steps - diverged * _problem.flag(n_steps > 0),
+        n_steps=n_steps - one_back * _problem.flag(n_steps > 0),
         n_epochs=epoch,
         n_evaluations=n_steps + broken + tried,
         code=code + (Status.DIVERGED.code - code) * _problem.flag(tried > 1),

@@ -44,8 +44,8 @@ def minimize(
         data: any pytree of arrays, or None.
         method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `SpectralGradient()`, which
             needs no learning rate.
-        stop: a rule of `jaxgd.stopping`, or several of them; None is `stopping.GradientTolerance()`, relative to the problem's
-            scale; () is none at all: run every step.
+        stop: a rule of `jaxgd.stopping`, or several of them; None is `stopping.Stationary()`: the gradient is negligible at
+            the scale of the problem and its precision; () is none at all: run every step.
         max_steps: steps at most, >= 1, rejected trials of a method that searches counted in; None is 10 000.
         key: the random key of a random start: a key of `jax.random`, or an integer.
         dtype: "float64" or "float32" runs the whole call in that precision, whatever JAX's global flag says; None follows the
@@ -79,6 +79,7 @@ def minimize(
     max_steps = _checks.whole("max_steps", _MAX_STEPS if max_steps is None else max_steps, 1, 2**31 - 2)
     names = _checks.history_names(history)
     _checks.cost_signature(cost, ("params",) if data is None else ("params", "data"))
+    key = _checks.random_key(key)
     with _problem.precision(dtype) as to:
         params = _problem.start_point(start, key, to)
         arrays = () if data is None else (_checks.data_arrays("data", data, to),)

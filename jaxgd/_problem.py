@@ -10,11 +10,14 @@ import numpy as np
 
 from jaxgd import _checks
 from jaxgd._program import Traced, explained, hyperparameters, trace
-from jaxgd._trees import is_traced, select, working_dtype
+from jaxgd._trees import is_leaf, is_traced, select, working_dtype
 from jaxgd.methods.lift import lift
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, History
-from jaxgd.stopping import GradientTolerance, as_rules
+from jaxgd.stopping import Stationary, as_rules
+
+_WIDE = tuple(np.dtype(name) for name in ("float64", "int64", "uint64", "complex128"))
+_JITTED: Any = type(jax.jit(lambda: None))
 
 
 @contextlib.contextmanager
@@ -35,7 +38,7 @@ def precision(dtype: Any) -> Iterator[Any]:
 
 def is_function(value: Any) -> bool:
     """Whether a value is a function, and not a pytree of parameters that can be called."""
-    return callable(value) and jax.tree.structure(value) == jax.tree.structure(0)
+    return callable(value) and is_leaf(value)
 
 
 def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]:
@@ -45,13 +48,17 @@ def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]
     if like is not None and jax.tree.structure(arrays) != jax.tree.structure(like):
         expected, got = jax.tree.structure(like), jax.tree.structure(arrays)
         raise ValueError(f"{name}: expected the structure of the data, {expected}, got {got}.")
+    for mine, theirs in zip(jax.tree.leaves(arrays), jax.tree.leaves(like), strict=True) if like is not None else ():
+        if mine.shape[1:] != theirs.shape[1:]:
+            raise ValueError(f"{name}: expected rows of the shape {theirs.shape[1:]} that the data have, got {mine.shape[1:]}.")
     return arrays, n_rows
 
 
 def start_point(start: Any, key: Any, dtype: Any) -> Any:
     """The checked start, drawn with the key if it is a function key -> params."""
     if is_function(start):
-        key = _checks.random_key(key, "a random start")
+        if key is None:
+            _checks.missing_key("a random start")
         start = start(key)
     return _checks.parameters("start", start, dtype)
 
@@ -72,11 +79,14 @@ def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool) -> Callable[.
     return evaluate
 
 
-def _checked(cost: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
+def _checked(cost: Any, has_aux: bool) -> Callable[..., Any]:
+    if isinstance(cost, _JITTED):
+        cost = cost.__wrapped__  # traced from inside, its closed-over arrays are arguments of the program and not part of it
+
     def checked(*arguments: Any) -> tuple[Any, Any]:
         value, aux = _checks.cost_value(cost(*arguments), has_aux=has_aux)
         wide = value.astype(jnp.float32) if jnp.dtype(value.dtype).itemsize < 4 else value
-        return wide, jax.tree.map(jnp.asarray, aux)
+        return wide, jax.tree.map(_checks.aux_array, aux)
 
     return checked
 
@@ -94,21 +104,21 @@ def lowered(function: Callable[..., Any], *arguments: Any, jit: bool) -> Callabl
 
 
 def empty_point(evaluate: Callable[..., Any], params: Any, *data: Any) -> Point:
-    """A point that was not evaluated: its cost is NaN, everything else zero, of the shapes that an evaluation has.
+    """A point that was not evaluated: its cost is infinite, everything else zero, of the shapes that an evaluation has.
 
     What was not traced has to be called once to know them, since Python control flow may look at values.
     """
     shapes = evaluate.shapes if isinstance(evaluate, Traced) else evaluate(params, *data)
     cost, gradient, aux = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    return Point(params, np.full_like(cost, np.nan), gradient, aux)
+    return Point(params, np.full_like(cost, np.inf), gradient, aux)
 
 
 def export(tree: Any) -> Any:
     """What leaves a call: arrays of 64 bits leave as NumPy's where JAX, without its 64-bit flag, would cut them to 32."""
-    wide = jnp.result_type(float) == jnp.float64
+    flag_is_on = jnp.result_type(float) == jnp.float64
 
     def leave(leaf: Any) -> Any:
-        if wide or is_traced(leaf) or not isinstance(leaf, jax.Array) or jnp.dtype(leaf.dtype).itemsize < 8:
+        if flag_is_on or is_traced(leaf) or not isinstance(leaf, jax.Array) or leaf.dtype not in _WIDE:
             return leaf
         return np.asarray(leaf) if leaf.is_fully_addressable else leaf
 
@@ -142,7 +152,7 @@ def prepare(method: Any, stop: Any, params: Any, steps_per_epoch: int, names: tu
         raise ValueError(f"method: {name} compares the costs of steps, so all of them need the same rows: use it in minimize.")
     if "learning_rate" in names and not hasattr(lifted, "rate"):
         raise ValueError("history: 'learning_rate' is known for the methods of jaxgd that have one, not for this method.")
-    rules = as_rules(stop, (GradientTolerance(),) if whole else ())
+    rules = as_rules(stop, (Stationary(),) if whole else ())
     working = working_dtype(params)
     return hyperparameters(lifted, working), hyperparameters(rules, working)
 

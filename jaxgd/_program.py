@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _jaxpr
+from jaxgd._trees import is_leaf
 
 _CACHE_SIZE = 256
 
@@ -54,7 +55,8 @@ class Traced:
         leaves, structure = jax.tree.flatten(arguments)
         assert structure == self.code.inputs, (structure, self.code.inputs)
         closed = jax.extend.core.ClosedJaxpr(self.code.jaxpr, self.constants)
-        return jax.tree.unflatten(self.code.outputs, jax.extend.core.jaxpr_as_fun(closed)(*leaves))
+        outputs = map(jnp.asarray, jax.extend.core.jaxpr_as_fun(closed)(*leaves))  # a literal comes as a number
+        return jax.tree.unflatten(self.code.outputs, outputs)
 
     @property
     def shapes(self) -> Any:
@@ -71,7 +73,7 @@ class Traced:
 
 def trace(function: Callable[..., Any], *arguments: Any, name: str = "cost") -> Traced:
     """Trace a function for arguments like these (arrays, or their shapes and dtypes); see `explained` for its errors."""
-    with explained(name):
+    with explained(name, eager=name != "cost"):
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     outputs = jax.tree.structure(shapes)
     return Traced(tuple(closed.consts), _Code(closed.jaxpr, jax.tree.structure(arguments), outputs, shapes))
@@ -85,12 +87,7 @@ def hyperparameters(tree: Any, dtype: Any) -> Any:
             return trace(leaf, jax.ShapeDtypeStruct((), jnp.int32), name="learning_rate")
         return leaf.astype(dtype) if isinstance(leaf, jax.Array) else np.asarray(leaf, dtype)
 
-    return jax.tree.map(convert, tree, is_leaf=lambda node: isinstance(node, list) or (callable(node) and not _has_leaves(node)))
-
-
-def _has_leaves(node: Any) -> bool:
-    """Whether a callable is itself a pytree, as our schedules are."""
-    return jax.tree.structure(node) != jax.tree.structure(0)
+    return jax.tree.map(convert, tree, is_leaf=lambda node: isinstance(node, list) or (callable(node) and is_leaf(node)))
 
 
 class Program:

@@ -79,8 +79,9 @@ def index_dtype(n_rows: int) -> jnp.dtype:
 
 def _rank(words: jax.Array, position: jax.Array) -> jax.Array:
     """The rank of each position's word among all: ties, one in 2**32, are broken by position."""
-    others = jnp.arange(words.shape[0], dtype=position.dtype)
-    own = words.at[position].get(mode="promise_in_bounds")[..., None]
+    shape = (1,) * position.ndim + words.shape
+    others = jnp.arange(words.shape[0], dtype=position.dtype).reshape(shape)
+    own, words = words.at[position].get(mode="promise_in_bounds")[..., None], words.reshape(shape)
     before = (words < own) | ((words == own) & (others < position[..., None]))
     return jnp.sum(before, axis=-1, dtype=position.dtype)
 

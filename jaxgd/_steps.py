@@ -55,7 +55,7 @@ def begin(method: Method, rules: tuple[Rule, ...], empty: Point) -> State:
         current=empty,
         best=Best(empty.params, jnp.full_like(empty.cost, jnp.inf)),
         method=method.init(empty.params),
-        rules=tuple(rule.init(empty.cost.dtype) for rule in rules),
+        rules=tuple(rule.init(empty.params, empty.cost.dtype) for rule in rules),
         rows=jnp.zeros((), jnp.int32),
         step=jnp.zeros((), jnp.int32),
         evaluations=jnp.zeros((), jnp.int32),

@@ -54,6 +54,11 @@ def with_fields(node: Any, **fields: Any) -> Any:
     return changed
 
 
+def wide(leaf: Any) -> jax.Array:
+    """An array in at least 32 bits, to sum and to remember in."""
+    return leaf.astype(jnp.float32) if jnp.dtype(leaf.dtype).itemsize < 4 else jnp.asarray(leaf)
+
+
 def select(condition: Any, chosen: Any, other: Any) -> Any:
     """`chosen` where the scalar `condition` holds, else `other`, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, other)
@@ -86,12 +91,18 @@ def largest(tree: Any, dtype: Any) -> jax.Array:
     return largest
 
 
+def unit(size: jax.Array) -> jax.Array:
+    """A size to divide by: itself, or 1 where it is zero or not finite."""
+    return jnp.where((size > 0) & (size < jnp.inf), size, 1)
+
+
 def norm(tree: Any, dtype: Any) -> jax.Array:
-    """The Euclidean norm of all numbers in a tree, in `dtype`."""
+    """The Euclidean norm of all numbers in a tree, in `dtype`; its squares neither overflow nor vanish."""
+    scale = unit(largest(tree, dtype))
     total = jnp.zeros((), dtype)
     for leaf in jax.tree.leaves(tree):
-        total = total + jnp.sum(jnp.square(leaf.astype(dtype)))
-    return jnp.sqrt(total)
+        total = total + jnp.sum(jnp.square(leaf.astype(dtype) / scale))
+    return scale * jnp.sqrt(total)
 
 
 def working_dtype(tree: Any) -> Any:
@@ -103,6 +114,11 @@ def working_dtype(tree: Any) -> Any:
 def is_traced(*trees: Any) -> bool:
     """Whether any leaf is being traced by an outer `jit`, `vmap` or `grad`."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def is_leaf(value: Any) -> bool:
+    """Whether a value is no pytree of its own."""
+    return jax.tree.structure(value) == jax.tree.structure(0)
 
 
 def is_number(value: Any) -> bool:

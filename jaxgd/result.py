@@ -18,7 +18,8 @@ class Status(enum.Enum):
     """
 
     RUNNING = "Running: the run has not ended."
-    CONVERGED = "Converged: a stopping rule was satisfied."
+    CONVERGED = "Converged: the gradient is negligible at the scale of the problem and its precision."
+    RULE = "Converged: a stopping rule of one's own was satisfied."
     UPDATE_TOLERANCE = "Converged: the next update is within the tolerance (UpdateTolerance)."
     COST_TOLERANCE = "Converged: the change of the cost is within the tolerance (CostTolerance)."
     GRADIENT_TOLERANCE = "Converged: the gradient is within the tolerance (GradientTolerance)."

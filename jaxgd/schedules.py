@@ -2,10 +2,10 @@
 
 A schedule is called with the number of updates applied so far, an int32 scalar that starts at 0, and returns the rate of the next
 update. Time is counted in updates, or with `unit="epoch"` in completed epochs (in `minimize` every step is an epoch). Its numbers
-are leaves of a pytree: changing one compiles nothing anew. Any callable `step -> rate` written with `jax.numpy` serves as well.
+are leaves of a pytree: changing one compiles nothing anew. Any callable `step -> rate` written with `jax.numpy` serves as well; a
+class of your own is a `Schedule` with a method `rate(time)`, decorated with `jaxgd.pytree`.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
-from jaxgd._trees import is_traced, pytree, static
+from jaxgd._trees import is_traced, pytree, static, with_fields
 
 __all__ = ["Cosine", "Exponential", "InverseTime", "PiecewiseConstant", "Schedule", "WarmUp"]
 
@@ -21,8 +21,8 @@ __all__ = ["Cosine", "Exponential", "InverseTime", "PiecewiseConstant", "Schedul
 class Schedule:
     """What all schedules share: the count of steps becomes the time, in steps or in epochs."""
 
-    unit: str
-    steps_per_epoch: int
+    unit: str = "step"
+    steps_per_epoch: int = 1
 
     def __call__(self, step: Any) -> jax.Array:
         """The rate of the update that follows `step` updates."""
@@ -39,7 +39,7 @@ class Schedule:
 
     def bind(self, steps_per_epoch: int) -> "Schedule":
         """The same schedule, knowing how many updates an epoch has."""
-        return dataclasses.replace(self, steps_per_epoch=steps_per_epoch)  # type: ignore[type-var]
+        return with_fields(self, steps_per_epoch=steps_per_epoch)
 
     @property
     def _steps_per_unit(self) -> int:
@@ -210,4 +210,4 @@ class WarmUp(Schedule):
 
     def bind(self, steps_per_epoch: int) -> "WarmUp":
         inner = self.schedule.bind(steps_per_epoch) if isinstance(self.schedule, Schedule) else self.schedule
-        return dataclasses.replace(self, schedule=inner, steps_per_epoch=steps_per_epoch)
+        return with_fields(self, schedule=inner, steps_per_epoch=steps_per_epoch)

@@ -5,7 +5,7 @@ applied. A *progress* rule sees each new point: in `minimize` every step's, in `
 cost if validation data were given, else the mean minibatch cost, and the gradient is the mean of the minibatch gradients.
 
 A tolerance of None means relative to the scale of the problem, at the precision of its numbers. Tolerances are leaves of a pytree:
-changing one compiles nothing anew. A rule of your own is a `Rule` with the same two methods.
+changing one compiles nothing anew. A rule of your own is a `Rule` with the same two methods, decorated with `jaxgd.pytree`.
 """
 
 from typing import Any, ClassVar, NamedTuple
@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd._trees import all_of, largest, pytree, static
+from jaxgd._trees import all_of, is_leaf, largest, norm, pytree, static
 from jaxgd.result import RUNNING, Status
 
-__all__ = ["CostTolerance", "GradientTolerance", "Patience", "Rule", "UpdateTolerance"]
+__all__ = ["CostTolerance", "GradientTolerance", "Patience", "Rule", "Stationary", "UpdateTolerance"]
 
 
 class Observation(NamedTuple):
@@ -38,11 +38,11 @@ class Rule:
 
     watches: ClassVar[str] = "progress"
     needs_gradient: ClassVar[bool] = False
-    status: ClassVar[Status] = Status.CONVERGED
+    status: ClassVar[Status] = Status.RULE
 
-    def init(self, dtype: Any) -> Any:
+    def init(self, params: Any, dtype: Any) -> Any:
         """The state of the rule before the first point, a pytree of arrays; `dtype` is the precision of the cost."""
-        del dtype
+        del params, dtype
         return ()
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
@@ -65,6 +65,7 @@ def _check_tolerance(rule: Any) -> None:
     name = type(rule).__name__
     _checks.flag(f"{name}: relative", rule.relative)
     if rule.tolerance is not None:
+        _checks.scalar(f"{name}: tolerance", rule.tolerance)
         _checks.positive(f"{name}: tolerance", rule.tolerance)
 
 
@@ -111,9 +112,9 @@ class CostTolerance(Rule):
     def __post_init__(self) -> None:
         _checks.flag("CostTolerance: relative", self.relative)
         if self.tolerance is not None:
-            _checks.real("CostTolerance: tolerance", self.tolerance)
+            _checks.scalar("CostTolerance: tolerance", self.tolerance)
 
-    def init(self, dtype: Any) -> Any:
+    def init(self, params: Any, dtype: Any) -> Any:
         return jnp.asarray(jnp.inf, dtype)
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
@@ -130,7 +131,7 @@ class GradientTolerance(Rule):
     Args:
         tolerance: the largest component, > 0, in units of the cost per unit of a parameter. None: eps**(2/3), relative.
         relative: the tolerance is multiplied by the largest component seen since the start, which makes the test independent of
-            the units of the cost.
+            the units of the cost, and looser the worse the start was; see `Stationary` for a test that does not depend on it.
     """
 
     needs_gradient: ClassVar[bool] = True
@@ -141,7 +142,7 @@ class GradientTolerance(Rule):
     def __post_init__(self) -> None:
         _check_tolerance(self)
 
-    def init(self, dtype: Any) -> Any:
+    def init(self, params: Any, dtype: Any) -> Any:
         return jnp.zeros((), dtype)
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
@@ -149,6 +150,58 @@ class GradientTolerance(Rule):
         seen = jnp.maximum(state, size)
         tolerance, relative = _tolerance(self, state.dtype, power=2 / 3)
         return size <= (tolerance * seen if relative else tolerance), seen
+
+
+class _Secant(NamedTuple):
+    params: Any
+    gradient: Any
+    curvature: Any
+    size: Any
+    held: Any
+
+
+@pytree
+class Stationary(Rule):
+    """Stop when the gradient g is negligible at the scale of the problem and its precision; the default of `minimize`.
+
+    With s and y the changes of the parameters and of the gradient since the last point, the curvature is c = |y| / |s|, the
+    smallest that was met lately (it may at most double from one point to the next). The run ends if at three points in a row
+
+        |g| / c <= 4 * eps * max(|x|, eps * X)        the step that is left would move the parameters by rounding only, or
+        |g|**2 / c <= eps**1.5 * |cost|               the fall that is left is far below the rounding of the cost,
+
+    or at once if g = 0, in Euclidean norms, where X is the largest |x| so far and eps the rounding unit of the precision. The test
+    does not change with the units of the cost or of all the parameters, and a bad start does not loosen it.
+    """
+
+    needs_gradient: ClassVar[bool] = True
+    status: ClassVar[Status] = Status.CONVERGED
+
+    def init(self, params: Any, dtype: Any) -> Any:
+        return _Secant(
+            params,
+            jax.tree.map(jnp.zeros_like, params),
+            jnp.asarray(jnp.inf, dtype),
+            jnp.zeros((), dtype),
+            jnp.zeros((), jnp.int32),
+        )
+
+    def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
+        dtype = state.size.dtype
+        moved = norm(jax.tree.map(jnp.subtract, observation.params, state.params), dtype)
+        bent = norm(jax.tree.map(jnp.subtract, observation.gradient, state.gradient), dtype)
+        secant = jnp.where(moved > 0, bent / jnp.where(moved > 0, moved, 1), jnp.inf)
+        curvature = jnp.where(jnp.isfinite(state.curvature), jnp.minimum(secant, 2 * state.curvature), secant)
+        length, slope = norm(observation.params, dtype), norm(observation.gradient, dtype)
+        size = jnp.maximum(state.size, length)
+        eps = float(jnp.finfo(dtype).eps)
+        known = (curvature > 0) & (curvature < jnp.inf)
+        step = slope / jnp.where(known, curvature, 1)
+        still = (step <= 4 * eps * jnp.maximum(length, eps * size)) | (
+            step * slope <= eps**1.5 * jnp.abs(observation.cost).astype(dtype)
+        )
+        held = jnp.where(known & still, state.held + 1, 0)
+        return (slope == 0) | (held >= 3), _Secant(observation.params, observation.gradient, curvature, size, held)
 
 
 class _Waiting(NamedTuple):
@@ -176,9 +229,10 @@ class Patience(Rule):
     def __post_init__(self) -> None:
         if not isinstance(self.duration, jax.Array):
             _checks.whole("Patience: duration", self.duration, 1)
+        _checks.scalar("Patience: minimum_change", self.minimum_change)
         _checks.at_least_zero("Patience: minimum_change", self.minimum_change)
 
-    def init(self, dtype: Any) -> Any:
+    def init(self, params: Any, dtype: Any) -> Any:
         return _Waiting(jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32))
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
@@ -208,6 +262,9 @@ def as_rules(stop: Any, default: tuple[Rule, ...]) -> tuple[Rule, ...]:
     for rule in rules:
         if not isinstance(rule, Rule):
             raise TypeError(f"stop: expected rules of jaxgd.stopping, None or (), got {_checks.show(rule)}.")
+        if is_leaf(rule):
+            name = type(rule).__name__
+            raise TypeError(f"stop: expected a rule that is a pytree: decorate the class {name} with jaxgd.pytree.")
     return rules
 
 

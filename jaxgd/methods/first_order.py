@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd._trees import is_number, pytree, static, with_fields
+from jaxgd._trees import is_number, pytree, static, wide, with_fields
 from jaxgd.schedules import Schedule
 
 
@@ -38,7 +38,7 @@ class Rule:
 
     def init(self, params: Any) -> RuleState:
         """The state before the first update."""
-        return RuleState(jnp.zeros((), jnp.int32), [self.memory(_wide(leaf)) for leaf in jax.tree.leaves(params)])
+        return RuleState(jnp.zeros((), jnp.int32), [self.memory(wide(leaf)) for leaf in jax.tree.leaves(params)])
 
     def update(self, gradient: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
         """The updates, a pytree like the gradient to be added to the parameters, and the next state."""
@@ -48,8 +48,8 @@ class Rule:
         count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
         updates, memories = [], []
         for g, memory, x, rate in zip(gradients, state.memory, values, rates, strict=True):
-            wide = _wide(g)
-            update, memory = self._at(rate, wide.dtype).recurrence(wide, memory, _wide(x), count.astype(wide.dtype))
+            leaf = wide(g)
+            update, memory = self._at(rate, leaf.dtype).recurrence(leaf, memory, wide(x), count.astype(leaf.dtype))
             updates.append(update.astype(g.dtype))
             memories.append(memory)
         return structure.unflatten(updates), RuleState(count, memories)
@@ -60,8 +60,11 @@ class Rule:
 
     def check(self, params: Any) -> None:
         """Check what depends on the parameters: a learning rate for each variable has to fit them."""
+        name = f"{type(self).__name__}: learning_rate"
         if not callable(self.learning_rate):
-            _checks.per_variable(f"{type(self).__name__}: learning_rate", self.learning_rate, params, _checks.positive)
+            _checks.per_variable(name, self.learning_rate, params, _checks.positive)
+        elif not isinstance(self.learning_rate, Schedule):
+            _checks.schedule(name, self.learning_rate, params)
 
     def bind(self, steps_per_epoch: int) -> "Rule":
         """The same rule, its schedule knowing how many updates an epoch has."""
@@ -71,8 +74,10 @@ class Rule:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        if isinstance(self.learning_rate, str):
-            raise TypeError(f"{name}: learning_rate: expected a number, an array or a schedule, got {self.learning_rate!r}.")
+        if isinstance(self.learning_rate, str | type):
+            raise TypeError(
+                f"{name}: learning_rate: expected a number, an array or a schedule, got {_checks.show(self.learning_rate)}."
+            )
         if not callable(self.learning_rate):
             for leaf in jax.tree.leaves(self.learning_rate):
                 _checks.positive(f"{name}: learning_rate", leaf)
@@ -90,10 +95,6 @@ class Rule:
         """The rule for one array: the learning rate resolved, every hyperparameter in the precision of the array."""
         rule = with_fields(self, learning_rate=rate)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), rule)
-
-
-def _wide(leaf: jax.Array) -> jax.Array:
-    return leaf.astype(jnp.float32) if jnp.dtype(leaf.dtype).itemsize < 4 else jnp.asarray(leaf)
 
 
 class _Momentum(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd._trees import pytree, static
+from jaxgd._trees import is_leaf, pytree, static
 from jaxgd.methods import first_order
 from jaxgd.methods.protocol import Evaluate, Method, Point, Step
 
@@ -83,6 +83,9 @@ def lift(method: Any, params: Any, steps_per_epoch: int) -> Method:
         method.check(params)
         return Lifted(method.bind(steps_per_epoch))
     if callable(getattr(method, "step", None)) and callable(getattr(method, "init", None)):
+        if is_leaf(method):
+            name = type(method).__name__
+            raise TypeError(f"method: expected a method that is a pytree: decorate the class {name} with jaxgd.pytree.")
         return method
     if callable(getattr(method, "update", None)) and callable(getattr(method, "init", None)):
         return Optax(method)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._trees import largest, pytree, working_dtype
+from jaxgd._trees import all_finite, largest, pytree, select, unit, working_dtype
 from jaxgd.methods.protocol import Evaluate, Point, Step
 from jaxgd.result import RUNNING, Status
 
@@ -17,11 +17,17 @@ _SHRINK = (0.1, 0.5)  # bounds of the backtracking
 
 
 class SpectralState(NamedTuple):
-    """The rate that is being tried, the gradient at the last accepted point and its square, and the last accepted costs."""
+    """The rate that is being tried, the gradient at the last accepted point, and the last accepted costs.
+
+    `size` is the gradient's largest component, and `square` the sum of the squares of the components in units of it;
+    `length` is the largest parameter.
+    """
 
     rate: Any
     gradient: Any
-    slope: Any
+    size: Any
+    square: Any
+    length: Any
     costs: Any
     started: Any
 
@@ -36,6 +42,7 @@ class SpectralGradient:
     slope predicts; otherwise, or where the cost is not finite, r is cut by quadratic interpolation, to between 0.1 and 0.5 of
     itself, and the step is tried again from x. Along negative curvature (s'y <= 0) r grows fourfold. The first step is a tenth of
     the largest parameter, or 0.1 if all are zero. Differences of the cost that rounding may have made do not count against a point.
+    A run whose steps have become too short to move a parameter ends as STALLED, or as DIVERGED if the last was not finite.
 
     J. Barzilai, J. M. Borwein, Two-point step size gradient methods, IMA J. Numer. Anal. 8 (1988); M. Raydan, The Barzilai and
     Borwein gradient method for the large scale unconstrained minimization problem, SIAM J. Optim. 7 (1997), whose rate along
@@ -51,39 +58,52 @@ class SpectralGradient:
 
     def init(self, params: Any) -> SpectralState:
         zero = jnp.zeros((), working_dtype(params))
-        return SpectralState(zero, params, zero, jnp.full((_MEMORY,), -jnp.inf, zero.dtype), jnp.asarray(False))
+        return SpectralState(
+            zero,
+            jax.tree.map(jnp.zeros_like, params),
+            zero,
+            zero,
+            zero,
+            jnp.full_like(zero, -jnp.inf, shape=(_MEMORY,)),
+            jnp.asarray(False),
+        )
 
     def step(self, point: Point, state: SpectralState, evaluate: Evaluate) -> Step:
         del evaluate
         dtype = state.rate.dtype
         cost = point.cost.astype(dtype)
+        finite = all_finite(point.cost, point.gradient)
         change = jax.tree.map(jnp.subtract, point.gradient, state.gradient)
-        curvature = -state.rate * _inner(state.gradient, change, dtype)  # s'y
-        gain = state.rate * state.slope  # what the slope predicts
+        gain = (state.rate * state.size) * (state.size * state.square)  # the fall that the slope predicts
+        curvature = -(state.rate * state.size) * _inner(state.gradient, change, state.size, dtype)  # s'y
         noise = 4 * jnp.finfo(dtype).eps * jnp.abs(cost)
-        accepted = ~state.started | (cost <= jnp.max(state.costs) - _DECREASE * gain + noise)
+        lower = cost <= jnp.max(state.costs) - _DECREASE * gain + noise
+        accepted = ~state.started | (finite & lower)
 
-        spectral = jnp.where(curvature > 0, state.rate * gain / jnp.where(curvature > 0, curvature, 1), _GROWTH * state.rate)
+        spectral = jnp.where(curvature > 0, state.rate * (gain / jnp.where(curvature > 0, curvature, 1)), _GROWTH * state.rate)
         cut = gain / (2 * (cost - state.costs[-1] + gain))
-        shorter = state.rate * jnp.clip(jnp.where(jnp.isfinite(cut), cut, _SHRINK[0]), *_SHRINK)
+        shorter = state.rate * jnp.clip(jnp.where(finite & jnp.isfinite(cut), cut, _SHRINK[0]), *_SHRINK)
         rate = jnp.where(accepted, jnp.where(state.started, spectral, _first_rate(point, dtype)), shorter)
 
-        gradient = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), point.gradient, state.gradient)
+        gradient = select(accepted, point.gradient, state.gradient)
+        size = jnp.where(accepted, largest(point.gradient, dtype), state.size)
+        square = jnp.where(accepted, _inner(point.gradient, point.gradient, size, dtype) / unit(size), state.square)
         costs = jnp.where(accepted, jnp.append(state.costs[1:], cost), state.costs)
-        slope = jnp.where(accepted, _inner(point.gradient, point.gradient, dtype), state.slope)
         update = jax.tree.map(lambda g: -rate.astype(g.dtype) * g, gradient)
-        tiny = rate * largest(gradient, dtype) <= jnp.finfo(dtype).eps * largest(point.params, dtype)
-        code = jnp.where(~accepted & tiny, Status.STALLED.code, RUNNING)
-        return Step(update, SpectralState(rate, gradient, slope, costs, jnp.asarray(True)), accepted, code)
+        length = jnp.where(accepted, largest(point.params, dtype), state.length)
+        tiny = rate * size <= jnp.finfo(dtype).eps * length
+        verdict = jnp.where(finite, Status.STALLED.code, Status.DIVERGED.code)
+        code = jnp.where(~accepted & tiny, verdict, RUNNING)
+        return Step(update, SpectralState(rate, gradient, size, square, length, costs, jnp.asarray(True)), accepted, code)
 
 
-def _inner(a: Any, b: Any, dtype: Any) -> jax.Array:
-    """The inner product of two pytrees, in `dtype`."""
-    products = jax.tree.map(lambda x, y: jnp.sum(x.astype(dtype) * y.astype(dtype)), a, b)
+def _inner(a: Any, b: Any, size: jax.Array, dtype: Any) -> jax.Array:
+    """The inner product of a / size and b, in `dtype`; dividing first keeps it from overflowing."""
+    products = jax.tree.map(lambda x, y: jnp.sum(x.astype(dtype) / unit(size) * y.astype(dtype)), a, b)
     return sum(jax.tree.leaves(products), start=jnp.zeros((), dtype))
 
 
 def _first_rate(point: Point, dtype: Any) -> jax.Array:
     """The rate that moves the parameter of the largest gradient by a tenth of the largest parameter."""
     size, slope = largest(point.params, dtype), largest(point.gradient, dtype)
-    return _FIRST * jnp.where(size > 0, size, 1) / jnp.where(slope > 0, slope, 1)
+    return _FIRST * unit(size) / unit(slope)
