@@ -31,9 +31,8 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
 
 def whole(name: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
     """Check an integer within limits, and return it as a Python int."""
-    expected = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
-    if high is not None and high >= 2**30 and not why and isinstance(value, int) and value < low:
-        expected = f"an integer of at least {low}"
+    too_high = high is not None and (why or (isinstance(value, int) and value > high))
+    expected = f"an integer from {low} to {high}" if too_high else f"an integer of at least {low}"
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name}: expected {expected}{why}, got {show(value)}.")
     if value < low or (high is not None and value > high):

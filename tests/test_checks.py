@@ -104,6 +104,10 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     (lambda: fit(key=True), TypeError, "key: expected an integer or one key of jax.random, got True"),
     (lambda: fit(key=jax.random.split(jax.random.key(0))), TypeError, "key: expected an integer or one key of jax.random"),
     (lambda: fit(key=np.zeros(2)), TypeError, "key: expected an integer or one key of jax.random"),
+    (lambda: fit(key=-1), ValueError, "key: expected an integer from 0 to 2**32 - 1, or a key of jax.random, got -1"),
+    (lambda: fit(key=2**32), ValueError, "key: expected an integer from 0 to 2**32 - 1"),
+    (lambda: minimize(key="x"), TypeError, "key: expected an integer or one key of jax.random, got 'x'"),
+    (lambda: fit(shuffle=False, key="x"), TypeError, "key: expected an integer or one key of jax.random, got 'x'"),
     # the data
     (lambda: fit(data=None), ValueError, "data: expected a pytree of arrays, got None"),
     (lambda: fit(data=()), ValueError, "data: expected a pytree of arrays, got ()"),
@@ -118,6 +122,11 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     (lambda: minimize(line, [0.5, 0.5], (X, "y")), TypeError, "data[1]: expected numbers, got 'y'"),
     (lambda: fit(validation=X), ValueError, "validation: expected the structure of the data"),
     (lambda: fit(validation=(X, Y[:2])), ValueError, "validation: expected equally many rows"),
+    (
+        lambda: fit(validation=(X, np.zeros((6, 2)))),
+        ValueError,
+        "validation: expected rows of the shape () that the data have, got (2,)",
+    ),
     # numbers
     (lambda: fit(batch_size=0), ValueError, "batch_size: expected an integer from 1 to 6 (the number of rows), got 0"),
     (lambda: fit(batch_size=7), ValueError, "batch_size: expected an integer from 1 to 6 (the number of rows), got 7"),
@@ -125,6 +134,8 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     (lambda: fit(batch_size=True), TypeError, "batch_size: expected an integer"),
     (lambda: fit(n_epochs=0), ValueError, "n_epochs: expected an integer of at least 1, got 0"),
     (lambda: fit(n_epochs="2"), TypeError, "n_epochs: expected an integer of at least 1, got '2'"),
+    (lambda: minimize(max_steps=2**31), ValueError, "max_steps: expected an integer from 1 to 2147483646, got 2147483648"),
+    (lambda: minimize(history={"cost", 3}), ValueError, "history: expected names among"),
     (lambda: minimize(max_steps=-1), ValueError, "max_steps: expected an integer of at least 1, got -1"),
     (lambda: fit(average=0.0), ValueError, "average: expected a number in (0, 1], got 0.0"),
     (lambda: fit(average="all"), TypeError, "average: expected a number, got 'all'"),
@@ -185,6 +196,44 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
         ValueError,
         "Adam: learning_rate: expected a number, or a pytree like the parameters",
     ),
+    (
+        lambda: minimize(method=jaxgd.GradientDescent(lambda: 0.1)),
+        TypeError,
+        "GradientDescent: learning_rate: expected a function step -> rate",
+    ),
+    (
+        lambda: minimize(method=jaxgd.GradientDescent(lambda step: jnp.ones(3))),
+        ValueError,
+        "GradientDescent: learning_rate: expected",
+    ),
+    (
+        lambda: minimize(method=jaxgd.GradientDescent(lambda step: None)),
+        TypeError,
+        "GradientDescent: learning_rate: expected a function step -> rate that returns a real number",
+    ),
+    (
+        lambda: minimize(method=jaxgd.GradientDescent(lambda step: 0.1 if step < 3 else 0.01)),
+        TypeError,
+        "learning_rate: it can't be traced: a Python `if`",
+    ),
+    (
+        lambda: jaxgd.GradientDescent(jaxgd.schedules.Cosine),
+        TypeError,
+        "GradientDescent: learning_rate: expected a number, an array or a schedule, got <class",
+    ),
+    (
+        lambda: jaxgd.GradientDescent(momentum=[0.1, 0.2]),
+        ValueError,
+        "GradientDescent: momentum: expected one number, got [0.1, 0.2]",
+    ),
+    (lambda: jaxgd.stopping.CostTolerance([1e-3, 1e-4]), ValueError, "CostTolerance: tolerance: expected one number"),
+    (lambda: jaxgd.stopping.CostTolerance(math.nan), ValueError, "CostTolerance: tolerance: expected one number, got nan"),
+    (
+        lambda: minimize(lambda v: (v, "aux"), has_aux=True),
+        TypeError,
+        "cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds 'aux'",
+    ),
+    (lambda: minimize(lambda v: (v, jax.random.key(0)), has_aux=True), TypeError, "it holds a random key"),
     # random starts and the tutorials' functions
     (lambda: jaxgd.normal(-1), ValueError, "shape: expected an integer of at least 0, got -1"),
     (lambda: jaxgd.normal("a"), TypeError, "shape: expected an integer of at least 0, got 'a'"),

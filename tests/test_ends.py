@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 
 import jaxgd
 from jaxgd import Status
-from tests.problems import X, Y, line, quartic, square
+from tests.problems import X, Y, line, quartic, rosenbrock, square
 
 DESCENT = jaxgd.GradientDescent(0.25)  # halves the parameter of `square` each step
 
@@ -127,13 +128,14 @@ def test_a_saddle_is_stationary_for_a_rule_that_knows_the_gradient_alone() -> No
 @pytest.mark.parametrize("scale", [1e-150, 1e-30, 1.0, 1e30, 1e150])
 def test_huge_and_tiny_costs_take_the_same_steps(scale: float) -> None:
     result = jaxgd.minimize(lambda v: scale * v**2, 1.0, method=jaxgd.GradientDescent(0.25 / scale), dtype="float64")
-    assert (result.n_steps, result.converged) == (35, True)
+    # Steps down to the rounding of a parameter that was 1: 2**-104 = 4 eps**2, and two more points in a row.
+    assert (result.n_steps, result.converged) == (104, True)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_huge_and_tiny_costs_in_single_precision(scale: float) -> None:
     result = jaxgd.minimize(lambda v: jnp.float32(scale) * v**2, 1.0, method=jaxgd.GradientDescent(0.25 / scale), dtype="float32")
-    assert (result.n_steps, result.converged) == (16, True)  # 2**-16 is the first power below eps**(2/3) = 2.4e-5
+    assert result.converged and abs(result.params) < 1e-4  # at 1e-30 the square of a slope soon underflows
 
 
 def test_an_interrupt_returns_the_point_reached() -> None:
@@ -164,3 +166,60 @@ def test_an_interrupt_before_anything_is_computed_is_raised() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         jaxgd.minimize(cost, 1.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("start", [100.0, -1e4, 3e8])
+def test_a_far_start_does_not_loosen_convergence(dtype: str, start: float) -> None:
+    result = jaxgd.minimize(quartic, start, dtype=dtype)
+    assert result.converged
+    minimum = min([-1.4017712478412978, 1.7139394361853717], key=lambda v: abs(v - float(result.params)))
+    np.testing.assert_allclose(result.params, minimum, rtol=1e-6)
+    banana = jaxgd.minimize(rosenbrock, [10.0, 10.0], dtype=dtype)
+    assert banana.converged
+    np.testing.assert_allclose(banana.params, 1, rtol=1e-3 if dtype == "float32" else 1e-9)  # the valley's condition is 2500
+    slow = jaxgd.minimize(line, [100.0, 100.0], (X, Y), method=jaxgd.GradientDescent(0.0008), max_steps=20_000, dtype=dtype)
+    assert not slow.converged and abs(slow.params[0] - 5.6333) > 0.1
+
+
+def test_a_method_that_searches_steps_back_from_what_is_not_finite() -> None:
+    # The valley of the first lies where the gradient is NaN; of the second, beyond a cost of minus infinity.
+    walled = jaxgd.minimize(lambda v: v**2 + 0 * jnp.sqrt(jnp.maximum(v - 2, 0)), 5.0, dtype="float64")
+    assert walled.status is Status.DIVERGED and finite(walled.params, walled.cost, walled.gradient, walled.best)
+    np.testing.assert_allclose(walled.params, 2, rtol=1e-12)
+    pit = jaxgd.minimize(lambda v: jnp.where(v < 0, -jnp.inf, jnp.log(jnp.maximum(v, 1e-300)) ** 2), 5.0, dtype="float64")
+    assert pit.converged
+    np.testing.assert_allclose(pit.params, 1, rtol=1e-9)
+    unbounded = jaxgd.minimize(lambda v: -jnp.exp(v), 1.0, dtype="float64")
+    assert unbounded.status is Status.DIVERGED and finite(unbounded.params, unbounded.cost)
+    steep = jaxgd.minimize(lambda v: jnp.float32(1e20) * (v - 3) ** 2, 0.0, dtype="float32")  # the square of its slope overflows
+    assert steep.converged and float(steep.params) == 3
+    constant = jaxgd.minimize(lambda v: 3.0, 1.0)
+    assert constant.converged and constant.n_steps == 0
+
+
+def test_an_interrupt_keeps_the_history_as_long_as_the_run() -> None:
+    alarm = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    alarm.start()
+    result = jaxgd.minimize(square, 1.0, method=jaxgd.GradientDescent(1e-9), stop=(), max_steps=2_000_000_000, history="cost")
+    assert result.status is Status.INTERRUPTED and result.n_steps > 0
+    assert result.history is not None and result.history.cost.shape == (result.n_steps + 1,)
+    assert result.history.cost[-1] == result.cost
+
+
+def test_the_number_of_steps_is_that_of_the_returned_point_wherever_a_divergence_is_noticed() -> None:
+    options: dict[str, Any] = {"batch_size": 6, "shuffle": False, "method": jaxgd.GradientDescent(1e7), "dtype": "float32"}
+    runs = [
+        jaxgd.fit(lambda v, b: jnp.mean((v - b) ** 2), 1e3, np.arange(6.0), n_epochs=epochs, **options) for epochs in range(2, 7)
+    ]
+    diverged = [run for run in runs if run.status is Status.DIVERGED]
+    assert len(diverged) >= 2
+    assert len({(run.n_steps, float(run.params)) for run in diverged}) == 1
+
+
+def test_a_clean_run_makes_no_nan_on_the_way() -> None:
+    with jax.debug_nans(True):
+        for method in (None, jaxgd.Adam(0.1)):
+            run = jaxgd.minimize(line, [0.5, 0.5], (X, Y), method=method, max_steps=10, history="params")
+            assert run.history is not None and finite(run.history.params)
+        assert finite(jaxgd.fit(line, [0.5, 0.5], (X, Y), batch_size=4, n_epochs=2, key=0, average=0.5, history="params").params)

@@ -241,3 +241,63 @@ def test_precision_is_scoped_to_the_call(dtype: str | None) -> None:
     np.testing.assert_allclose(result.params["list"], np.array([1, 2]) * 0.8**5, rtol=1e-6)
     twice = result.params["list"] * 2  # arrays that leave a call keep their precision outside it
     assert twice.dtype == expected
+
+
+def test_half_precision_is_averaged_and_summed_in_single() -> None:
+    options: dict[str, Any] = {"batch_size": 1, "shuffle": False, "dtype": None}
+    data = np.full(2000, 3.0, np.float32)
+    start = jnp.zeros((), jnp.bfloat16)
+
+    def cost(v: Any, batch: Any) -> Any:
+        return jnp.mean((v.astype(jnp.float32) - batch) ** 2)
+
+    mean = jaxgd.fit(cost, start, data, n_epochs=2, average=0.9, method=jaxgd.GradientDescent(0.1), **options)
+    assert mean.params.dtype == jnp.bfloat16
+    np.testing.assert_allclose(float(mean.params), 3, atol=0.04)  # two units of bfloat16
+    # The mean gradient of 2000 batches is -6; a sum in bfloat16 would stay behind.
+    stop = jaxgd.stopping.GradientTolerance(5.9)
+    assert (
+        jaxgd.fit(cost, start, data, n_epochs=1, stop=stop, method=jaxgd.GradientDescent(1e-9), **options).status
+        is jaxgd.Status.MAX_EPOCHS
+    )
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.07, 7), (0.14, 14), (0.28, 28), (0.55, 55), (0.56, 56), (0.001, 1), (1.0, 100)])
+def test_the_averaged_part_is_counted_exactly(fraction: float, count: int) -> None:
+    result = jaxgd.fit(lambda v, b: -v, 0.0, [0.0], batch_size=1, n_epochs=100, average=fraction, method=jaxgd.GradientDescent(1.0))
+    assert float(result.params) == 100 - (count - 1) / 2  # the mean of the last `count` of 1, 2, ... 100
+
+
+def test_numbers_of_other_machines_and_other_widths() -> None:
+    options: dict[str, Any] = {"batch_size": 3, "n_epochs": 5, "key": 0, "method": jaxgd.GradientDescent(1e-4)}
+    plain = jaxgd.fit(line, [0.5, 0.5], (X, Y), **options)
+    swapped = jaxgd.fit(line, np.array([0.5, 0.5], ">f8"), (X.astype(">f4"), Y.astype(np.longdouble)), **options)
+    np.testing.assert_array_equal(plain.params, swapped.params)
+    with jax.enable_x64(True):
+        wide = jnp.asarray([0.5, 0.5])
+    np.testing.assert_array_equal(jaxgd.fit(line, wide, (X, Y), **options).params, plain.params)
+    if jnp.result_type(float) == jnp.float32:
+        with pytest.raises(ValueError, match=r"data\[0\]: holds integers up to 8589934597, beyond 32 bits"):
+            jaxgd.fit(line, [0.5, 0.5], (np.arange(6) + 2**33, Y), **options)
+
+
+def test_the_order_does_not_depend_on_the_precision_or_the_flag() -> None:
+    for key in (0, 7, 2**32 - 1):
+        orders = [batches_seen(20, 7, 2, key=key), batches_seen(20, 7, 2, key=np.int64(key))]
+        with jax.enable_x64(True):
+            orders.append(batches_seen(20, 7, 2, key=key))
+        assert orders[0] == orders[1] == orders[2]
+
+
+def test_rank_promotion_may_be_forbidden() -> None:
+    with jax.numpy_rank_promotion("raise"):
+        for n_rows in (6, 40):
+            jaxgd.fit(
+                lambda v, b: jnp.mean((v - b) ** 2),
+                0.0,
+                np.arange(float(n_rows)),
+                batch_size=4,
+                n_epochs=2,
+                key=0,
+                history="params",
+            )

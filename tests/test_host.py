@@ -148,3 +148,13 @@ def test_without_jit_python_may_look_at_values_and_the_numbers_are_the_same() ->
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), eager.history, compiled.history)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), eager.params, compiled.params)
     assert (eager.n_steps, eager.n_evaluations) == (compiled.n_steps, compiled.n_evaluations)
+
+
+@pytest.mark.parametrize("answer", [None, 17, 0.5, "stop", np.ones(3), np.bool_(False), [True]])
+def test_only_true_stops_a_run(answer: Any) -> None:
+    result = jaxgd.minimize(rosenbrock, np.zeros(2), callback=lambda progress: answer, max_steps=3)
+    assert result.status is Status.MAX_STEPS
+    for yes in (True, np.bool_(True), jax.numpy.asarray(True)):
+        assert (
+            jaxgd.minimize(rosenbrock, np.zeros(2), callback=lambda progress, yes=yes: yes, max_steps=3).status is Status.CALLBACK
+        )

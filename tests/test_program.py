@@ -230,3 +230,71 @@ def test_the_result_is_the_same_inside_an_outer_program() -> None:
     for lane, key in enumerate(jax.random.split(jax.random.key(0), 3)):
         one = jaxgd.fit(line, [0.5, 0.5], (X, Y), batch_size=4, n_epochs=3, key=key, method=DESCENT)
         np.testing.assert_allclose(fits[lane], one.params, rtol=1e-5)
+
+
+def test_a_history_inside_an_outer_program_is_as_long_as_the_longest_run() -> None:
+    def costs(start: Any) -> Any:
+        result = jaxgd.minimize(
+            lambda v: v**2,
+            start,
+            method=jaxgd.GradientDescent(0.25),
+            max_steps=3,
+            stop=jaxgd.stopping.UpdateTolerance(0.1),
+            history="cost",
+        )
+        assert result.history is not None
+        return result.history.cost
+
+    np.testing.assert_allclose(jax.jit(costs)(1.0), [1, 0.25, 0.0625, 0.015625])
+    np.testing.assert_allclose(
+        jax.vmap(costs)(jnp.asarray([1.0, 0.25])), [[1, 0.25, 0.0625, 0.015625], [0.0625, 0.015625, np.nan, np.nan]]
+    )
+
+    def epochs(start: Any) -> Any:
+        result = jaxgd.fit(line, start, (X, Y), batch_size=6, n_epochs=4, method=DESCENT, history="cost")
+        assert result.history is not None
+        return result.history.cost
+
+    alone = epochs(jnp.asarray([0.5, 0.5]))
+    assert alone.shape == (5,)
+    np.testing.assert_allclose(jax.jit(epochs)(jnp.asarray([0.5, 0.5])), alone, rtol=1e-5)
+
+
+def test_a_jitted_cost_is_found_again_too(compilations: Any) -> None:
+    arrays = [jnp.asarray(np.arange(3.0) + k) for k in range(3)]
+    runs = []
+    for k, array in enumerate(arrays):
+        with compilations() as compiled:
+            runs.append(
+                jaxgd.minimize(
+                    jax.jit(lambda v, a=array: jnp.sum((v - a.astype(v.dtype)) ** 2)), np.zeros(3), method=DESCENT, max_steps=2
+                ).params
+            )
+        assert k == 0 or not compiled
+    assert len({tuple(np.asarray(run)) for run in runs}) == 3
+
+
+def test_a_method_and_a_schedule_of_ones_own() -> None:
+    @jaxgd.pytree
+    class Halving(jaxgd.schedules.Schedule):
+        first: Any
+
+        def rate(self, time: Any) -> Any:
+            return self.first * 0.5**time
+
+    @jaxgd.pytree
+    class Signs:
+        """A method in the convention of Optax: steps of a fixed length."""
+
+        length: Any
+
+        def init(self, params: Any) -> Any:
+            return ()
+
+        def update(self, gradient: Any, state: Any, params: Any = None) -> Any:
+            return jax.tree.map(lambda g: -self.length * jnp.sign(g), gradient), state
+
+    result = jaxgd.minimize(lambda v: -v, 0.0, method=jaxgd.GradientDescent(Halving(1.0)), max_steps=5, stop=(), dtype="float64")
+    assert float(result.params) == 1.9375
+    signs = jaxgd.minimize(lambda v: (v - 1) ** 2, 0.0, method=Signs(0.25), max_steps=4, dtype="float64")
+    assert float(signs.params) == 1.0 and signs.converged

@@ -1,6 +1,5 @@
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -88,23 +87,20 @@ def test_progress_rules_in_fit_look_at_epochs() -> None:
 
 
 def test_a_rule_of_ones_own() -> None:
-    @jax.tree_util.register_pytree_node_class
+    @jaxgd.pytree
     class Below(Rule):
-        def __init__(self, limit: Any) -> None:
-            self.limit = limit
-
-        def tree_flatten(self) -> Any:
-            return (self.limit,), None
-
-        @classmethod
-        def tree_unflatten(cls, _: Any, leaves: Any) -> Any:
-            return cls(*leaves)
+        limit: Any
 
         def check(self, observation: Any, state: Any) -> Any:
             return observation.cost < self.limit, state
 
+    class Unregistered(Below):
+        pass
+
+    with pytest.raises(TypeError, match=r"stop: .* decorate the class Unregistered with jaxgd.pytree"):
+        halving(Unregistered(1.0))
     result = halving(Below(4.0**-10))
-    assert (result.n_steps, result.status) == (11, Status.CONVERGED)
+    assert (result.n_steps, result.status) == (11, Status.RULE)
 
 
 @pytest.mark.parametrize(

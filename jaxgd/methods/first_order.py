@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
+from jaxgd._program import explained
 from jaxgd._trees import is_number, pytree, static, wide, with_fields
 from jaxgd.schedules import Schedule
 
@@ -64,7 +65,8 @@ class Rule:
         if not callable(self.learning_rate):
             _checks.per_variable(name, self.learning_rate, params, _checks.positive)
         elif not isinstance(self.learning_rate, Schedule):
-            _checks.schedule(name, self.learning_rate, params)
+            with explained(name, eager=True):
+                _checks.schedule(name, self.learning_rate, params)
 
     def bind(self, steps_per_epoch: int) -> "Rule":
         """The same rule, its schedule knowing how many updates an epoch has."""
