@@ -106,7 +106,7 @@ class State(NamedTuple):
 
 
 def begin(plan: Plan, empty: Point) -> State:
-    """The state before the first evaluation; `empty` is the start with a NaN for its cost."""
+    """The state before the first evaluation; `empty` is the start with an infinite cost."""
     start, cost = empty.params, empty.cost
     return State(
         trial=start,
@@ -300,7 +300,7 @@ def finish(plan: Plan, evaluate: Callable[..., Any], state: State, empty: Point,
 
     It is the mean of the iterates if one was asked for and begun, else the last iterate. Where that is not finite it is the last
     iterate whose own batch was, or the best; where no candidate is finite over all rows, the first is evaluated again and kept.
-    `empty` is a point with a NaN cost, of the shapes to come.
+    `empty` is a point with an infinite cost, of the shapes to come.
     """
     candidates = lower.call(_candidates, state)
 

@@ -54,8 +54,8 @@ def fit(
         key: the random key of the order of rows and of a random start: a key of `jax.random`, or an integer. It may be missing
             where nothing is random.
         method: a method of jaxgd that takes every step, or any Optax transformation. None is `Adam(0.01)`.
-        shuffle: True draws a new order for every epoch, the first too; False keeps the rows as they are; "replacement" draws every
-            row of every batch independently.
+        shuffle: True draws a new order for every epoch, the first too (a batch of all rows has no order to draw, and keeps them as
+            they are); False keeps the rows as they are; "replacement" draws every row of every batch independently.
         average: a fraction in (0, 1]: the returned params are the mean of the iterates of that last part of the planned run; a run
             that stops before it begins returns its last iterate. B. T. Polyak, A. B. Juditsky, Acceleration of stochastic
             approximation by averaging, SIAM J. Control Optim. 30 (1992).

@@ -49,7 +49,7 @@ def minimize(
         max_steps: steps at most, >= 1, rejected trials of a method that searches counted in; None is 10 000.
         key: the random key of a random start: a key of `jax.random`, or an integer.
         dtype: "float64" or "float32" runs the whole call in that precision, whatever JAX's global flag says; None follows the
-            inputs under JAX's rules.
+            inputs under JAX's rules, and is the choice inside an outer `jax.jit`.
         history: what to record at each step, the start included: "params", "gradient_norm", "learning_rate", or several such
             names; "cost" is always among them. None records nothing, which is fastest.
         has_aux: whether the cost returns a pair (cost, aux); the aux of the returned point is `result.aux`.

@@ -49,7 +49,7 @@ class State(NamedTuple):
 
 
 def begin(method: Method, rules: tuple[Rule, ...], empty: Point) -> State:
-    """The state before the first evaluation; `empty` is the start with a NaN for its cost."""
+    """The state before the first evaluation; `empty` is the start with an infinite cost."""
     return State(
         trial=empty.params,
         current=empty,

@@ -19,10 +19,19 @@ def static(default: Any = dataclasses.MISSING) -> Any:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
 def pytree(cls: _Class) -> _Class:
-    """Make a class a frozen dataclass whose fields are its children in the pytree, except the `static` ones.
+    """Make a class a frozen dataclass whose fields are its children in the pytree, for methods, schedules and rules of one's own.
 
-    Rebuilding one from its children skips `__init__` and `__post_init__`, so that the checks there see what a person
-    wrote and never a tracer or a placeholder of JAX's.
+    A field made by `dataclasses.field(metadata={"static": True})` belongs to the structure instead: another value of it means
+    another program, where another value of a child does not. Rebuilding an object from its children skips `__init__` and
+    `__post_init__`, so that checks there see what a person wrote and never a placeholder of JAX's.
+
+    >>> import jax, jaxgd
+    >>> @jaxgd.pytree
+    ... class Point:
+    ...     x: float
+    ...     y: float
+    >>> jax.tree.map(lambda leaf: 2 * leaf, Point(1.0, 2.0)) == Point(2.0, 4.0)
+    True
     """
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)

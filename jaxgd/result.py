@@ -60,7 +60,8 @@ class Best:
 class History:
     """What was recorded, the start included: row k is the state after k steps (`minimize`) or k epochs (`fit`).
 
-    Quantities that were not asked for are None. `cost`, `gradient_norm`, `validation_cost` have shape (n + 1,); `params` is the
+    Inside `jax.jit` or `jax.vmap`, where lengths are fixed, the rows after the end of a run are NaN. Quantities that were not asked
+    for are None. `cost`, `gradient_norm`, `validation_cost` have shape (n + 1,); `params` is the
     parameters' pytree with a leading axis of that length, `learning_rate` the rate of the next update.
     """
 

@@ -33,7 +33,8 @@ def test_the_rate_follows_the_formula_in_steps_and_in_epochs(schedule: Any, form
 
 
 def test_every_schedule_is_tested() -> None:
-    assert {type(schedule) for schedule, _ in SCHEDULES} == set(Schedule.__subclasses__())
+    ours = {schedule for schedule in Schedule.__subclasses__() if schedule.__module__ == "jaxgd.schedules"}
+    assert {type(schedule) for schedule, _ in SCHEDULES} == ours
 
 
 def test_a_warm_up_in_steps_around_a_schedule_in_epochs() -> None:
