@@ -155,7 +155,7 @@ def _padded(rows: Any, n_rows: Any) -> Any:
     """The rows with NaN, or zero for integers, after the last that was written."""
 
     def pad(leaf: jax.Array) -> jax.Array:
-        written = jnp.arange(leaf.shape[0]) < n_rows
+        written = jnp.arange(leaf.shape[0], dtype=jnp.int32) < n_rows
         blank = jnp.nan if jnp.issubdtype(leaf.dtype, jnp.floating) else 0
         return jnp.where(written.reshape((-1,) + (1,) * (leaf.ndim - 1)), leaf, jnp.asarray(blank, leaf.dtype))
 

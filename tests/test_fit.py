@@ -271,7 +271,7 @@ def test_the_averaged_part_is_counted_exactly(fraction: float, count: int) -> No
 def test_numbers_of_other_machines_and_other_widths() -> None:
     options: dict[str, Any] = {"batch_size": 3, "n_epochs": 5, "key": 0, "method": jaxgd.GradientDescent(1e-4)}
     plain = jaxgd.fit(line, [0.5, 0.5], (X, Y), **options)
-    swapped = jaxgd.fit(line, np.array([0.5, 0.5], ">f8"), (X.astype(">f4"), Y.astype(np.longdouble)), **options)
+    swapped = jaxgd.fit(line, np.array([0.5, 0.5], ">f8"), (X.astype(">f8"), Y.astype(np.longdouble)), **options)
     np.testing.assert_array_equal(plain.params, swapped.params)
     with jax.enable_x64(True):
         wide = jnp.asarray([0.5, 0.5])
