@@ -21,6 +21,7 @@ from jaxgd.result import RUNNING, Best, Status
 _SECONDS = 0.5
 _SECONDS_WITH_BAR = 0.1
 _FIRST_TICKS = 256
+_CALLBACK_ROWS = 16  # a segment of one tick needs no long buffer
 _BYTES_PER_SECOND = 2e8  # how fast a first segment is guessed to read the data: slowly, since the cost is unknown
 
 
@@ -84,7 +85,8 @@ def run(
             raise ValueError(f"{name}: expected none inside jax.jit, jax.vmap or jax.grad, where a run has no pauses.")
         state, rows = loop(with_fields(plan, capacity=limit), functions, state, limit)
         return state, [_padded(rows, state.rows)] if row else []
-    plan = with_fields(plan, capacity=_capacity(row) if row else 0)
+    capacity = min(_capacity(row), _CALLBACK_ROWS) if host.callback else _capacity(row)
+    plan = with_fields(plan, capacity=capacity if row else 0)
     program = compiled(loop, plan, functions, state, np.int32(0)) if host.jit else None
     pace = _Pace(program, plan, host)
     journey = _Journey(state)
@@ -133,9 +135,15 @@ class _Journey:
             return
         state, rows = self.ahead
         code, ticks, n_rows = int(state.code), int(state.ticks), int(state.rows)
-        if rows:
-            self.chunks.append(jax.tree.map(lambda leaf: np.asarray(leaf[: n_rows - self.rows]), rows))
-        self.state, self.code, self.ticks, self.rows, self.ahead = state, code, ticks, n_rows, None
+        chunk = [jax.tree.map(lambda leaf: np.asarray(leaf)[: n_rows - self.rows].copy(), rows)] if rows else []
+        self.state, self.code, self.ticks, self.rows, self.chunks, self.ahead = (
+            state,
+            code,
+            ticks,
+            n_rows,
+            self.chunks + chunk,
+            None,
+        )
 
     def end(self, status: Status) -> None:
         """End a run that has not ended by itself."""
