@@ -119,28 +119,34 @@ def fit(
             names=names,
             capacity=0,
         )
-        functions = _functions(cost, plan, params, has_aux=has_aux, jit=jit)
-        empty = _problem.empty_point(functions.whole, params, arrays)
-        state = begun = compiled(_epochs.begin, plan, empty)(plan, empty)
-        finish = _Finish(plan, functions.whole, empty, jit)
-        first = _first_row(plan, finish, functions.value, state) if names else None
-        state, chunks = run(
-            _epochs.segment,
-            plan,
-            functions,
-            state,
-            limit=n_epochs,
-            total=n_epochs,
-            row=jax.eval_shape(_epochs.row, plan, state, state.trial) if names else {},
-            view=lambda state: _view(plan, state),
-            unit="epoch",
-            host=Host(callback, progress, jit),
-        )
-        point, tried = finish(state)
-        result = _result(plan, state, point, tried, _problem.history_of(chunks, first))
-        if not is_traced(state) and result.status is Status.DIVERGED:
-            result = _best_of_start(result, *finish(begun))
+        result = _run(cost, plan, params, n_epochs, Host(callback, progress, jit), has_aux=has_aux)
     return _problem.export(result)
+
+
+def _run(cost: Any, plan: _epochs.Plan, params: Any, n_epochs: int, host: Host, *, has_aux: bool) -> Result:
+    """Trace the cost, run the epochs, and settle on the point to return."""
+    functions = _functions(cost, plan, params, has_aux=has_aux, jit=host.jit)
+    empty = _problem.empty_point(functions.whole, params, plan.data)
+    begun = compiled(_epochs.begin, plan, empty)(plan, empty)
+    finish = _Finish(plan, functions.whole, empty, host.jit)
+    first = _first_row(plan, finish, functions.value, begun) if plan.names else None
+    state, chunks = run(
+        _epochs.segment,
+        plan,
+        functions,
+        begun,
+        limit=n_epochs,
+        total=n_epochs,
+        row=jax.eval_shape(_epochs.row, plan, begun, params) if plan.names else {},
+        view=lambda state: _view(plan, state),
+        unit="epoch",
+        host=host,
+    )
+    point, tried = finish(state)
+    result = _result(plan, state, point, tried, _problem.history_of(chunks, first))
+    if not is_traced(state) and result.status is Status.DIVERGED:
+        result = _best_of_start(result, *finish(begun))
+    return result
 
 
 def _seed(key: Any, shuffle: bool | str, whole: bool) -> _shuffle.Seed:
