@@ -182,6 +182,14 @@ def test_a_far_start_does_not_loosen_convergence(dtype: str, start: float) -> No
     assert not slow.converged and abs(slow.params[0] - 5.6333) > 0.1
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_convergence_does_not_depend_on_the_unit_of_the_parameters(dtype: str, unit: float) -> None:
+    result = jaxgd.minimize(lambda v: quartic(v / unit), 4.0 * unit, dtype=dtype)
+    assert result.converged
+    np.testing.assert_allclose(result.params / unit, 1.7139394361853717, rtol=1e-6 if dtype == "float32" else 1e-12)
+
+
 def test_a_method_that_searches_steps_back_from_what_is_not_finite() -> None:
     # The valley of the first lies where the gradient is NaN; of the second, beyond a cost of minus infinity.
     walled = jaxgd.minimize(lambda v: v**2 + 0 * jnp.sqrt(jnp.maximum(v - 2, 0)), 5.0, dtype="float64")
