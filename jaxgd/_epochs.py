@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from jaxgd import _shuffle
+from jaxgd._batches import Batches
 from jaxgd._loops import Lowering, recorded, traced
 from jaxgd._trees import add, all_finite, norm, pytree, select, static, wide
 from jaxgd.methods.protocol import Method, Point
@@ -21,48 +20,23 @@ class Plan:
 
     method: Method
     rules: tuple[Rule, ...]
-    data: Any
+    batches: Batches
     validation: tuple[Any, ...]
-    seed: Any
     n_epochs: Any
     average_from: Any  # (epoch, batch): the first update whose iterate is averaged; None for no average
-    shuffle: bool | str = static()
-    n_rows: int = static()
-    batch_size: int = static()
     names: tuple[str, ...] = static()
     capacity: int = static()
 
     @property
-    def full_batches(self) -> int:
-        return self.n_rows // self.batch_size
-
-    @property
-    def last_size(self) -> int:
-        """The number of rows of the last, smaller batch; 0 where there is none."""
-        return self.n_rows % self.batch_size
-
-    @property
-    def batches(self) -> int:
-        return self.full_batches + (self.last_size > 0)
+    def data(self) -> Any:
+        """All rows."""
+        return self.batches.data
 
     def updates(self, state: Any) -> jax.Array:
         """The updates applied so far, at most the largest int32."""
-        most = jnp.iinfo(jnp.int32).max
-        exact = state.epoch < (most - self.batches) // self.batches
-        return jnp.where(exact, state.epoch * self.batches + state.batch, most)
-
-    @property
-    def sums_gradient(self) -> bool:
-        """Whether a rule asks for the mean gradient of an epoch."""
-        return needs_gradient(self.rules)
-
-
-class Sums(NamedTuple):
-    """The sums over an epoch's batches: of the costs, with the rounding error it carries along, and of the gradients."""
-
-    cost: Any
-    error: Any
-    gradient: Any
+        most, per_epoch = jnp.iinfo(jnp.int32).max, self.batches.count
+        exact = state.epoch < (most - per_epoch) // per_epoch
+        return jnp.where(exact, state.epoch * per_epoch + state.batch, most)
 
 
 class Mean(NamedTuple):
@@ -75,18 +49,16 @@ class Mean(NamedTuple):
 class State(NamedTuple):
     """The state of a run of `fit`.
 
-    `trial` is the current iterate, the next to be evaluated; `params` the last one whose evaluation was finite, `cost` that of its
-    batch. `epoch` counts the whole epochs, `batch` the updates in the epoch that runs. `epoch_cost` and `validation_cost` are
-    those of the last whole epoch.
+    `trial` is the current iterate, the next to be evaluated, which means nothing after a run that diverged; `params` the last one
+    whose evaluation was finite. `epoch` counts the whole epochs, `batch` the updates in an epoch that was broken off. `epoch_cost`
+    is the mean of the costs of the last epoch's batches, as far as it came, and `validation_cost` that after the last whole one.
     """
 
     trial: Any
     params: Any
-    cost: Any
     best: Best
     method: Any
     rules: Any
-    sums: Sums
     mean: Any
     epoch: Any
     batch: Any
@@ -105,17 +77,34 @@ class State(NamedTuple):
         return self.epoch
 
 
+class Lap(NamedTuple):
+    """What changes from batch to batch: parts of the state, and sums over the epoch's batches.
+
+    `batch` counts the batches evaluated. A trial after a batch that was not finite means nothing. `cost`, with the rounding `error`
+    that it carries along, and `gradient` are sums over the batches; the gradient is None where no rule asks for it.
+    """
+
+    trial: Any
+    params: Any
+    method: Any
+    rules: Any
+    mean: Any
+    batch: Any
+    code: Any
+    cost: Any
+    error: Any
+    gradient: Any
+
+
 def begin(plan: Plan, empty: Point) -> State:
     """The state before the first evaluation; `empty` is the start with an infinite cost."""
     start, cost = empty.params, empty.cost
     return State(
         trial=start,
         params=start,
-        cost=cost,
         best=Best(start, jnp.full_like(cost, jnp.inf)),
         method=plan.method.init(start),
         rules=tuple(rule.init(start, cost.dtype) for rule in plan.rules),
-        sums=_no_sums(plan, start, cost),
         mean=None if plan.average_from is None else Mean(_wide_zeros(start), jnp.zeros((), jnp.int32)),
         epoch=jnp.zeros((), jnp.int32),
         batch=jnp.zeros((), jnp.int32),
@@ -123,11 +112,6 @@ def begin(plan: Plan, empty: Point) -> State:
         validation_cost=cost if plan.validation else None,
         code=jnp.asarray(RUNNING, jnp.int32),
     )
-
-
-def _no_sums(plan: Plan, params: Any, cost: Any) -> Sums:
-    zero = jnp.zeros_like(cost)
-    return Sums(zero, zero, _wide_zeros(params) if plan.sums_gradient else None)
 
 
 def _wide_zeros(params: Any) -> Any:
@@ -153,9 +137,9 @@ def segment(plan: Plan, functions: Functions, state: State, until: Any, lower: L
         return lambda state: (state.code == RUNNING) & (state.epoch < until)
 
     def epoch(state: State) -> State:
-        state = _batches(plan, functions, state, lower)
-        validation = functions.value and functions.value(state.trial, *plan.validation).astype(state.cost.dtype)
-        return lower.call(_epoch_end, plan, state, validation)
+        lap = _batches(plan, functions, state, lower)
+        validation = functions.value and functions.value(lap.trial, *plan.validation).astype(state.best.cost.dtype)
+        return lower.call(_epoch_end, plan, state, lap, validation)
 
     def advance(state: State, until: Any) -> State:
         return lower.while_loop(running_until(until), epoch, state)
@@ -169,117 +153,124 @@ def segment(plan: Plan, functions: Functions, state: State, until: Any, lower: L
     return recorded(advance, recorded_row, state, until, plan.capacity, lower)
 
 
-def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) -> State:
-    """The batches of one epoch: the full ones in a loop, then the smaller one, a loop of one turn so that a stop skips it."""
-    order = lower.call(_order, plan, state.epoch)
+def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) -> Lap:
+    """The batches of one epoch, block by block: the full ones in a loop, then the smaller one in a loop of at most one turn."""
+    batches = plan.batches
+    order = lower.call(Batches.order, batches, state.epoch)
 
-    def batch(evaluate: Callable[..., Any], size: int) -> Callable[[State], State]:
-        def step(state: State) -> State:
-            rows = lower.call({size: _take_batch, plan.last_size: _take_last}[size], plan, order, state.epoch, state.batch)
+    def running(n_batches: Any) -> Callable[[Lap], jax.Array]:
+        return lambda lap: (lap.code == RUNNING) & (lap.batch < n_batches)
 
-            def at(params: Any) -> Point:
-                return Point(params, *evaluate(params, rows)[:2])
+    def block(lap: Lap) -> Lap:
+        first = lap.batch
+        rows = lower.call(Batches.block, batches, order, state.epoch, first)
 
-            return lower.call(_advance, plan, state, at(state.trial), at if lower is traced else None)
+        def batch(evaluate: Callable[..., Any], take: Callable[..., Any]) -> Callable[[Lap], Lap]:
+            def step(lap: Lap) -> Lap:
+                taken = lower.call(take, batches, rows, lap.batch, first)
 
-        return step
+                def at(params: Any) -> Point:
+                    return Point(params, *evaluate(params, taken)[:2])
 
-    def running(n_batches: int) -> Callable[[State], jax.Array]:
-        return lambda state: (state.code == RUNNING) & (state.batch < n_batches)
+                return lower.call(_advance, plan, state.epoch, lap, at(lap.trial), at if lower is traced else None)
 
-    state = lower.while_loop(running(plan.full_batches), batch(functions.full, plan.batch_size), state)
-    if functions.last is not None:
-        state = lower.while_loop(running(plan.batches), batch(functions.last, plan.last_size), state)
-    return state
+            return step
 
+        if batches.count == 1:
+            return batch(functions.full, _take_full)(lap)
+        end = jnp.minimum(first + batches.per_block, batches.full)
+        lap = lower.while_loop(running(end), batch(functions.full, _take_full), lap)
+        if functions.last is not None:
+            end = jnp.where(lap.batch == batches.full, batches.count, first)
+            lap = lower.while_loop(running(end), batch(functions.last, _take_last), lap)
+        return lap
 
-def _order(plan: Plan, epoch: jax.Array) -> Any:
-    """What the shuffled order of an epoch needs, made once for it."""
-    return _shuffle.shuffle(plan.seed, epoch, plan.n_rows) if plan.shuffle is True else None
-
-
-def _take_batch(plan: Plan, order: Any, epoch: jax.Array, batch: jax.Array) -> Any:
-    return _take(plan, order, epoch, batch, plan.batch_size)
-
-
-def _take_last(plan: Plan, order: Any, epoch: jax.Array, batch: jax.Array) -> Any:
-    return _take(plan, order, epoch, batch, plan.last_size)
-
-
-def _take(plan: Plan, order: Any, epoch: jax.Array, batch: jax.Array, size: int) -> Any:
-    """The rows of one batch."""
-    if plan.batch_size == plan.n_rows and plan.shuffle != "replacement":
-        return plan.data
-    dtype = _shuffle.index_dtype(plan.n_rows)
-    first = batch.astype(dtype) * jnp.asarray(plan.batch_size, dtype)
-    if not plan.shuffle:
-        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, size), plan.data)
-    positions = first + jnp.arange(size, dtype=dtype)
-    if plan.shuffle == "replacement":
-        rows = _shuffle.draw(plan.seed, epoch, positions, plan.n_rows)
-    else:
-        rows = _shuffle.row(order, positions, plan.n_rows)
-    return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), plan.data)
+    lap = lower.call(_start_of_epoch, plan, state)
+    if batches.per_block >= batches.count:
+        return block(lap)
+    return lower.while_loop(running(batches.count), block, lap)
 
 
-def _advance(plan: Plan, state: State, point: Point, evaluate: Any) -> State:
+def _take_full(batches: Batches, rows: Any, batch: jax.Array, first: jax.Array) -> Any:
+    return batches.take(rows, batch - first, batches.batch_size)
+
+
+def _take_last(batches: Batches, rows: Any, batch: jax.Array, first: jax.Array) -> Any:
+    return batches.take(rows, batch - first, batches.last_size)
+
+
+def _start_of_epoch(plan: Plan, state: State) -> Lap:
+    zero = jnp.zeros_like(state.best.cost)
+    gradient = _wide_zeros(state.trial) if needs_gradient(plan.rules) else None
+    batch = jnp.zeros((), jnp.int32)
+    return Lap(state.trial, state.params, state.method, state.rules, state.mean, batch, state.code, zero, zero, gradient)
+
+
+def _advance(plan: Plan, epoch: jax.Array, lap: Lap, point: Point, evaluate: Any) -> Lap:
     """One batch: take its evaluation in, ask the method for the update and the rules about it, apply it."""
-    finite = all_finite(point.params, point.cost, point.gradient)
-    answer = plan.method.step(point, state.method, evaluate)
-    code, rules = check_rules(plan.rules, "update", Observation(point.params, update=answer.update), state.rules)
+    finite = all_finite(point.cost, point.params, point.gradient)
+    answer = plan.method.step(point, lap.method, evaluate)
+    trial = add(point.params, answer.update)
+    code, rules = check_rules(plan.rules, "update", Observation(point.params, update=answer.update), lap.rules)
+    if any(rule.watches == "update" for rule in plan.rules):
+        trial = select(code == RUNNING, trial, lap.trial)
     code = jnp.where(finite, code, Status.DIVERGED.code).astype(jnp.int32)
-    going = code == RUNNING
-    trial = select(going, add(point.params, answer.update), state.trial)
-    return state._replace(
+    cost, error = _add_up(lap, point.cost, finite)
+    return Lap(
         trial=trial,
-        params=select(finite, point.params, state.params),
-        cost=jnp.where(finite, point.cost, state.cost),
+        params=select(finite, point.params, lap.params),
         method=answer.state,
         rules=rules,
-        sums=_add_up(state.sums, point),
-        mean=state.mean if state.mean is None else _average(plan, state, trial, going),
-        batch=state.batch + going.astype(jnp.int32),
+        mean=lap.mean if lap.mean is None else _average(plan, epoch, lap, trial, code == RUNNING),
+        batch=lap.batch + 1,
         code=code,
+        cost=cost,
+        error=error,
+        gradient=None if lap.gradient is None else jax.tree.map(lambda s, g: s + wide(g), lap.gradient, point.gradient),
     )
 
 
-def _add_up(sums: Sums, point: Point) -> Sums:
-    """Add a batch to the sums of the epoch, the costs by W. Kahan's compensated summation (Commun. ACM 8, 1965)."""
-    corrected = point.cost - sums.error
-    total = sums.cost + corrected
-    gradient = None if sums.gradient is None else jax.tree.map(lambda s, g: s + wide(g), sums.gradient, point.gradient)
-    return Sums(total, (total - sums.cost) - corrected, gradient)
+def _add_up(lap: Lap, cost: jax.Array, finite: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Add a batch's cost, if finite, to that of the epoch, by W. Kahan's compensated summation (Commun. ACM 8, 1965)."""
+    corrected = cost - lap.error
+    total = lap.cost + corrected
+    return jnp.where(finite, total, lap.cost), (total - lap.cost) - corrected
 
 
-def _average(plan: Plan, state: State, trial: Any, going: jax.Array) -> Mean:
+def _average(plan: Plan, epoch: jax.Array, lap: Lap, trial: Any, going: jax.Array) -> Mean:
     """Take an iterate into the mean, if the run has come to the part that is averaged."""
-    epoch, batch = plan.average_from
-    late = (state.epoch > epoch) | ((state.epoch == epoch) & (state.batch >= batch))
-    count = state.mean.count + (going & late).astype(jnp.int32)
-    mean = jax.tree.map(lambda m, x: m + (wide(x) - m) / jnp.maximum(count, 1).astype(m.dtype), state.mean.params, trial)
-    return Mean(select(count > state.mean.count, mean, state.mean.params), count)
+    from_epoch, from_batch = plan.average_from
+    late = (epoch > from_epoch) | ((epoch == from_epoch) & (lap.batch >= from_batch))
+    count = lap.mean.count + (going & late).astype(jnp.int32)
+    mean = jax.tree.map(lambda m, x: m + (wide(x) - m) / jnp.maximum(count, 1).astype(m.dtype), lap.mean.params, trial)
+    return Mean(select(count > lap.mean.count, mean, lap.mean.params), count)
 
 
-def _epoch_end(plan: Plan, state: State, validation: Any) -> State:
-    """After the batches of an epoch, if it was not broken off: its cost, its place among the best, the rules."""
-    whole = state.batch == plan.batches
-    epoch_cost = state.sums.cost / plan.batches
+def _epoch_end(plan: Plan, state: State, lap: Lap, validation: Any) -> State:
+    """After the batches of an epoch: its cost, its place among the best, the rules; unless it was broken off."""
+    n_batches = plan.batches.count
+    whole = lap.code == RUNNING
+    applied = lap.batch - (~whole).astype(jnp.int32)  # the update that broke the epoch off was not
+    epoch_cost = jnp.where(applied > 0, lap.cost / applied.astype(lap.cost.dtype), state.epoch_cost)
     watched = epoch_cost if validation is None else validation
-    gradient = None if state.sums.gradient is None else jax.tree.map(lambda g: g / plan.batches, state.sums.gradient)
-    code, rules = check_rules(plan.rules, "progress", Observation(state.trial, watched, gradient), state.rules)
-    code = jnp.where((code == RUNNING) & (state.epoch + 1 >= plan.n_epochs), Status.MAX_EPOCHS.code, code).astype(jnp.int32)
-    better = all_finite(watched, state.trial) & (watched < state.best.cost)
-    ended = state._replace(
-        best=select(better, Best(state.trial, watched), state.best),
-        rules=rules,
-        sums=_no_sums(plan, state.params, state.cost),
-        epoch=state.epoch + 1,
-        batch=jnp.zeros_like(state.batch),
+    gradient = None if lap.gradient is None else jax.tree.map(lambda g: g / n_batches, lap.gradient)
+    code, rules = check_rules(plan.rules, "progress", Observation(lap.trial, watched, gradient), lap.rules)
+    last = (code == RUNNING) & (state.epoch + 1 >= plan.n_epochs)
+    code = jnp.where(last, Status.MAX_EPOCHS.code, code).astype(jnp.int32)
+    better = whole & all_finite(watched, lap.trial) & (watched < state.best.cost)
+    return State(
+        trial=lap.trial,
+        params=lap.params,
+        best=select(better, Best(lap.trial, watched), state.best),
+        method=lap.method,
+        rules=select(whole, rules, lap.rules),
+        mean=lap.mean,
+        epoch=state.epoch + whole.astype(jnp.int32),
+        batch=jnp.where(whole, 0, applied),
         epoch_cost=epoch_cost,
-        validation_cost=validation,
-        code=code,
+        validation_cost=None if validation is None else jnp.where(whole, validation, state.validation_cost),
+        code=jnp.where(whole, code, lap.code),
     )
-    return select(whole, ended, state)
 
 
 def row(plan: Plan, state: State, gradient: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """fit(): a scalar cost in minibatches."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxgd import _checks, _epochs, _problem, _shuffle
+from jaxgd._batches import Batches
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._loops import eager
 from jaxgd._program import compiled
@@ -108,14 +110,10 @@ def fit(
         plan = _epochs.Plan(
             method=method,
             rules=rules,
-            data=arrays,
+            batches=Batches(arrays, _seed(key, shuffle, batch_size == n_rows), shuffle, n_rows, batch_size),
             validation=held_out,
-            seed=_seed(key, shuffle, batch_size == n_rows),
             n_epochs=np.int32(n_epochs),
             average_from=None if average is None else _average_from(average, n_epochs, n_batches),
-            shuffle=shuffle,
-            n_rows=n_rows,
-            batch_size=batch_size,
             names=names,
             capacity=0,
         )
@@ -167,16 +165,16 @@ def _average_from(average: float, n_epochs: int, n_batches: int) -> tuple[Any, A
 
 def _functions(cost: Any, plan: _epochs.Plan, params: Any, *, has_aux: bool, jit: bool) -> _epochs.Functions:
     """The cost in the forms that the run needs."""
-    evaluate = _problem.value_and_gradient(cost, has_aux=has_aux)
+    lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit)
+    evaluate = functools.partial(lowered, _problem.value_and_gradient, cost, params)
 
     def of_size(size: int) -> Any:
-        rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), plan.data)
-        return _problem.lowered(evaluate, params, rows, jit=jit)
+        return evaluate(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), plan.data))
 
-    whole = _problem.lowered(evaluate, params, plan.data, jit=jit)
-    full = whole if plan.batch_size == plan.n_rows else of_size(plan.batch_size)
-    last = of_size(plan.last_size) if plan.last_size else None
-    value = _problem.lowered(_problem.value(cost, has_aux=has_aux), params, *plan.validation, jit=jit) if plan.validation else None
+    whole = evaluate(plan.data)
+    full = whole if plan.batches.batch_size == plan.batches.n_rows else of_size(plan.batches.batch_size)
+    last = of_size(plan.batches.last_size) if plan.batches.last_size else None
+    value = lowered(_problem.value, cost, params, *plan.validation) if plan.validation else None
     return _epochs.Functions(full, last, whole, value)
 
 
@@ -205,7 +203,7 @@ def _first_row(plan: _epochs.Plan, finish: _Finish, value: Any, state: _epochs.S
 
 def _view(plan: _epochs.Plan, state: _epochs.State) -> Progress:
     epoch = int(state.epoch)
-    step = epoch * plan.batches + int(state.batch)
+    step = epoch * plan.batches.count + int(state.batch)
     return Progress(step, epoch, state.trial, state.epoch_cost, state.validation_cost, state.best)
 
 
@@ -220,14 +218,14 @@ def _best_of_start(result: Result, start: Point, tried: Any) -> Result:
 def _result(plan: _epochs.Plan, state: _epochs.State, point: Point, tried: Any, history: History | None) -> Result:
     in_step = [Status.DIVERGED.code] + [rule.status.code for rule in plan.rules if rule.watches == "update"]
     code, epoch, batch, tried = (_problem.host(value) for value in (state.code, state.epoch, state.batch, tried))
-    n_steps = epoch * plan.batches + batch
+    n_steps = epoch * plan.batches.count + batch
     broken = sum(_problem.flag(code == other) for other in in_step)
     one_back = _problem.flag((code == Status.DIVERGED.code) | (tried == 2))  # the point before the last iterate is returned
     return Result(
         params=point.params,
         cost=point.cost,
         gradient=point.gradient,
-        best=_problem.best_of(state.best, Point(state.params, state.cost, None)),
+        best=_problem.best_of(state.best, Point(state.params, state.epoch_cost, None)),
         n_steps=n_steps - one_back * _problem.flag(n_steps > 0),
         n_epochs=epoch,
         n_evaluations=n_steps + broken + tried,

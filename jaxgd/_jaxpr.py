@@ -20,7 +20,7 @@ from jaxgd._trees import is_traced
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call")
 
 
-class _Identity:
+class Identity:
     """A key for an object that can only be compared by identity; it keeps the object alive, so that no other takes its place."""
 
     def __init__(self, value: Any) -> None:
@@ -30,7 +30,7 @@ class _Identity:
         return id(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self.value is other.value
+        return isinstance(other, Identity) and self.value is other.value
 
 
 def key(jaxpr: Any) -> Hashable:
@@ -71,17 +71,17 @@ def _value(value: Any) -> Hashable:
     if isinstance(value, bool | int | float | complex):
         return type(value), repr(value)
     if isinstance(value, np.ndarray | np.generic | jax.Array) and not is_traced(value):
-        return _array(value)
+        return array_key(value)
     try:
         hash(value)
     except TypeError:
-        return _Identity(value)
+        return Identity(value)
     return type(value), value
 
 
-def _array(value: Any) -> Hashable:
+def array_key(value: Any) -> Hashable:
     """The key of an array: its type, shape and bits."""
     if jnp.issubdtype(value.dtype, jax.dtypes.extended):
-        return _Identity(value)
+        return Identity(value)
     array = np.ascontiguousarray(value)
     return type(value), array.dtype, value.shape, hashlib.blake2b(array.tobytes(), digest_size=32).digest()

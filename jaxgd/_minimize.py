@@ -85,7 +85,7 @@ def minimize(
         arrays = () if data is None else (_checks.data_arrays("data", data, to),)
         method = SpectralGradient() if method is None else method
         method, rules = _problem.prepare(method, stop, params, 1, names, whole=True)
-        evaluate = _problem.lowered(_problem.value_and_gradient(cost, has_aux=has_aux), params, *arrays, jit=jit)
+        evaluate = _problem.lowered(_problem.value_and_gradient, cost, params, *arrays, has_aux=has_aux, jit=jit)
         empty = _problem.empty_point(evaluate, params, *arrays)
         state = compiled(_steps.begin, method, rules, empty)(method, rules, empty)
         plan = _steps.Plan(method, rules, arrays, np.int32(max_steps), names, 0)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
-from jaxgd._program import Traced, explained, hyperparameters, trace
+from jaxgd._memory import remembered
+from jaxgd._program import JITTED, Traced, explained, hyperparameters, trace
 from jaxgd._trees import is_leaf, is_traced, select, working_dtype
 from jaxgd.methods.lift import lift
 from jaxgd.methods.protocol import Point
@@ -17,7 +18,6 @@ from jaxgd.result import Best, History
 from jaxgd.stopping import Stationary, as_rules
 
 _WIDE = tuple(np.dtype(name) for name in ("float64", "int64", "uint64", "complex128"))
-_JITTED: Any = type(jax.jit(lambda: None))
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool) -> Callable[.
 
 
 def _checked(cost: Any, has_aux: bool) -> Callable[..., Any]:
-    if isinstance(cost, _JITTED):
+    if isinstance(cost, JITTED):
         cost = cost.__wrapped__  # traced from inside, its closed-over arrays are arguments of the program and not part of it
 
     def checked(*arguments: Any) -> tuple[Any, Any]:
@@ -91,10 +91,11 @@ def _checked(cost: Any, has_aux: bool) -> Callable[..., Any]:
     return checked
 
 
-def lowered(function: Callable[..., Any], *arguments: Any, jit: bool) -> Callable[..., Any]:
-    """A function traced for arguments like these, or as it is with its errors explained."""
+def lowered(make: Callable[..., Any], cost: Callable[..., Any], *arguments: Any, has_aux: bool, jit: bool) -> Callable[..., Any]:
+    """`value` or `value_and_gradient` of a cost, traced for arguments like these, or as it is with its errors explained."""
     if jit:
-        return trace(function, *arguments)
+        return trace(remembered(make, cost, has_aux=has_aux), *arguments)
+    function = make(cost, has_aux=has_aux)
 
     def explained_call(*arguments: Any) -> Any:
         with explained("cost", eager=True):

@@ -23,6 +23,7 @@ from jaxgd import _jaxpr
 from jaxgd._trees import is_leaf
 
 _CACHE_SIZE = 256
+JITTED: Any = type(jax.jit(lambda: None))
 
 
 class _Code:
@@ -71,12 +72,24 @@ class Traced:
         return cls(tuple(constants), code)
 
 
-def trace(function: Callable[..., Any], *arguments: Any, name: str = "cost") -> Traced:
-    """Trace a function for arguments like these (arrays, or their shapes and dtypes); see `explained` for its errors."""
+def trace(function: Any, *arguments: Any, name: str = "cost") -> Traced:
+    """Trace a function for arguments like these (arrays, or their shapes and dtypes); see `explained` for its errors.
+
+    A function that `jax.jit` made is traced once for each of their structures and shapes.
+    """
     with explained(name, eager=name != "cost"):
-        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    outputs = jax.tree.structure(shapes)
-    return Traced(tuple(closed.consts), _Code(closed.jaxpr, jax.tree.structure(arguments), outputs, shapes))
+        if isinstance(function, JITTED):
+            traced = function.trace(*arguments)
+            closed, shapes = traced.jaxpr, traced.out_info
+        else:
+            closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    leaves, outputs = jax.tree.flatten(shapes)
+    return Traced(tuple(closed.consts), _code(closed.jaxpr, jax.tree.structure(arguments), outputs, tuple(leaves)))
+
+
+@functools.lru_cache(_CACHE_SIZE)
+def _code(jaxpr: Any, inputs: Any, outputs: Any, shapes: tuple[Any, ...]) -> _Code:
+    return _Code(jaxpr, inputs, outputs, jax.tree.unflatten(outputs, shapes))
 
 
 def hyperparameters(tree: Any, dtype: Any) -> Any:

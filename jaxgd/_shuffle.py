@@ -59,11 +59,16 @@ def shuffle(seed: Seed, epoch: jax.Array, n_rows: int) -> Shuffle:
 
 def row(order: Shuffle, position: jax.Array, n_rows: int) -> jax.Array:
     """The rows at some positions of an epoch's order, unsigned integers of the positions' shape: a bijection of [0, n_rows)."""
-    position = position.astype(index_dtype(n_rows))
     if n_rows <= _RANKED:
-        return _rank(order.words, position)
-    # Fused with the gather that it is for, the network takes XLA's CPU compiler (JAX 0.12) a time exponential in the rounds.
-    return jax.lax.optimization_barrier(_swap_or_not(order, position, n_rows))
+        return _rank(order.words).at[position].get(mode="promise_in_bounds")
+    return _swap_or_not(order, position.astype(index_dtype(n_rows)), n_rows)
+
+
+def rows(order: Shuffle, n_rows: int) -> jax.Array:
+    """The rows of a whole epoch in its order, `row` at all positions."""
+    if n_rows <= _RANKED:
+        return _rank(order.words)
+    return row(order, jnp.arange(n_rows, dtype=index_dtype(n_rows)), n_rows)
 
 
 def draw(seed: Seed, epoch: jax.Array, position: jax.Array, n_rows: int) -> jax.Array:
@@ -77,18 +82,17 @@ def index_dtype(n_rows: int) -> jnp.dtype:
     return jnp.dtype(jnp.uint32 if n_rows <= 2**31 else jnp.uint64)
 
 
-def _rank(words: jax.Array, position: jax.Array) -> jax.Array:
-    """The rank of each position's word among all: ties, one in 2**32, are broken by position."""
-    shape = (1,) * position.ndim + words.shape
-    others = jnp.arange(words.shape[0], dtype=position.dtype).reshape(shape)
-    own, words = words.at[position].get(mode="promise_in_bounds")[..., None], words.reshape(shape)
-    before = (words < own) | ((words == own) & (others < position[..., None]))
-    return jnp.sum(before, axis=-1, dtype=position.dtype)
+def _rank(words: jax.Array) -> jax.Array:
+    """The rank of each word among all: ties, one in 2**32, are broken by position."""
+    place = jnp.arange(words.shape[0], dtype=jnp.uint32)
+    before = (words[None, :] < words[:, None]) | ((words[None, :] == words[:, None]) & (place[None, :] < place[:, None]))
+    return jnp.sum(before, axis=1, dtype=jnp.uint32)
 
 
-def _swap_or_not(order: Shuffle, x: jax.Array, n_rows: int) -> jax.Array:
-    n = jnp.asarray(n_rows, x.dtype)
-    for k in range(_ROUNDS):
+def _swap_or_not(order: Shuffle, position: jax.Array, n_rows: int) -> jax.Array:
+    n = jnp.asarray(n_rows, position.dtype)
+
+    def swap(k: jax.Array, x: jax.Array) -> jax.Array:
         reflection = order.reflections[k]
         partner = jnp.where(x <= reflection, reflection - x, reflection + (n - x))
         pair = jnp.maximum(x, partner)
@@ -97,8 +101,9 @@ def _swap_or_not(order: Shuffle, x: jax.Array, n_rows: int) -> jax.Array:
             word = word ^ _mix(_high_word(pair))
         word = word * np.uint32(0x7FEB352D)
         word = (word ^ (word >> 15)) * np.uint32(0x846CA68B)
-        x = jnp.where(word >= np.uint32(1 << 31), partner, x)
-    return x
+        return jnp.where(word >= np.uint32(1 << 31), partner, x)
+
+    return jax.lax.fori_loop(0, _ROUNDS, swap, position)
 
 
 def _high_word(x: jax.Array) -> jax.Array:

@@ -98,7 +98,7 @@ def row(plan: Plan, state: State) -> dict[str, Any]:
 def _advance(plan: Plan, state: State, point: Point, evaluate: Any) -> State:
     """One tick: take an evaluation in, ask the rules, ask the method for the next point."""
     first = state.evaluations == 0
-    finite = all_finite(point.params, point.cost, point.gradient)
+    finite = all_finite(point.cost, point.params, point.gradient)
     answer = plan.method.step(point, state.method, evaluate)
     accepted = first | (finite & answer.accepted)
     current = select(accepted, point, state.current)

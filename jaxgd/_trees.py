@@ -86,9 +86,19 @@ def all_of(test: Any, *trees: Any) -> jax.Array:
     return holds
 
 
-def all_finite(*trees: Any) -> jax.Array:
-    """Whether every number in the trees is finite."""
-    return all_of(jnp.isfinite, trees)
+def all_finite(scalar: jax.Array, *trees: Any) -> jax.Array:
+    """Whether a scalar and every number in some trees of one structure are finite.
+
+    The answer is handed from one reduction to the next, so that it comes out of the last, once: were it the conjunction of several,
+    XLA would compute it again in each of the many places that look at it.
+    """
+    finite = jnp.isfinite(scalar)
+    for leaves in sorted(zip(*map(jax.tree.leaves, trees), strict=True), key=lambda leaves: leaves[0].size):
+        together = finite
+        for leaf in leaves:
+            together = together & jnp.isfinite(leaf)
+        finite = jnp.all(together)
+    return finite
 
 
 def largest(tree: Any, dtype: Any) -> jax.Array:

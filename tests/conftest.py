@@ -9,26 +9,35 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-_compilations: list[str] = []
+_seen: dict[str, int] = {"/jax/core/compile/backend_compile_duration": 0, "/jax/core/compile/jaxpr_trace_duration": 0}
 
 
 def _listen(event: str, *_: Any, **__: Any) -> None:
-    if event == "/jax/core/compile/backend_compile_duration":
-        _compilations.append(event)
+    if event in _seen:
+        _seen[event] += 1
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
+def _counter(event: str) -> Callable[[], contextlib.AbstractContextManager[list[str]]]:
+    @contextlib.contextmanager
+    def counted() -> Iterator[list[str]]:
+        before = _seen[event]
+        inside: list[str] = []
+        yield inside
+        inside.extend([event] * (_seen[event] - before))
+
+    return counted
+
+
 @pytest.fixture
 def compilations() -> Callable[[], contextlib.AbstractContextManager[list[str]]]:
     """A context manager that lists what was compiled inside it."""
+    return _counter("/jax/core/compile/backend_compile_duration")
 
-    @contextlib.contextmanager
-    def counted() -> Iterator[list[str]]:
-        before = len(_compilations)
-        inside: list[str] = []
-        yield inside
-        inside.extend(_compilations[before:])
 
-    return counted
+@pytest.fixture
+def traces() -> Callable[[], contextlib.AbstractContextManager[list[str]]]:
+    """A context manager that lists what was traced inside it."""
+    return _counter("/jax/core/compile/jaxpr_trace_duration")
