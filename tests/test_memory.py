@@ -78,17 +78,21 @@ def test_a_variable_without_a_value_yet_and_recursion() -> None:
     assert slope(outer()) == pytest.approx(4.0)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: lambda v: jnp.sum((v - 1) ** 2),
-        lambda a=jnp.ones(3): lambda v: jnp.sum(a * jax.nn.softplus(v) * math.pi),
-        lambda a=np.ones(3), f=np.square: lambda v: sum([jnp.sum(a * v) * f(2) for _ in range(2)]),
-        lambda f=jax.jit(lambda v: v**2): lambda v: jnp.sum(f(v)),
-    ],
-)
+def plain() -> Any:
+    return lambda v: jnp.sum((v - 1) ** 2)
+
+
+def with_arrays(ours: Any = jnp.ones(3), theirs: Any = np.ones(3)) -> Any:  # noqa: B008
+    return lambda v: jnp.sum(ours * jax.nn.softplus(v) * math.pi) + sum([jnp.sum(theirs.astype(v.dtype) * v) for _ in range(2)])
+
+
+def with_a_jitted_helper(helper: Any = jax.jit(lambda v: v**2)) -> Any:  # noqa: B008
+    return lambda v: jnp.sum(helper(v))
+
+
+@pytest.mark.parametrize("make", [plain, with_arrays, with_a_jitted_helper])
 def test_a_cost_that_has_not_changed_is_not_traced_again(make: Any, traces: Any) -> None:
-    run = lambda: jaxgd.minimize(make(), np.zeros(3), method=jaxgd.GradientDescent(0.1), max_steps=2)  # noqa: E731
+    run = lambda: jaxgd.minimize(make(), np.zeros(3, np.float32), method=jaxgd.GradientDescent(0.1), max_steps=2)  # noqa: E731
     with traces() as first:
         run()
     with traces() as second:
