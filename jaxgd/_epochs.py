@@ -13,6 +13,8 @@ from jaxgd.methods.protocol import Method, Point
 from jaxgd.result import RUNNING, Best, Status
 from jaxgd.stopping import Observation, Rule, check_rules, needs_gradient
 
+_FEW = 64  # so many costs are added up as they are
+
 
 @pytree
 class Plan:
@@ -80,8 +82,9 @@ class State(NamedTuple):
 class Lap(NamedTuple):
     """What changes from batch to batch: parts of the state, and sums over the epoch's batches.
 
-    `batch` counts the batches evaluated. A trial after a batch that was not finite means nothing. `cost`, with the rounding `error`
-    that it carries along, and `gradient` are sums over the batches; the gradient is None where no rule asks for it.
+    `batch` counts the batches evaluated; `finite` says that the last of them was (a trial after one that was not means nothing),
+    and `code` is that of a rule that watches updates, None where there is no such rule. `cost`, with the rounding `error` that it
+    carries along, and `gradient` are sums over the batches; None where a few costs need no such care, or no rule asks for it.
     """
 
     trial: Any
@@ -90,10 +93,16 @@ class Lap(NamedTuple):
     rules: Any
     mean: Any
     batch: Any
+    finite: Any
     code: Any
     cost: Any
     error: Any
     gradient: Any
+
+    @property
+    def going(self) -> Any:
+        """Whether nothing has broken the epoch off."""
+        return self.finite if self.code is None else self.finite & (self.code == RUNNING)
 
 
 def begin(plan: Plan, empty: Point) -> State:
@@ -159,7 +168,7 @@ def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) ->
     order = lower.call(Batches.order, batches, state.epoch)
 
     def running(n_batches: Any) -> Callable[[Lap], jax.Array]:
-        return lambda lap: (lap.code == RUNNING) & (lap.batch < n_batches)
+        return lambda lap: lap.going & (lap.batch < n_batches)
 
     def block(lap: Lap) -> Lap:
         first = lap.batch
@@ -201,40 +210,55 @@ def _take_last(batches: Batches, rows: Any, batch: jax.Array, first: jax.Array) 
 
 def _start_of_epoch(plan: Plan, state: State) -> Lap:
     zero = jnp.zeros_like(state.best.cost)
-    gradient = _wide_zeros(state.trial) if needs_gradient(plan.rules) else None
-    batch = jnp.zeros((), jnp.int32)
-    return Lap(state.trial, state.params, state.method, state.rules, state.mean, batch, state.code, zero, zero, gradient)
+    watched = any(rule.watches == "update" for rule in plan.rules)
+    return Lap(
+        trial=state.trial,
+        params=state.params,
+        method=state.method,
+        rules=state.rules,
+        mean=state.mean,
+        batch=jnp.zeros((), jnp.int32),
+        finite=jnp.asarray(True),
+        code=jnp.asarray(RUNNING, jnp.int32) if watched else None,
+        cost=zero,
+        error=zero if plan.batches.count > _FEW else None,
+        gradient=_wide_zeros(state.trial) if needs_gradient(plan.rules) else None,
+    )
 
 
 def _advance(plan: Plan, epoch: jax.Array, lap: Lap, point: Point, evaluate: Any) -> Lap:
     """One batch: take its evaluation in, ask the method for the update and the rules about it, apply it."""
     finite = all_finite(point.cost, point.params, point.gradient)
     answer = plan.method.step(point, lap.method, evaluate)
-    trial = add(point.params, answer.update)
-    code, rules = check_rules(plan.rules, "update", Observation(point.params, update=answer.update), lap.rules)
-    if any(rule.watches == "update" for rule in plan.rules):
+    params = select(finite, point.params, lap.params)
+    trial, code, rules = add(params, answer.update), None, lap.rules
+    if lap.code is not None:
+        code, rules = check_rules(plan.rules, "update", Observation(point.params, update=answer.update), lap.rules)
         trial = select(code == RUNNING, trial, lap.trial)
-    code = jnp.where(finite, code, Status.DIVERGED.code).astype(jnp.int32)
-    cost, error = _add_up(lap, point.cost, finite)
+    cost, error = _add_up(lap, point.cost)
+    going = finite if code is None else finite & (code == RUNNING)
     return Lap(
         trial=trial,
-        params=select(finite, point.params, lap.params),
+        params=params,
         method=answer.state,
         rules=rules,
-        mean=lap.mean if lap.mean is None else _average(plan, epoch, lap, trial, code == RUNNING),
+        mean=lap.mean if lap.mean is None else _average(plan, epoch, lap, trial, going),
         batch=lap.batch + 1,
+        finite=finite,
         code=code,
-        cost=cost,
+        cost=jnp.where(finite, cost, lap.cost),
         error=error,
         gradient=None if lap.gradient is None else jax.tree.map(lambda s, g: s + wide(g), lap.gradient, point.gradient),
     )
 
 
-def _add_up(lap: Lap, cost: jax.Array, finite: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Add a batch's cost, if finite, to that of the epoch, by W. Kahan's compensated summation (Commun. ACM 8, 1965)."""
+def _add_up(lap: Lap, cost: jax.Array) -> tuple[jax.Array, Any]:
+    """Add the cost of a batch to that of the epoch, many by W. Kahan's compensated summation (Commun. ACM 8, 1965)."""
+    if lap.error is None:
+        return lap.cost + cost, None
     corrected = cost - lap.error
     total = lap.cost + corrected
-    return jnp.where(finite, total, lap.cost), (total - lap.cost) - corrected
+    return total, (total - lap.cost) - corrected
 
 
 def _average(plan: Plan, epoch: jax.Array, lap: Lap, trial: Any, going: jax.Array) -> Mean:
@@ -248,15 +272,15 @@ def _average(plan: Plan, epoch: jax.Array, lap: Lap, trial: Any, going: jax.Arra
 
 def _epoch_end(plan: Plan, state: State, lap: Lap, validation: Any) -> State:
     """After the batches of an epoch: its cost, its place among the best, the rules; unless it was broken off."""
-    n_batches = plan.batches.count
-    whole = lap.code == RUNNING
+    whole = lap.going
     applied = lap.batch - (~whole).astype(jnp.int32)  # the update that broke the epoch off was not
     epoch_cost = jnp.where(applied > 0, lap.cost / applied.astype(lap.cost.dtype), state.epoch_cost)
     watched = epoch_cost if validation is None else validation
-    gradient = None if lap.gradient is None else jax.tree.map(lambda g: g / n_batches, lap.gradient)
+    gradient = None if lap.gradient is None else jax.tree.map(lambda g: g / plan.batches.count, lap.gradient)
     code, rules = check_rules(plan.rules, "progress", Observation(lap.trial, watched, gradient), lap.rules)
     last = (code == RUNNING) & (state.epoch + 1 >= plan.n_epochs)
-    code = jnp.where(last, Status.MAX_EPOCHS.code, code).astype(jnp.int32)
+    code = jnp.where(last, Status.MAX_EPOCHS.code, code)
+    broken = jnp.where(lap.finite, RUNNING if lap.code is None else lap.code, Status.DIVERGED.code)
     better = whole & all_finite(watched, lap.trial) & (watched < state.best.cost)
     return State(
         trial=lap.trial,
@@ -269,7 +293,7 @@ def _epoch_end(plan: Plan, state: State, lap: Lap, validation: Any) -> State:
         batch=jnp.where(whole, 0, applied),
         epoch_cost=epoch_cost,
         validation_cost=None if validation is None else jnp.where(whole, validation, state.validation_cost),
-        code=jnp.where(whole, code, lap.code),
+        code=jnp.where(whole, code, broken).astype(jnp.int32),
     )
 
 

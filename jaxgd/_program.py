@@ -122,12 +122,16 @@ _lock = threading.Lock()
 def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
     """The program of a function for arguments of this structure and these shapes; the longest unused are dropped in time."""
     leaves, structure = jax.tree.flatten(arguments)
-    name = (function, structure, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+    name = (function, structure, tuple(map(_shape_and_dtype, leaves)))
     with _lock:
         program = _programs[name] = _programs.pop(name, None) or Program(function)
         while len(_programs) > _CACHE_SIZE:
             _programs.popitem(last=False)[1].call.clear_cache()
     return program
+
+
+def _shape_and_dtype(leaf: Any) -> tuple[Any, Any]:
+    return (leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)) if hasattr(leaf, "dtype") else (jnp.shape(leaf), type(leaf))
 
 
 class explained:

@@ -83,10 +83,10 @@ def index_dtype(n_rows: int) -> jnp.dtype:
 
 
 def _rank(words: jax.Array) -> jax.Array:
-    """The rank of each word among all: ties, one in 2**32, are broken by position."""
-    place = jnp.arange(words.shape[0], dtype=jnp.uint32)
-    before = (words[None, :] < words[:, None]) | ((words[None, :] == words[:, None]) & (place[None, :] < place[:, None]))
-    return jnp.sum(before, axis=1, dtype=jnp.uint32)
+    """The rank of each word among all, their lowest bits being replaced by their places, so that no two are equal."""
+    places = jnp.arange(words.shape[0], dtype=jnp.uint32)
+    unique = (words & np.uint32(~(_RANKED - 1) % 2**32)) | places
+    return jnp.sum(unique[None, :] < unique[:, None], axis=1, dtype=jnp.uint32)
 
 
 def _swap_or_not(order: Shuffle, position: jax.Array, n_rows: int) -> jax.Array:

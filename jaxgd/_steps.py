@@ -29,7 +29,8 @@ class State(NamedTuple):
     """The state of a run of `minimize`.
 
     `trial` is the point to evaluate next, `current` the last accepted one with its evaluation; `step` counts the updates that led
-    to it, and `rows` the points accepted, the start included: the length of the history. `code` is that of the status.
+    to it. `code` is that of the status. `broken` says that the last evaluation of a method that accepts every point was not
+    finite: then the loop goes back to the point before and evaluates it again, rather than keep two points at every tick.
     """
 
     trial: Any
@@ -37,15 +38,20 @@ class State(NamedTuple):
     best: Best
     method: Any
     rules: Any
-    rows: Any
     step: Any
     evaluations: Any
+    broken: Any
     code: Any
 
     @property
     def ticks(self) -> Any:
         """Evaluations made."""
         return self.evaluations
+
+    @property
+    def rows(self) -> Any:
+        """The points accepted, the start included: the length of the history."""
+        return self.step + (self.evaluations > 0).astype(jnp.int32)
 
 
 def begin(method: Method, rules: tuple[Rule, ...], empty: Point) -> State:
@@ -56,9 +62,9 @@ def begin(method: Method, rules: tuple[Rule, ...], empty: Point) -> State:
         best=Best(empty.params, jnp.full_like(empty.cost, jnp.inf)),
         method=method.init(empty.params),
         rules=tuple(rule.init(empty.params, empty.cost.dtype) for rule in rules),
-        rows=jnp.zeros((), jnp.int32),
         step=jnp.zeros((), jnp.int32),
         evaluations=jnp.zeros((), jnp.int32),
+        broken=jnp.asarray(False),
         code=jnp.asarray(RUNNING, jnp.int32),
     )
 
@@ -67,7 +73,7 @@ def segment(plan: Plan, evaluate: Callable[..., Any], state: State, until: Any, 
     """Run until the run ends or `until` evaluations are made; return the state and the rows recorded, `plan.capacity` at most."""
 
     def running_until(until: Any) -> Callable[[State], jax.Array]:
-        return lambda state: (state.code == RUNNING) & (state.evaluations < until)
+        return lambda state: (state.code == RUNNING) & ((state.evaluations < until) | state.broken)
 
     def at(params: Any) -> Point:
         return Point(params, *evaluate(params, *plan.data))
@@ -100,26 +106,33 @@ def _advance(plan: Plan, state: State, point: Point, evaluate: Any) -> State:
     first = state.evaluations == 0
     finite = all_finite(point.cost, point.params, point.gradient)
     answer = plan.method.step(point, state.method, evaluate)
-    accepted = first | (finite & answer.accepted)
-    current = select(accepted, point, state.current)
-    better = finite & (point.cost < state.best.cost)
+    if answer.accepted is True:
+        accepted, broken = finite & ~state.broken, ~finite & ~first
+        current = point._replace(params=select(finite, point.params, state.current.params))
+        diverged = state.broken | (first & ~finite)
+    else:
+        accepted, broken = first | (finite & answer.accepted), jnp.asarray(False)
+        current = select(accepted, point, state.current)
+        diverged = ~finite & (first | ~jnp.asarray(getattr(plan.method, "steps_back", False)))
 
+    better = finite & (point.cost < state.best.cost)
     progress = Observation(current.params, current.cost, current.gradient)
     ended, rules = check_rules(plan.rules, "progress", progress, state.rules)
     rules = select(accepted, rules, state.rules)
     update, rules = check_rules(plan.rules, "update", Observation(current.params, update=answer.update), rules)
-    diverged = ~finite & (first | ~jnp.asarray(getattr(plan.method, "steps_back", False)))
     code = jnp.where(state.evaluations >= plan.max_steps, Status.MAX_STEPS.code, RUNNING)
-    for verdict in (answer.code, update, jnp.where(accepted, ended, RUNNING), jnp.where(diverged, Status.DIVERGED.code, RUNNING)):
-        code = jnp.where(verdict != RUNNING, verdict, code).astype(jnp.int32)
+    for verdict in (answer.code, update, jnp.where(accepted, ended, RUNNING)):
+        code = jnp.where(verdict != RUNNING, verdict, code)
+    code = jnp.where(diverged, Status.DIVERGED.code, jnp.where(broken, RUNNING, code)).astype(jnp.int32)
+    trial = add(current.params, answer.update)
     return State(
-        trial=add(current.params, answer.update),
+        trial=select(broken, current.params, trial) if answer.accepted is True else trial,
         current=current,
         best=select(better, Best(point.params, point.cost), state.best),
         method=answer.state,
         rules=rules,
-        rows=state.rows + accepted.astype(jnp.int32),
         step=state.step + (accepted & ~first).astype(jnp.int32),
-        evaluations=state.evaluations + 1,
+        evaluations=state.evaluations + (~state.broken).astype(jnp.int32),
+        broken=broken,
         code=code,
     )

@@ -209,7 +209,8 @@ def test_a_method_that_searches_steps_back_from_what_is_not_finite() -> None:
 def test_an_interrupt_keeps_the_history_as_long_as_the_run() -> None:
     alarm = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
     alarm.start()
-    result = jaxgd.minimize(square, 1.0, method=jaxgd.GradientDescent(1e-9), stop=(), max_steps=2_000_000_000, history="cost")
+    result = jaxgd.minimize(square, 1.0, method=jaxgd.GradientDescent(1e-9), stop=(), max_steps=50_000_000, history="cost")
+    alarm.join()
     assert result.status is Status.INTERRUPTED and result.n_steps > 0
     assert result.history is not None and result.history.cost.shape == (result.n_steps + 1,)
     assert result.history.cost[-1] == result.cost

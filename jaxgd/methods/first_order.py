@@ -6,7 +6,7 @@ class maps it over the pytree and gives it the convention of Optax, `init(params
 all operations are elementwise. Arrays of 16 bits are remembered, and their updates computed, in 32.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,10 @@ from jaxgd.schedules import Schedule
 
 
 class RuleState(NamedTuple):
-    """The state of a first-order rule: updates made so far (int32), and for each array what the rule remembers."""
+    """The state of a first-order rule.
+
+    The updates so far (int32; None where nothing looks at it), and what is remembered of each array.
+    """
 
     count: Any
     memory: Any
@@ -27,30 +30,36 @@ class RuleState(NamedTuple):
 class Rule:
     """What all first-order rules share; see the module's docstring."""
 
+    counts: ClassVar[bool] = False
     learning_rate: Any
 
     def memory(self, leaf: jax.Array) -> Any:
         """What is remembered for one array, before the first gradient."""
         raise NotImplementedError
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
-        """The update of one array and its next memory; `count` is 1 at the first update, and the rate is resolved."""
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
+        """The update of one array and its next memory, the rate being resolved.
+
+        `count` is 1 at the first update, and given to rules that say that it `counts` for them.
+        """
         raise NotImplementedError
 
     def init(self, params: Any) -> RuleState:
         """The state before the first update."""
-        return RuleState(jnp.zeros((), jnp.int32), [self.memory(wide(leaf)) for leaf in jax.tree.leaves(params)])
+        count = jnp.zeros((), jnp.int32) if self.counts or callable(self.learning_rate) else None
+        return RuleState(count, [self.memory(wide(leaf)) for leaf in jax.tree.leaves(params)])
 
     def update(self, gradient: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
         """The updates, a pytree like the gradient to be added to the parameters, and the next state."""
         gradients, structure = jax.tree.flatten(gradient)
         values = gradients if params is None else structure.flatten_up_to(params)
         rates = self._rates(self.rate(state.count), structure)
-        count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
+        count = None if state.count is None else jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
         updates, memories = [], []
         for g, memory, x, rate in zip(gradients, state.memory, values, rates, strict=True):
             leaf = wide(g)
-            update, memory = self._at(rate, leaf.dtype).recurrence(leaf, memory, wide(x), count.astype(leaf.dtype))
+            number = count.astype(leaf.dtype) if self.counts and count is not None else None
+            update, memory = self._at(rate, leaf.dtype).recurrence(leaf, memory, wide(x), number)
             updates.append(update.astype(g.dtype))
             memories.append(memory)
         return structure.unflatten(updates), RuleState(count, memories)
@@ -136,7 +145,7 @@ class GradientDescent(Rule):
     def memory(self, leaf: jax.Array) -> _Momentum:
         return _Momentum(jnp.zeros_like(leaf))
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         update = self.momentum * memory.update - self.learning_rate * gradient
         ahead = self.momentum * update - self.learning_rate * gradient if self.nesterov else update
         return ahead, _Momentum(update)
@@ -173,7 +182,7 @@ class Adagrad(Rule):
     def memory(self, leaf: jax.Array) -> _Squares:
         return _Squares(jnp.full_like(leaf, self.initial_accumulator))
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         squares = memory.sum + gradient**2
         root = jnp.sqrt(jnp.where(squares > 0, squares + self.epsilon, 1))
         return -self.learning_rate * gradient / root, _Squares(squares)
@@ -210,7 +219,7 @@ class Adadelta(Rule):
     def memory(self, leaf: jax.Array) -> _Deltas:
         return _Deltas(jnp.zeros_like(leaf), jnp.zeros_like(leaf))
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         squares = self.rho * memory.gradients + (1 - self.rho) * gradient**2
         update = gradient * jnp.sqrt(memory.updates + self.epsilon) / jnp.sqrt(squares + self.epsilon)
         deltas = self.rho * memory.updates + (1 - self.rho) * update**2
@@ -256,7 +265,7 @@ class RMSProp(Rule):
     def memory(self, leaf: jax.Array) -> _RootMean:
         return _RootMean(jnp.zeros_like(leaf), jnp.zeros_like(leaf) if self.centered else None, jnp.zeros_like(leaf))
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         squares = self.decay * memory.squares + (1 - self.decay) * gradient**2
         mean, spread = None, squares
         if self.centered:
@@ -299,6 +308,7 @@ class Adam(Rule):
     3.0
     """
 
+    counts: ClassVar[bool] = True
     learning_rate: Any = 0.001
     beta1: Any = 0.9
     beta2: Any = 0.999
@@ -318,7 +328,7 @@ class Adam(Rule):
     def memory(self, leaf: jax.Array) -> _Moments:
         return _Moments(jnp.zeros_like(leaf), jnp.zeros_like(leaf), jnp.zeros_like(leaf) if self.amsgrad else None)
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         first = self.beta1 * memory.first + (1 - self.beta1) * gradient
         second = self.beta2 * memory.second + (1 - self.beta2) * gradient**2
         mean = first / (1 - self.beta1**count)

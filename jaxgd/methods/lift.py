@@ -25,7 +25,7 @@ class Lifted:
     def step(self, point: Point, state: Any, evaluate: Evaluate) -> Step:
         del evaluate
         update, state = self.rule.update(point.gradient, state, point.params)
-        return Step(update, state, jnp.asarray(True))
+        return Step(update, state)
 
     def rate(self, count: Any) -> Any:
         """The learning rate after `count` updates."""
@@ -51,7 +51,7 @@ class Optax:
         if _takes_extra(self.transformation.update):
             extra = {"value": point.cost, "grad": point.gradient, "value_fn": _value_function(evaluate)}
         update, state = self.transformation.update(point.gradient, state, point.params, **extra)
-        return Step(update, state, jnp.asarray(True))
+        return Step(update, state)
 
 
 def _takes_extra(update: Any) -> bool:

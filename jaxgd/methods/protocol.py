@@ -24,13 +24,14 @@ class Step(NamedTuple):
     Attributes:
         update: the next point to evaluate is the last accepted point (this one, if `accepted`) plus this pytree.
         state: the method's next state, arrays of the same shapes.
-        accepted: whether the point just evaluated becomes the run's current point, a boolean scalar.
+        accepted: whether the point just evaluated becomes the run's current point, a boolean scalar, or Python's True from a
+            method that accepts every point: nothing is then kept to fall back to.
         code: the code of a status that ends the run, in the method's own judgement; 0 to go on.
     """
 
     update: Any
     state: Any
-    accepted: Any
+    accepted: Any = True
     code: Any = 0
 
 
