@@ -8,6 +8,7 @@ whichever arrays it closes over: fresh lambdas, new data and new hyperparameters
 import functools
 import threading
 import traceback
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -24,17 +25,21 @@ from jaxgd._trees import is_leaf
 
 _CACHE_SIZE = 256
 JITTED: Any = type(jax.jit(lambda: None))
+_codes: weakref.WeakKeyDictionary[Any, "_Code"] = weakref.WeakKeyDictionary()  # of jaxprs that JAX remembers
+_lock = threading.Lock()
 
 
 class _Code:
-    """The structure of a traced function; equal and of equal hash for equal programs."""
+    """The structure of a traced function, without its constants; equal and of equal hash for equal programs."""
 
-    def __init__(self, jaxpr: Any, inputs: Any, outputs: Any, shapes: Any) -> None:
-        self.jaxpr = jaxpr
+    def __init__(self, jaxpr: Any, inputs: Any, shapes: Any) -> None:
+        # As the first arguments, the constants are in no way part of the jaxpr, which is kept for longer than they should be.
+        variables = (*jaxpr.constvars, *jaxpr.invars)
+        self.jaxpr = jax.extend.core.Jaxpr((), variables, jaxpr.outvars, jaxpr.eqns, jaxpr.effects, jaxpr.debug_info)
         self.inputs = inputs
-        self.outputs = outputs
+        self.outputs = jax.tree.structure(shapes)
         self.shapes = shapes
-        self.key = (_jaxpr.key(jaxpr), inputs, outputs)
+        self.key = (_jaxpr.key(self.jaxpr), len(jaxpr.constvars), self.inputs, self.outputs)
         self.hash = hash(self.key)
 
     def __hash__(self) -> int:
@@ -55,8 +60,9 @@ class Traced:
     def __call__(self, *arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
         assert structure == self.code.inputs, (structure, self.code.inputs)
-        closed = jax.extend.core.ClosedJaxpr(self.code.jaxpr, self.constants)
-        outputs = map(jnp.asarray, jax.extend.core.jaxpr_as_fun(closed)(*leaves))  # a literal comes as a number
+        closed = jax.extend.core.ClosedJaxpr(self.code.jaxpr, ())
+        outputs = jax.extend.core.jaxpr_as_fun(closed)(*self.constants, *leaves)
+        outputs = map(jnp.asarray, outputs)  # a literal comes as a number
         return jax.tree.unflatten(self.code.outputs, outputs)
 
     @property
@@ -83,13 +89,13 @@ def trace(function: Any, *arguments: Any, name: str = "cost") -> Traced:
             closed, shapes = traced.jaxpr, traced.out_info
         else:
             closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    leaves, outputs = jax.tree.flatten(shapes)
-    return Traced(tuple(closed.consts), _code(closed.jaxpr, jax.tree.structure(arguments), outputs, tuple(leaves)))
-
-
-@functools.lru_cache(_CACHE_SIZE)
-def _code(jaxpr: Any, inputs: Any, outputs: Any, shapes: tuple[Any, ...]) -> _Code:
-    return _Code(jaxpr, inputs, outputs, jax.tree.unflatten(outputs, shapes))
+    with _lock:
+        code = _codes.get(closed.jaxpr)
+    if code is None:
+        code = _Code(closed.jaxpr, jax.tree.structure(arguments), shapes)
+        with _lock:
+            _codes[closed.jaxpr] = code
+    return Traced(tuple(closed.consts), code)
 
 
 def hyperparameters(tree: Any, dtype: Any) -> Any:
@@ -116,7 +122,6 @@ class Program:
 
 
 _programs: OrderedDict[Hashable, Program] = OrderedDict()
-_lock = threading.Lock()
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> Program:

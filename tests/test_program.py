@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import weakref
 from typing import Any
 
 import jax
@@ -192,21 +193,31 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_stays_flat_over_fresh_lambdas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_memory, "_SIZE", 4)
 
-    def run() -> None:
-        scale = jnp.ones(())
-        jaxgd.minimize(lambda v: jnp.sum(scale * v**2), np.ones(3), method=DESCENT, max_steps=1)
+    def run(size: int) -> None:
+        scale = jnp.ones(size)
+        jaxgd.minimize(lambda v: jnp.sum(scale[:3] * v**2), np.ones(3), method=DESCENT, max_steps=1)
 
     def live() -> int:
         gc.collect()
         return sum(isinstance(item, _program.Traced | _program._Code) for item in gc.get_objects()) + len(jax.live_arrays())
 
-    _program._code.cache_clear()
-    for _ in range(8):
-        run()
-    before = live() - _program._code.cache_info().currsize
-    for _ in range(50):
-        run()
-    assert live() - _program._code.cache_info().currsize <= before
+    for size in (3, 100_000):  # small enough to be remembered, and too large
+        for _ in range(8):
+            run(size)
+        before = live()
+        for _ in range(40):
+            run(size)
+        assert live() <= before
+
+
+def test_a_program_does_not_keep_the_data_that_a_cost_closed_over() -> None:
+    def run(large: Any) -> Any:
+        jaxgd.minimize(lambda v: jnp.mean((large - v) ** 2), 0.0, method=DESCENT, max_steps=1)
+        return weakref.ref(large)
+
+    gone = run(jnp.arange(100_000.0))
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_result_is_the_same_inside_an_outer_program() -> None:
