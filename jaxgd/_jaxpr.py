@@ -6,16 +6,24 @@ callbacks) are compared by identity, which at worst compiles once more than need
 traced, so the rules that `jax.custom_jvp` and `jax.custom_vjp` leave behind are never used again and do not count.
 """
 
+import functools
 import hashlib
+import importlib
 from collections.abc import Hashable
 from typing import Any
 
 import jax
-import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._trees import is_traced
+
+
+@functools.cache
+def core() -> Any:
+    """JAX's module of jaxprs, imported when it is first needed: it brings much with it that an import of jaxgd need not wait for."""
+    return importlib.import_module("jax.extend.core")
+
 
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call")
 
@@ -38,7 +46,7 @@ def key(jaxpr: Any) -> Hashable:
     numbers: dict[Any, int] = {}
 
     def atom(variable: Any) -> Hashable:
-        if isinstance(variable, jax.extend.core.Literal):
+        if isinstance(variable, core().Literal):
             return variable.aval, _value(variable.val)
         return numbers.setdefault(variable, len(numbers))
 
@@ -56,7 +64,7 @@ def key(jaxpr: Any) -> Hashable:
 
 
 def _is_jaxpr(value: Any) -> bool:
-    return isinstance(value, jax.extend.core.Jaxpr | jax.extend.core.ClosedJaxpr)
+    return isinstance(value, core().Jaxpr | core().ClosedJaxpr)
 
 
 def _value(value: Any) -> Hashable:

@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any
 
 import jax
-import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -35,7 +34,7 @@ class _Code:
     def __init__(self, jaxpr: Any, inputs: Any, shapes: Any) -> None:
         # As the first arguments, the constants are in no way part of the jaxpr, which is kept for longer than they should be.
         variables = (*jaxpr.constvars, *jaxpr.invars)
-        self.jaxpr = jax.extend.core.Jaxpr((), variables, jaxpr.outvars, jaxpr.eqns, jaxpr.effects, jaxpr.debug_info)
+        self.jaxpr = _jaxpr.core().Jaxpr((), variables, jaxpr.outvars, jaxpr.eqns, jaxpr.effects, jaxpr.debug_info)
         self.inputs = inputs
         self.outputs = jax.tree.structure(shapes)
         self.shapes = shapes
@@ -60,8 +59,8 @@ class Traced:
     def __call__(self, *arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
         assert structure == self.code.inputs, (structure, self.code.inputs)
-        closed = jax.extend.core.ClosedJaxpr(self.code.jaxpr, ())
-        outputs = jax.extend.core.jaxpr_as_fun(closed)(*self.constants, *leaves)
+        closed = _jaxpr.core().ClosedJaxpr(self.code.jaxpr, ())
+        outputs = _jaxpr.core().jaxpr_as_fun(closed)(*self.constants, *leaves)
         outputs = map(jnp.asarray, outputs)  # a literal comes as a number
         return jax.tree.unflatten(self.code.outputs, outputs)
 
