@@ -126,7 +126,7 @@ def _run(cost: Any, plan: _epochs.Plan, params: Any, n_epochs: int, host: Host, 
     functions = _functions(cost, plan, params, has_aux=has_aux, jit=host.jit)
     empty = _problem.empty_point(functions.whole, params, plan.data)
     begun = compiled(_epochs.begin, plan, empty)(plan, empty)
-    finish = _Finish(plan, functions.whole, empty, host.jit)
+    finish = _Finish(plan, functions.whole, begun, empty, host.jit)
     first = _first_row(plan, finish, functions.value, begun) if plan.names else None
     state, chunks = run(
         _epochs.segment,
@@ -179,17 +179,19 @@ def _functions(cost: Any, plan: _epochs.Plan, params: Any, *, has_aux: bool, jit
 
 
 class _Finish:
-    """The end of a run, found for any state: see `_epochs.finish`."""
+    """The end of a run, found for any state: see `_epochs.finish`. It is compiled while the run itself is."""
 
-    def __init__(self, plan: _epochs.Plan, whole: Any, empty: Point, jit: bool) -> None:
+    def __init__(self, plan: _epochs.Plan, whole: Any, begun: _epochs.State, empty: Point, jit: bool) -> None:
         self.arguments = plan, whole, empty
-        self.jit = jit
+        self.program = compiled(_epochs.finish, plan, whole, begun, empty) if jit else None
+        if self.program:
+            self.program.prepare(plan, whole, begun, empty)
 
     def __call__(self, state: _epochs.State) -> tuple[Point, Any]:
         plan, whole, empty = self.arguments
-        if not self.jit:
-            return _epochs.finish(plan, whole, state, empty, eager)
-        return compiled(_epochs.finish, plan, whole, state, empty)(plan, whole, state, empty)
+        if self.program:
+            return self.program(plan, whole, state, empty)
+        return _epochs.finish(plan, whole, state, empty, eager)
 
 
 def _first_row(plan: _epochs.Plan, finish: _Finish, value: Any, state: _epochs.State) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jaxgd._trees import is_traced
 
 @functools.cache
 def core() -> Any:
-    """JAX's module of jaxprs, imported when it is first needed: it brings much with it that an import of jaxgd need not wait for."""
+    """JAX's module of jaxprs, imported when it is first needed: it brings more with it than an import should wait for."""
     return importlib.import_module("jax.extend.core")
 
 

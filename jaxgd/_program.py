@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _jaxpr
-from jaxgd._trees import is_leaf
+from jaxgd._trees import is_leaf, is_traced
 
 _CACHE_SIZE = 256
 JITTED: Any = type(jax.jit(lambda: None))
@@ -115,9 +115,20 @@ class Program:
         self.call: Any = jax.jit(functools.partial(function))
         self.is_new = True
         self.seconds_per_tick: float | None = None
+        self.compiling: threading.Thread | None = None
 
     def __call__(self, *arguments: Any) -> Any:
+        if self.compiling is not None:
+            self.compiling.join()
+            self.compiling = None
         return self.call(*arguments)
+
+    def prepare(self, *arguments: Any) -> None:
+        """Compile for arguments like these beside what else is done, if it was not done before: JAX finds the program again."""
+        if self.is_new and not is_traced(arguments):
+            self.is_new = False
+            self.compiling = threading.Thread(target=self.call.lower(*arguments).compile)
+            self.compiling.start()
 
 
 _programs: OrderedDict[Hashable, Program] = OrderedDict()
