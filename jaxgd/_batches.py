@@ -17,6 +17,7 @@ from jaxgd._trees import pytree, static
 
 _BLOCK_BYTES = 2**20
 _BLOCK_ROWS = 2**16
+_LANES = 16
 
 
 @pytree
@@ -72,16 +73,16 @@ class Batches:
     def _rows(self, order: Any, epoch: jax.Array, first: jax.Array) -> jax.Array:
         """The numbers of the rows of a block; what reaches beyond the end of the epoch is used by nobody."""
         whole = self.per_block == self.count
-        if whole and self.shuffle is True:
-            return _shuffle.rows(order, self.n_rows)
+        if whole and self.shuffle is True and self.n_rows <= _shuffle.RANKED:
+            return _shuffle.rows(order)
         dtype = _shuffle.index_dtype(self.n_rows)
-        places = jnp.arange(self.n_rows if whole else self.per_block * self.batch_size, dtype=dtype)
-        if not whole:
-            places = places + first.astype(dtype) * jnp.asarray(self.batch_size, dtype)
-            places = jnp.minimum(places, jnp.asarray(self.n_rows - 1, dtype))
+        count = self.n_rows if whole else self.per_block * self.batch_size
+        padded = -(-count // _LANES) * _LANES  # XLA computes a prime number of numbers one by one
+        places = first.astype(dtype) * jnp.asarray(self.batch_size, dtype) + jnp.arange(padded, dtype=dtype)
+        places = jnp.minimum(places, jnp.asarray(self.n_rows - 1, dtype))
         if self.shuffle == "replacement":
-            return _shuffle.draw(self.seed, epoch, places, self.n_rows)
-        return _shuffle.row(order, places, self.n_rows)
+            return _shuffle.draw(self.seed, epoch, places, self.n_rows)[:count]
+        return _shuffle.row(order, places, self.n_rows)[:count]
 
     def take(self, block: Any, index: jax.Array, size: int) -> Any:
         """The `size` rows of a batch, the one at `index` in its block."""

@@ -17,7 +17,7 @@ import numpy as np
 from jaxgd._trees import is_traced
 
 _ROUNDS = 24
-_RANKED = 16  # up to as many rows, n comparisons an index are cheaper than the network
+RANKED = 16  # up to as many rows, n comparisons an index are cheaper than the network
 
 
 class Seed(NamedTuple):
@@ -49,26 +49,24 @@ def seed(key: jax.Array) -> Seed:
 
 def shuffle(seed: Seed, epoch: jax.Array, n_rows: int) -> Shuffle:
     """The order of one epoch of `n_rows` rows."""
-    count = n_rows if n_rows <= _RANKED else _ROUNDS
+    count = n_rows if n_rows <= RANKED else _ROUNDS
     draws = jnp.arange(count, dtype=jnp.uint32)
     words = _word(seed, epoch, draws)
-    if n_rows <= _RANKED:
+    if n_rows <= RANKED:
         return Shuffle(words, words)
     return Shuffle(_below(n_rows, _word(seed, epoch, draws + np.uint32(1 << 16)), words), words)
 
 
 def row(order: Shuffle, position: jax.Array, n_rows: int) -> jax.Array:
     """The rows at some positions of an epoch's order, unsigned integers of the positions' shape: a bijection of [0, n_rows)."""
-    if n_rows <= _RANKED:
+    if n_rows <= RANKED:
         return _rank(order.words).at[position].get(mode="promise_in_bounds")
     return _swap_or_not(order, position.astype(index_dtype(n_rows)), n_rows)
 
 
-def rows(order: Shuffle, n_rows: int) -> jax.Array:
-    """The rows of a whole epoch in its order, `row` at all positions."""
-    if n_rows <= _RANKED:
-        return _rank(order.words)
-    return row(order, jnp.arange(n_rows, dtype=index_dtype(n_rows)), n_rows)
+def rows(order: Shuffle) -> jax.Array:
+    """The rows of a whole epoch of a few rows in its order, `row` at all positions."""
+    return _rank(order.words)
 
 
 def draw(seed: Seed, epoch: jax.Array, position: jax.Array, n_rows: int) -> jax.Array:
@@ -85,7 +83,7 @@ def index_dtype(n_rows: int) -> jnp.dtype:
 def _rank(words: jax.Array) -> jax.Array:
     """The rank of each word among all, their lowest bits being replaced by their places, so that no two are equal."""
     places = jnp.arange(words.shape[0], dtype=jnp.uint32)
-    unique = (words & np.uint32(~(_RANKED - 1) % 2**32)) | places
+    unique = (words & np.uint32(~(RANKED - 1) % 2**32)) | places
     return jnp.sum(unique[None, :] < unique[:, None], axis=1, dtype=jnp.uint32)
 
 

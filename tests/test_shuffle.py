@@ -45,7 +45,7 @@ def test_all_orders_are_equally_likely(n_rows: int) -> None:
 
 def test_all_orders_of_the_network_are_equally_likely(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network on few rows, where every order can be counted: few rows are ranked otherwise."""
-    monkeypatch.setattr(_shuffle, "_RANKED", 0)
+    monkeypatch.setattr(_shuffle, "RANKED", 0)
     index = {order: k for k, order in enumerate(itertools.permutations(range(5)))}
     counts = np.bincount([index[tuple(order)] for order in orders(5, 24_000)], minlength=120)
     assert abs(excess(counts)) < DEVIATIONS

@@ -1,0 +1,55 @@
+"""One contender in a process of its own: so the first call compiles everything that it needs, and memory is its alone."""
+
+import importlib.util
+import multiprocessing
+import resource
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+PEERS = {"PyTorch": "torch", "Optimistix": "optimistix", "Optax": "optax", "SciPy": "scipy", "SGD": "sklearn"}
+
+
+def available(name: str) -> bool:
+    """Whether the library that a contender is named after is installed."""
+    return all(importlib.util.find_spec(module) for prefix, module in PEERS.items() if prefix in name)
+
+
+class Worker:
+    """A process that has made a case's contender and runs it when asked."""
+
+    def __init__(self, case: str, contender: str, quick: bool) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other, case, contender, quick), daemon=True)
+        self.process.start()
+
+    def run(self) -> tuple[float, float, float]:
+        """The seconds of one call, how many things it does, and the process's peak memory so far in MiB."""
+        self.pipe.send("run")
+        return self.pipe.recv()
+
+    def close(self) -> None:
+        self.pipe.send("end")
+        self.process.join()
+
+
+def _serve(pipe: Connection, case: str, name: str, quick: bool) -> None:
+    import jax
+
+    from tests.benchmarks.case import contender
+    from tests.benchmarks.cases import CASES
+
+    run, things = contender(CASES[case].make(quick), name)
+    jax.block_until_ready(jax.numpy.zeros(3) + 1)  # JAX itself has been started
+    while pipe.recv() == "run":
+        began = time.perf_counter()
+        _wait(run())
+        seconds = time.perf_counter() - began
+        pipe.send((seconds, things, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def _wait(result: Any) -> None:
+    import jax
+
+    jax.block_until_ready([leaf for leaf in jax.tree.leaves(result) if isinstance(leaf, jax.Array)])
