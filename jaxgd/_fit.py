@@ -15,6 +15,7 @@ from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._loops import eager
 from jaxgd._program import compiled
 from jaxgd._trees import is_traced
+from jaxgd._whole import InParts, part_size
 from jaxgd.methods.first_order import Adam
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, History, Result, Status
@@ -74,7 +75,8 @@ def fit(
         jit: as in `minimize`.
 
     Returns:
-        A `Result`. Its cost and gradient are those of the returned params over all rows, `cost(params, data)`; `best` is the best
+        A `Result`. Its cost and gradient are those of the returned params over all rows, `cost(params, data)` (of more than 131 072
+        rows, unless a batch is all of them or there is an aux, the mean over large parts of them); `best` is the best
         epoch by the validation cost, or else by the mean minibatch cost. If a run diverged in an epoch, `best` falls back to the
         start where that was better.
 
@@ -171,9 +173,11 @@ def _functions(cost: Any, plan: _epochs.Plan, params: Any, *, has_aux: bool, jit
     def of_size(size: int) -> Any:
         return evaluate(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), plan.data))
 
-    whole = evaluate(plan.data)
-    full = whole if plan.batches.batch_size == plan.batches.n_rows else of_size(plan.batches.batch_size)
-    last = of_size(plan.batches.last_size) if plan.batches.last_size else None
+    n_rows, batch_size = plan.batches.n_rows, plan.batches.batch_size
+    part = n_rows if has_aux else part_size(plan.data, n_rows, batch_size)
+    sizes = {size: of_size(size) for size in (batch_size, n_rows % batch_size, part, n_rows % part) if size}
+    full, last = sizes[batch_size], sizes.get(n_rows % batch_size)
+    whole = sizes[part] if part == n_rows else InParts(sizes[part], sizes.get(n_rows % part), part)
     value = lowered(_problem.value, cost, params, *plan.validation) if plan.validation else None
     return _epochs.Functions(full, last, whole, value)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgd import _checks
 from jaxgd._memory import remembered
-from jaxgd._program import JITTED, Traced, explained, hyperparameters, trace
+from jaxgd._program import JITTED, explained, hyperparameters, trace
 from jaxgd._trees import is_leaf, is_traced, select, working_dtype
 from jaxgd.methods.lift import lift
 from jaxgd.methods.protocol import Point
@@ -109,7 +109,7 @@ def empty_point(evaluate: Callable[..., Any], params: Any, *data: Any) -> Point:
 
     What was not traced has to be called once to know them, since Python control flow may look at values.
     """
-    shapes = evaluate.shapes if isinstance(evaluate, Traced) else evaluate(params, *data)
+    shapes = getattr(evaluate, "shapes", None) or evaluate(params, *data)
     cost, gradient, aux = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     return Point(params, np.full_like(cost, np.inf), gradient, aux)
 

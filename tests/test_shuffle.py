@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,42 @@ def test_all_orders_of_the_network_are_equally_likely(monkeypatch: pytest.Monkey
     assert abs(excess(counts)) < DEVIATIONS
 
 
-@pytest.mark.parametrize("n_rows", [17, 20, 64, 100, 1000])
+def test_every_row_once_for_every_number_of_rows() -> None:
+    """The network for all numbers of rows to 2000, one program for all of them: places beyond the last are left where they are."""
+    numbers, places = jnp.arange(1, 2001, dtype=jnp.uint32), jnp.arange(2000, dtype=jnp.uint32)
+    words = jax.random.bits(jax.random.key(5), (2, _shuffle._ROUNDS), "uint32")
+
+    def rows(n_rows: Any) -> jax.Array:
+        order = _shuffle.Shuffle(words[0] % n_rows, words[1])
+        return jnp.where(places < n_rows, _shuffle._swap_or_not(order, jnp.minimum(places, n_rows - 1), n_rows), places)
+
+    drawn = np.asarray(jax.jit(jax.vmap(rows))(numbers))
+    np.testing.assert_array_equal(np.sort(drawn, axis=1), np.tile(np.arange(2000), (2000, 1)))
+    assert np.mean(drawn[999, :1000] == np.arange(1000)) < 0.01
+
+
+@pytest.mark.parametrize("n_rows", [100_000, 2**16 - 1, 2**16, 2**16 + 1])
+def test_many_rows_are_equally_likely_everywhere_and_after_each_other(n_rows: int) -> None:
+    """In bins, since there are too many rows to count each: where rows of each part come to lie, and which follow them."""
+    n_bins, drawn = 40, orders(n_rows, 20)
+    part = drawn * n_bins // n_rows
+    cells = np.bincount((part + n_bins * (np.arange(n_rows) * n_bins // n_rows)).ravel(), minlength=n_bins**2)
+    sizes = np.bincount(np.arange(n_rows) * n_bins // n_rows, minlength=n_bins)
+    expected = 20 * np.outer(sizes, sizes).ravel() / n_rows
+    degrees = (n_bins - 1) ** 2
+    assert abs((((cells - expected) ** 2 / expected).sum() - degrees) / math.sqrt(2 * degrees)) < DEVIATIONS
+    differences = (drawn[:, 1:] - drawn[:, :-1]) % n_rows
+    assert differences.min() > 0
+    counts, expected = (
+        np.bincount((differences * 500 // n_rows).ravel(), minlength=500),
+        np.diff(np.ceil(np.arange(501) * n_rows / 500)),
+    )
+    expected[0] -= 1  # no row follows itself
+    expected *= differences.size / expected.sum()
+    assert abs((((counts - expected) ** 2 / expected).sum() - 499) / math.sqrt(2 * 499)) < DEVIATIONS
+
+
+@pytest.mark.parametrize("n_rows", [17, 20, 63, 64, 65, 100, 1000, 1023, 1024, 1025])
 def test_each_row_is_equally_likely_at_each_place_and_after_each_other(n_rows: int) -> None:
     n_epochs = 400_000 // n_rows
     drawn = orders(n_rows, n_epochs)
