@@ -9,7 +9,7 @@ traced, so the rules that `jax.custom_jvp` and `jax.custom_vjp` leave behind are
 import functools
 import hashlib
 import importlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import jax
@@ -61,6 +61,33 @@ def key(jaxpr: Any) -> Hashable:
 
     inputs = declared(jaxpr.constvars), declared(jaxpr.invars)
     return inputs, tuple(map(equation, jaxpr.eqns)), tuple(map(atom, jaxpr.outvars))
+
+
+def with_arguments_first(jaxpr: Any, numbers: Iterable[float]) -> tuple[Any, tuple[Any, ...]]:
+    """The jaxpr with its constants as its first arguments, and before them the literals that are among some numbers.
+
+    Returns it with the values of those literals. As arguments the constants are in no way part of the jaxpr, which is kept for
+    longer than they should be. The exponent of a power stays where it is: XLA computes powers of a known exponent by other means.
+    """
+    wanted = {dtype: {np.asarray(number, dtype).tobytes() for number in numbers} for dtype in (np.float32, np.float64)}
+    lifted: dict[Hashable, tuple[Any, Any]] = {}
+
+    def argument(atom: Any) -> Any:
+        if not isinstance(atom, core().Literal) or atom.aval.shape or atom.aval.dtype.type not in wanted:
+            return atom
+        value = np.asarray(atom.val, atom.aval.dtype)
+        if value.tobytes() not in wanted[atom.aval.dtype.type]:
+            return atom
+        return lifted.setdefault((value.tobytes(), atom.aval), (core().Var(atom.aval), value))[0]
+
+    equations = []
+    for eqn in jaxpr.eqns:
+        fixed = eqn.invars[1:] if eqn.primitive.name == "pow" else ()
+        equations.append(eqn.replace(invars=[*map(argument, eqn.invars[: len(eqn.invars) - len(fixed)]), *fixed]))
+    outputs = list(map(argument, jaxpr.outvars))
+    variables = (*(variable for variable, _ in lifted.values()), *jaxpr.constvars, *jaxpr.invars)
+    program = core().Jaxpr((), variables, outputs, equations, jaxpr.effects, jaxpr.debug_info)
+    return program, tuple(value for _, value in lifted.values())
 
 
 def _is_jaxpr(value: Any) -> bool:

@@ -15,7 +15,7 @@ import sys
 import threading
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from jaxgd._program import JITTED
 from jaxgd._trees import is_traced
 
 _SIZE = 64
+_COMMON = {0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0}
 _LARGEST = 2**16  # bytes of an array to be compared by its contents, and kept
 _LIBRARIES = ("jax", "jaxlib", "numpy", "math", "functools", "operator", "optax")
 _PURE = {
@@ -56,6 +57,50 @@ def remembered(make: Callable[..., Any], function: Callable[..., Any], **options
         while len(_made) > _SIZE:
             _made.popitem(last=False)
     return made
+
+
+def numbers(function: Callable[..., Any]) -> set[float]:
+    """The numbers that a function looks at: closed-over, defaults, globals, bound arguments, attributes of the object of a method.
+
+    The few that every program is full of are left out.
+    """
+    found: set[float] = set()
+    seen: set[int] = set()
+
+    def look(value: Any, depth: int) -> None:
+        if isinstance(value, float | int | np.floating) and not isinstance(value, bool):
+            found.add(float(value))
+        elif isinstance(value, np.ndarray) and value.shape == () and np.issubdtype(value.dtype, np.floating):
+            found.add(float(value))
+        elif depth > 0 and id(value) not in seen:
+            seen.add(id(value))
+            for part in _parts(value):
+                look(part, depth - 1)
+
+    look(function, 8)
+    return found - _COMMON
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What to look at in a value for the numbers in it."""
+    if isinstance(value, tuple | list):
+        return value[:_SIZE]
+    if isinstance(value, dict):
+        return list(value.values())[:_SIZE]
+    if isinstance(value, functools.partial):
+        return value.func, value.args, value.keywords
+    if isinstance(value, JITTED):
+        return (value.__wrapped__,)
+    if isinstance(value, types.MethodType):
+        return value.__func__, getattr(value.__self__, "__dict__", {})
+    if not isinstance(value, types.FunctionType) or _is_library(value):
+        return ()
+    try:
+        looked_at = [value.__globals__[name] for name in _names(value.__code__) if name in value.__globals__]
+        closed_over = [cell.cell_contents for cell in value.__closure__ or ()]
+    except (_Unknown, ValueError):
+        return ()
+    return looked_at, closed_over, value.__defaults__ or (), value.__kwdefaults__ or {}
 
 
 def dependencies(function: Callable[..., Any]) -> Hashable:

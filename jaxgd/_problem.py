@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
-from jaxgd._memory import remembered
+from jaxgd._memory import numbers, remembered
 from jaxgd._program import JITTED, explained, hyperparameters, trace
 from jaxgd._trees import is_leaf, is_traced, select, working_dtype
 from jaxgd.methods.lift import lift
@@ -94,7 +94,7 @@ def _checked(cost: Any, has_aux: bool) -> Callable[..., Any]:
 def lowered(make: Callable[..., Any], cost: Callable[..., Any], *arguments: Any, has_aux: bool, jit: bool) -> Callable[..., Any]:
     """`value` or `value_and_gradient` of a cost, traced for arguments like these, or as it is with its errors explained."""
     if jit:
-        return trace(remembered(make, cost, has_aux=has_aux), *arguments)
+        return trace(remembered(make, cost, has_aux=has_aux), *arguments, numbers=lambda: numbers(cost))
     function = make(cost, has_aux=has_aux)
 
     def explained_call(*arguments: Any) -> Any:

@@ -10,7 +10,7 @@ import threading
 import traceback
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,21 +24,19 @@ from jaxgd._trees import is_leaf, is_traced
 
 _CACHE_SIZE = 256
 JITTED: Any = type(jax.jit(lambda: None))
-_codes: weakref.WeakKeyDictionary[Any, "_Code"] = weakref.WeakKeyDictionary()  # of jaxprs that JAX remembers
+_codes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # of jaxprs that JAX remembers
 _lock = threading.Lock()
 
 
 class _Code:
-    """The structure of a traced function, without its constants; equal and of equal hash for equal programs."""
+    """The structure of a traced function whose constants are its first arguments; equal and of equal hash for equal programs."""
 
     def __init__(self, jaxpr: Any, inputs: Any, shapes: Any) -> None:
-        # As the first arguments, the constants are in no way part of the jaxpr, which is kept for longer than they should be.
-        variables = (*jaxpr.constvars, *jaxpr.invars)
-        self.jaxpr = _jaxpr.core().Jaxpr((), variables, jaxpr.outvars, jaxpr.eqns, jaxpr.effects, jaxpr.debug_info)
+        self.jaxpr = jaxpr
         self.inputs = inputs
         self.outputs = jax.tree.structure(shapes)
         self.shapes = shapes
-        self.key = (_jaxpr.key(self.jaxpr), len(jaxpr.constvars), self.inputs, self.outputs)
+        self.key = (_jaxpr.key(jaxpr), self.inputs, self.outputs)
         self.hash = hash(self.key)
 
     def __hash__(self) -> int:
@@ -77,10 +75,11 @@ class Traced:
         return cls(tuple(constants), code)
 
 
-def trace(function: Any, *arguments: Any, name: str = "cost") -> Traced:
+def trace(function: Any, *arguments: Any, name: str = "cost", numbers: Callable[[], Iterable[float]] = tuple) -> Traced:
     """Trace a function for arguments like these (arrays, or their shapes and dtypes); see `explained` for its errors.
 
-    A function that `jax.jit` made is traced once for each of their structures and shapes.
+    A function that `jax.jit` made is traced once for each of their structures and shapes. The `numbers` are those that the function
+    closes over: where they appear in the trace they are constants like arrays, and other numbers in their place are no new program.
     """
     with explained(name, eager=name != "cost"):
         if isinstance(function, JITTED):
@@ -89,12 +88,14 @@ def trace(function: Any, *arguments: Any, name: str = "cost") -> Traced:
         else:
             closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     with _lock:
-        code = _codes.get(closed.jaxpr)
-    if code is None:
-        code = _Code(closed.jaxpr, jax.tree.structure(arguments), shapes)
+        found = _codes.get(closed.jaxpr)
+    if found is None:
+        jaxpr, lifted = _jaxpr.with_arguments_first(closed.jaxpr, numbers())
+        found = _Code(jaxpr, jax.tree.structure(arguments), shapes), lifted
         with _lock:
-            _codes[closed.jaxpr] = code
-    return Traced(tuple(closed.consts), code)
+            _codes[closed.jaxpr] = found
+    code, lifted = found
+    return Traced((*lifted, *closed.consts), code)
 
 
 def hyperparameters(tree: Any, dtype: Any) -> Any:

@@ -98,3 +98,60 @@ def test_a_cost_that_has_not_changed_is_not_traced_again(make: Any, traces: Any)
     with traces() as second:
         run()
     assert first and not second
+
+
+class Shift:
+    """A cost that is a method, its number an attribute."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def cost(self, v: Any) -> Any:
+        return jnp.sum((v - self.by) ** 2)
+
+
+def shifted(by: float) -> Any:
+    return lambda v: jnp.sum((v - by) ** 2)
+
+
+def shifted_by_default(by: float) -> Any:
+    return lambda v, by=by: jnp.sum((v - by) ** 2)
+
+
+def shifted_by_global(by: float) -> Any:
+    globals()["FACTOR"] = by
+    return lambda v: jnp.sum((v - FACTOR) ** 2)
+
+
+WAYS: dict[str, Any] = {
+    "closed over": shifted,
+    "NumPy scalar": lambda by: shifted(np.float64(by)),  # type: ignore[arg-type]
+    "default": shifted_by_default,
+    "global": shifted_by_global,
+    "partial": lambda by: functools.partial(lambda by, v: jnp.sum((v - by) ** 2), by),
+    "method": lambda by: Shift(by).cost,
+    "helper": lambda by: (lambda helper: lambda v: helper(v))(shifted(by)),
+    "jitted": lambda by: jax.jit(shifted(by)),
+    "in where": lambda by: lambda v: jnp.sum(jnp.where(v > 100, v, v - by) ** 2),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_another_number_in_the_place_of_one_closed_over_compiles_nothing(way: str, compilations: Any) -> None:
+    def run(by: float) -> Any:
+        return jaxgd.minimize(WAYS[way](by), np.zeros(3), method=jaxgd.GradientDescent(0.5), max_steps=5, dtype="float64").params
+
+    np.testing.assert_array_equal(run(3.25), 3.25)
+    with compilations() as compiled:
+        np.testing.assert_array_equal([run(by)[0] for by in (7.5, -40.0, 3.25, 1e-3, 11)], [7.5, -40.0, 3.25, 1e-3, 11])
+    assert not compiled
+
+
+def test_exponents_and_equal_numbers_are_told_apart() -> None:
+    def cost(a: float, b: float, power: float) -> Any:
+        return lambda v: a * v**2 + b * v + 0 * jnp.abs(v) ** power
+
+    for a, b in ((3.0, 3.0), (3.0, 5.0), (5.0, 3.0)):
+        assert slope(cost(a, b, 2.5)) == pytest.approx(2 * a + b, rel=1e-9)
+    for power in (2.5, 3.5):
+        assert slope(lambda v, p=power: v**p) == pytest.approx(power, rel=1e-9)

@@ -142,10 +142,17 @@ class GradientDescent(Rule):
         _checks.fraction(f"{name}: momentum", self.momentum, closed=True)
         _checks.flag(f"{name}: nesterov", self.nesterov)
 
+    def bind(self, steps_per_epoch: int) -> "Rule":
+        """The same rule as `Rule.bind` has it; without momentum nothing is remembered of the last update."""
+        bound = super().bind(steps_per_epoch)
+        return with_fields(bound, momentum=None) if isinstance(self.momentum, float | int) and self.momentum == 0 else bound
+
     def memory(self, leaf: jax.Array) -> _Momentum:
-        return _Momentum(jnp.zeros_like(leaf))
+        return _Momentum(None if self.momentum is None else jnp.zeros_like(leaf))
 
     def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
+        if self.momentum is None:
+            return -self.learning_rate * gradient, memory
         update = self.momentum * memory.update - self.learning_rate * gradient
         ahead = self.momentum * update - self.learning_rate * gradient if self.nesterov else update
         return ahead, _Momentum(update)
