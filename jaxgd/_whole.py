@@ -60,5 +60,5 @@ def part_size(data: Any, n_rows: int, batch_size: int) -> int:
         return n_rows
     if batch_size >= _ROWS // 2:
         return batch_size
-    even = [size for size in range(_ROWS // 2, 2 * _ROWS) if n_rows % size == 0]
+    even = (n_rows // parts for parts in range(-(-n_rows // (2 * _ROWS)), 2 * n_rows // _ROWS + 1) if n_rows % parts == 0)
     return min(even, key=lambda size: abs(size - _ROWS), default=_ROWS)
