@@ -8,6 +8,7 @@ from tests.benchmarks.case import Bar, Case
 from tests.benchmarks.worker import Worker, available
 
 SECONDS = 40.0  # for the later calls of a case
+PAUSE = 0.3  # between turns: the threads of some libraries go on for a while, waiting for more
 
 
 def measure(case: Case, quick: bool) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def measure(case: Case, quick: bool) -> dict[str, Any]:
         began, rounds = time.perf_counter(), 0
         while rounds < 3 or (rounds < 9 and not quick and time.perf_counter() - began < SECONDS / 3):
             for name, worker in workers.items():
+                time.sleep(PAUSE)
                 seconds, things, peaks[name] = worker.run()
                 laters[name].append(seconds / things)
             rounds += 1
