@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd import _shuffle
-from jaxgd._trees import pytree, static
+from jaxgd._trees import is_traced, pytree, static
 
 _BLOCK_BYTES = 2**20
+_LANE_BYTES = 2**16  # in a run that somebody maps over: each lane has a block of its own
 _BLOCK_ROWS = 2**16
-_LANES = 16
+_WIDTH = 16
 
 
 @pytree
@@ -29,6 +30,12 @@ class Batches:
     shuffle: bool | str = static()
     n_rows: int = static()
     batch_size: int = static()
+    block_bytes: int = static(default=_BLOCK_BYTES)
+
+    @staticmethod
+    def room(*trees: Any) -> int:
+        """How large a block may be, seeing what else the run has to do with."""
+        return _LANE_BYTES if is_traced(*trees) else _BLOCK_BYTES
 
     @property
     def full(self) -> int:
@@ -56,7 +63,7 @@ class Batches:
         if self.in_order:
             return self.count
         row = sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.data))
-        rows = min(_BLOCK_ROWS, _BLOCK_BYTES // max(row, 1))
+        rows = min(_BLOCK_ROWS, self.block_bytes // max(row, 1))
         return self.count if rows >= self.n_rows else max(1, rows // self.batch_size)
 
     def order(self, epoch: jax.Array) -> Any:
@@ -77,7 +84,7 @@ class Batches:
             return _shuffle.rows(order)
         dtype = _shuffle.index_dtype(self.n_rows)
         count = self.n_rows if whole else self.per_block * self.batch_size
-        padded = -(-count // _LANES) * _LANES  # XLA computes a prime number of numbers one by one
+        padded = -(-count // _WIDTH) * _WIDTH  # XLA computes a prime number of numbers one by one
         places = first.astype(dtype) * jnp.asarray(self.batch_size, dtype) + jnp.arange(padded, dtype=dtype)
         places = jnp.minimum(places, jnp.asarray(self.n_rows - 1, dtype))
         if self.shuffle == "replacement":

@@ -109,10 +109,11 @@ def fit(
         n_batches = math.ceil(n_rows / batch_size)
         method = Adam(0.01) if method is None else method
         method, rules = _problem.prepare(method, stop, params, n_batches, names, whole=False)
+        seed = _seed(key, shuffle, batch_size == n_rows)
         plan = _epochs.Plan(
             method=method,
             rules=rules,
-            batches=Batches(arrays, _seed(key, shuffle, batch_size == n_rows), shuffle, n_rows, batch_size),
+            batches=Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.room(arrays, seed, params, method)),
             validation=held_out,
             n_epochs=np.int32(n_epochs),
             average_from=None if average is None else _average_from(average, n_epochs, n_batches),
