@@ -69,7 +69,8 @@ def with_arguments_first(jaxpr: Any, numbers: Iterable[float]) -> tuple[Any, tup
     Returns it with the values of those literals. As arguments the constants are in no way part of the jaxpr, which is kept for
     longer than they should be. The exponent of a power stays where it is: XLA computes powers of a known exponent by other means.
     """
-    wanted = {dtype: {np.asarray(number, dtype).tobytes() for number in numbers} for dtype in (np.float32, np.float64)}
+    with np.errstate(over="ignore"):  # a number too large for 32 bits is infinity there, in the program too
+        wanted = {dtype: {np.asarray(number, dtype).tobytes() for number in numbers} for dtype in (np.float32, np.float64)}
     lifted: dict[Hashable, tuple[Any, Any]] = {}
 
     def argument(atom: Any) -> Any:

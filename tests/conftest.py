@@ -9,12 +9,12 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-_seen: dict[str, int] = {"/jax/core/compile/backend_compile_duration": 0, "/jax/core/compile/jaxpr_trace_duration": 0}
+_seen: dict[str, list[str]] = {"/jax/core/compile/backend_compile_duration": [], "/jax/core/compile/jaxpr_trace_duration": []}
 
 
-def _listen(event: str, *_: Any, **__: Any) -> None:
+def _listen(event: str, *_: Any, **about: Any) -> None:
     if event in _seen:
-        _seen[event] += 1
+        _seen[event].append(str(about.get("fun_name")))
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
@@ -23,10 +23,10 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 def _counter(event: str) -> Callable[[], contextlib.AbstractContextManager[list[str]]]:
     @contextlib.contextmanager
     def counted() -> Iterator[list[str]]:
-        before = _seen[event]
+        before = len(_seen[event])
         inside: list[str] = []
         yield inside
-        inside.extend([event] * (_seen[event] - before))
+        inside.extend(_seen[event][before:])
 
     return counted
 
