@@ -83,7 +83,9 @@ def plain() -> Any:
 
 
 def with_arrays(ours: Any = jnp.ones(3), theirs: Any = np.ones(3)) -> Any:  # noqa: B008
-    return lambda v: jnp.sum(ours * jax.nn.softplus(v) * math.pi) + sum([jnp.sum(theirs.astype(v.dtype) * v) for _ in range(2)])
+    return lambda v: (
+        jnp.sum(ours.astype(v.dtype) * jax.nn.softplus(v) * math.pi) + sum([jnp.sum(theirs.astype(v.dtype) * v) for _ in range(2)])
+    )
 
 
 def with_a_jitted_helper(helper: Any = jax.jit(lambda v: v**2)) -> Any:  # noqa: B008
@@ -145,7 +147,7 @@ def test_another_number_in_the_place_of_one_closed_over_compiles_nothing(way: st
 
     np.testing.assert_array_equal(run(3.25), 3.25)
     with compilations() as compiled:
-        np.testing.assert_array_equal([run(by)[0] for by in (7.5, -40.0, 3.25, 1e-3, 11)], [7.5, -40.0, 3.25, 1e-3, 11])
+        np.testing.assert_array_equal([np.asarray(run(by))[0] for by in (7.5, -40.0, 3.25, 1e-3, 11)], [7.5, -40.0, 3.25, 1e-3, 11])
     assert not compiled
 
 
