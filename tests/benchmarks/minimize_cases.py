@@ -99,7 +99,7 @@ def rosenbrock_10(quick: bool) -> dict[str, Any]:
         return run
 
     def optimistix() -> Any:
-        import optimistix
+        import optimistix  # type: ignore[import-not-found]
 
         solver = optimistix.BFGS(rtol=1e-8, atol=1e-8)
 
