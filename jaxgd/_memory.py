@@ -96,11 +96,20 @@ def _parts(value: Any) -> Iterable[Any]:
     if not isinstance(value, types.FunctionType) or _is_library(value):
         return ()
     try:
-        looked_at = [value.__globals__[name] for name in _names(value.__code__) if name in value.__globals__]
-        closed_over = [cell.cell_contents for cell in value.__closure__ or ()]
-    except (_Unknown, ValueError):
+        return _looked_at(value)
+    except _Unknown:
         return ()
-    return looked_at, closed_over, value.__defaults__ or (), value.__kwdefaults__ or {}
+
+
+def _looked_at(function: types.FunctionType) -> tuple[Any, ...]:
+    """What a function of the user's looks at beside its arguments: globals, closed-over variables, defaults."""
+    scope = function.__globals__
+    names = [scope[name] if name in scope else getattr(builtins, name, _Unknown) for name in _names(function.__code__)]
+    try:
+        closed_over = [cell.cell_contents for cell in function.__closure__ or ()]
+    except ValueError:  # a variable that has no value yet
+        raise _Unknown from None
+    return names, closed_over, function.__defaults__, function.__kwdefaults__
 
 
 def dependencies(function: Callable[..., Any]) -> Hashable:
@@ -141,15 +150,7 @@ def _function_key(value: Any, inside: tuple[Any, ...]) -> Hashable:
     if any(value is outer for outer in inside):
         return "recursive", [value is outer for outer in inside].index(True)
     inside = (*inside, value)
-    names = _names(value.__code__)
-    scope = value.__globals__
-    looked_at = [scope[name] if name in scope else getattr(builtins, name, _Unknown) for name in names]
-    try:
-        closed_over = [cell.cell_contents for cell in value.__closure__ or ()]
-    except ValueError:  # a variable that has no value yet
-        raise _Unknown from None
-    parts = (looked_at, closed_over, value.__defaults__, value.__kwdefaults__)
-    return value.__code__, names, tuple(_key(part, inside) for part in parts)
+    return value.__code__, _names(value.__code__), tuple(_key(part, inside) for part in _looked_at(value))
 
 
 def _is_library(value: Any) -> bool:

@@ -119,8 +119,9 @@ class Program:
         self.compiling: threading.Thread | None = None
 
     def __call__(self, *arguments: Any) -> Any:
-        if self.compiling is not None:
-            self.compiling.join()
+        compiling = self.compiling
+        if compiling is not None:
+            compiling.join()
             self.compiling = None
         return self.call(*arguments)
 
@@ -142,7 +143,7 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
     with _lock:
         program = _programs[name] = _programs.pop(name, None) or Program(function)
         while len(_programs) > _CACHE_SIZE:
-            _programs.popitem(last=False)[1].call.clear_cache()
+            _programs.popitem(last=False)
     return program
 
 
