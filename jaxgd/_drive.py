@@ -89,7 +89,7 @@ def run(
     plan = with_fields(plan, capacity=capacity if row else 0)
     program = compiled(loop, plan, functions, state, np.int32(0)) if host.jit else None
     pace = _Pace(program, plan, host)
-    journey = _Journey(state)
+    journey = _Journey(state, recording=bool(row))
     seen = 0
     with _Bar(host.progress, unit, total) as bar:
         try:
@@ -121,12 +121,12 @@ class _Journey:
     An interrupt may come while a segment is under way (`ahead`): that segment is then still waited for, and nothing of it is lost.
     """
 
-    def __init__(self, state: Any) -> None:
+    def __init__(self, state: Any, *, recording: bool) -> None:
         self.state = state
         self.chunks: list[Any] = []
         self.ahead: Any = None
         self.ticks = int(state.ticks)
-        self.rows = int(state.rows)
+        self.rows = int(state.rows) if recording else 0
         self.code = int(state.code)
 
     def arrive(self) -> None:
@@ -134,7 +134,7 @@ class _Journey:
         if self.ahead is None:
             return
         state, rows = self.ahead
-        code, ticks, n_rows = int(state.code), int(state.ticks), int(state.rows)
+        code, ticks, n_rows = int(state.code), int(state.ticks), int(state.rows) if rows else 0
         chunk = [jax.tree.map(lambda leaf: np.asarray(leaf)[: n_rows - self.rows].copy(), rows)] if rows else []
         self.state, self.code, self.ticks, self.rows, self.chunks, self.ahead = (
             state,
