@@ -46,14 +46,19 @@ def rows(result: dict[str, Any], quick: bool) -> list[str]:
     bars = {bar["peer"]: [other for other in result["bars"] if other["peer"] == bar["peer"]] for bar in result["bars"]}
     for index, (name, times) in enumerate(result["contenders"].items()):
         held = bars.get(name, [])
-        ratios = "; ".join(f"{bar['ratio']:.3g}{'' if bar['call'] == 'later' else ' (' + bar['call'] + ')'}" for bar in held)
-        limits = "; ".join(f"{bar['at_least']:.3g}" + (f" ({bar['aim']:.3g})" if bar["aim"] else "") for bar in held)
-        misses = "" if quick or all(bar["holds"] for bar in held) else " (missed)"
+        ratios = "; ".join(f"{plain(bar['ratio'])}{'' if bar['call'] == 'later' else ' (' + bar['call'] + ')'}" for bar in held)
+        limits = "; ".join(plain(bar["at_least"]) + (f" ({plain(bar['aim'])})" if bar["aim"] else "") for bar in held)
+        misses = "" if quick or all(bar["holds"] for bar in held) else " (not reached)"
         title = result["title"] if index == 0 else ""
         lines.append(
             f"| {title} | {name} | {duration(times['first'])} | {duration(times['later'])} | {ratios} | {limits}{misses} |"
         )
     return lines
+
+
+def plain(number: float) -> str:
+    """A number to three digits, without an exponent."""
+    return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
 
 
 def duration(seconds: float) -> str:

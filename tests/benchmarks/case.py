@@ -1,5 +1,6 @@
 """What a benchmark is: a function that makes contenders, and the ratios that they are held against."""
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -54,3 +55,8 @@ def contender(made: dict[str, Run | Per], name: str) -> Per:
     """One contender of a case, with the number of things that a call of it does."""
     chosen = made[name]
     return chosen if isinstance(chosen, Per) else Per(chosen, 1)
+
+
+def available(module: str) -> bool:
+    """Whether a peer's library is installed."""
+    return importlib.util.find_spec(module) is not None

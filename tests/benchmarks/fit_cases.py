@@ -8,7 +8,7 @@ import numpy as np
 
 import jaxgd
 from tests.benchmarks import peers
-from tests.benchmarks.case import Bar, Per, case
+from tests.benchmarks.case import Bar, Per, available, case
 
 RATE = 1e-3
 SAME = 1 / 1.15
@@ -160,7 +160,4 @@ def sizes(quick: bool) -> dict[str, Any]:
 
 
 def _torch(*arguments: Any) -> dict[str, Any]:
-    try:
-        return {"PyTorch": peers.torch_loop(*arguments)}
-    except ImportError:
-        return {}
+    return {"PyTorch": peers.torch_loop(*arguments)} if available("torch") else {}

@@ -5,27 +5,25 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks.case import Bar, Case
-from tests.benchmarks.worker import Worker, available
+from tests.benchmarks.worker import Worker, names
 
 SECONDS = 40.0  # for the later calls of a case
-PAUSE = 0.3  # between turns: the threads of some libraries go on for a while, waiting for more
 
 
 def measure(case: Case, quick: bool) -> dict[str, Any]:
     """The medians of a case's contenders in seconds, and the ratios it is held against."""
-    names = [name for name in case.make(quick) if available(name)]
-    firsts: dict[str, list[float]] = {name: [] for name in names}
-    laters: dict[str, list[float]] = {name: [] for name in names}
+    contending = names(case.name, quick)
+    firsts: dict[str, list[float]] = {name: [] for name in contending}
+    laters: dict[str, list[float]] = {name: [] for name in contending}
     peaks: dict[str, float] = {}
     for _ in range(1 if quick else 3):
-        workers = {name: Worker(case.name, name, quick) for name in names}
+        workers = {name: Worker(case.name, name, quick) for name in contending}
         for name, worker in workers.items():
             seconds, things, _ = worker.run()
             firsts[name].append(seconds / min(things, 1))
         began, rounds = time.perf_counter(), 0
         while rounds < 3 or (rounds < 9 and not quick and time.perf_counter() - began < SECONDS / 3):
             for name, worker in workers.items():
-                time.sleep(PAUSE)
                 seconds, things, peaks[name] = worker.run()
                 laters[name].append(seconds / things)
             rounds += 1
@@ -33,9 +31,9 @@ def measure(case: Case, quick: bool) -> dict[str, Any]:
             worker.close()
     contenders = {
         name: {"first": median(firsts[name]), "later": median(laters[name]), "calls": len(laters[name]), "peak_mib": peaks[name]}
-        for name in names
+        for name in contending
     }
-    bars = [_held(bar, contenders) for bar in case.bars if {bar.ours, bar.peer} <= set(names)]
+    bars = [_held(bar, contenders) for bar in case.bars if {bar.ours, bar.peer} <= set(contending)]
     return {"name": case.name, "title": case.title, "contenders": contenders, "bars": bars}
 
 

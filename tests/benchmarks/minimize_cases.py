@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 import jaxgd
-from tests.benchmarks.case import Bar, case
+from tests.benchmarks.case import Bar, available, case
 
 
 def rosenbrock(x: Any) -> Any:
@@ -113,11 +113,5 @@ def rosenbrock_10(quick: bool) -> dict[str, Any]:
         "jaxgd": lambda: jaxgd.minimize(rosenbrock, start, dtype="float64").params,
         "SciPy L-BFGS-B": scipy(),
         "Optax L-BFGS": optax(),
-        **({"Optimistix BFGS": optimistix()} if _installed("optimistix") else {}),
+        **({"Optimistix BFGS": optimistix()} if available("optimistix") else {}),
     }
-
-
-def _installed(module: str) -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec(module) is not None

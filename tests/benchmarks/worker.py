@@ -1,27 +1,28 @@
 """One contender in a process of its own: so the first call compiles everything that it needs, and memory is its alone."""
 
-import importlib.util
 import multiprocessing
+import os
 import resource
 import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-PEERS = {"PyTorch": "torch", "Optimistix": "optimistix", "Optax": "optax", "SciPy": "scipy", "SGD": "sklearn"}
+_spawn = multiprocessing.get_context("spawn")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the threads of a contender that waits for its turn shall not spin
 
 
-def available(name: str) -> bool:
-    """Whether the library that a contender is named after is installed."""
-    return all(importlib.util.find_spec(module) for prefix, module in PEERS.items() if prefix in name)
+def names(case: str, quick: bool) -> list[str]:
+    """The contenders of a case whose libraries are installed, as a process of its own finds them."""
+    with _spawn.Pool(1) as pool:
+        return pool.apply(_names, (case, quick))
 
 
 class Worker:
     """A process that has made a case's contender and runs it when asked."""
 
     def __init__(self, case: str, contender: str, quick: bool) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other, case, contender, quick), daemon=True)
+        self.pipe, other = _spawn.Pipe()
+        self.process = _spawn.Process(target=_serve, args=(other, case, contender, quick), daemon=True)
         self.process.start()
 
     def run(self) -> tuple[float, float, float]:
@@ -32,6 +33,12 @@ class Worker:
     def close(self) -> None:
         self.pipe.send("end")
         self.process.join()
+
+
+def _names(case: str, quick: bool) -> list[str]:
+    from tests.benchmarks.cases import CASES
+
+    return list(CASES[case].make(quick))
 
 
 def _serve(pipe: Connection, case: str, name: str, quick: bool) -> None:
