@@ -141,14 +141,14 @@ def missing_key(why: str) -> NoReturn:
     raise ValueError(f"key: {why} needs a random key: pass an integer, as in key=0, or a key of jax.random.")
 
 
-def random_key(key: Any) -> jax.Array | None:
-    """Check a random key (new-style, legacy, an integer or None), and return it new-style."""
+def random_key(key: Any) -> jax.Array | int | None:
+    """Check a random key (new-style, legacy, an integer or None), and return it as a Python integer or new-style."""
     if key is None:
         return None
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
         if not 0 <= key < 2**32:
             raise ValueError(f"key: expected an integer from 0 to 2**32 - 1, or a key of jax.random, got {key}.")
-        return jax.random.key(int(key))
+        return int(key)
     if isinstance(key, jax.Array | np.ndarray):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             if key.shape == ():

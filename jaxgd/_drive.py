@@ -70,11 +70,13 @@ def run(
     view: Callable[[Any], Progress],
     unit: str,
     host: Host,
+    meanwhile: Callable[[], Any] = lambda: None,
 ) -> tuple[Any, list[Any]]:
     """Run a loop to its end, at tick `limit` at the latest; return the last state and the rows recorded.
 
-    `total` is the number of steps or epochs that a progress bar counts to. The rows are one pytree of arrays for each segment.
-    While somebody else traces the run, it is one segment, and its rows are padded to the length that they can have at most.
+    While the loop is compiled, `meanwhile` is called. `total` is the number of steps or epochs that a progress bar counts to. The
+    rows are one pytree of arrays for each segment. While somebody else traces the run, it is one segment, and its rows are padded
+    to the length that they can have at most.
 
     A `KeyboardInterrupt` ends the run after the segment under way; while the first is still compiled there is nothing to return,
     and it is raised.
@@ -88,6 +90,11 @@ def run(
     capacity = min(_capacity(row), _CALLBACK_ROWS) if host.callback else _capacity(row)
     plan = with_fields(plan, capacity=capacity if row else 0)
     program = compiled(loop, plan, functions, state, np.int32(0)) if host.jit else None
+    if program:
+        program.prepare(plan, functions, state, np.int32(0))
+    meanwhile()
+    if program:
+        program.wait()
     pace = _Pace(program, plan, host)
     journey = _Journey(state, recording=bool(row))
     seen = 0
@@ -193,9 +200,9 @@ class _Pace:
         return ticks if self.most is None else min(ticks, self.most)
 
     def measure(self, ticks: int, seconds: float) -> None:
-        """Learn from a segment; the first of a program compiled it and says nothing."""
-        if self.program and self.program.is_new:
-            self.program.is_new = False
+        """Learn from a segment; the first of a program has to find what was compiled, and says little."""
+        if self.program and self.program.is_cold:
+            self.program.is_cold = False
         elif self.program and ticks > 0:
             self.program.seconds_per_tick = seconds / ticks
 

@@ -105,9 +105,8 @@ class Lap(NamedTuple):
         return self.finite if self.code is None else self.finite & (self.code == RUNNING)
 
 
-def begin(plan: Plan, empty: Point) -> State:
-    """The state before the first evaluation; `empty` is the start with an infinite cost."""
-    start, cost = empty.params, empty.cost
+def begin(plan: Plan, start: Any, cost: Any) -> State:
+    """The state before the first evaluation, where the cost is infinite."""
     return State(
         trial=start,
         params=start,
@@ -130,7 +129,8 @@ def _wide_zeros(params: Any) -> Any:
 class Functions(NamedTuple):
     """The cost in the forms that a run needs: with its gradient for a full batch, for the last, smaller one, and for all rows.
 
-    `last` is None where the rows divide evenly, `value`, the cost alone for the validation data, where there are none.
+    `last` is None where the rows divide evenly, `whole` where no row of a history needs it, and `value`, the cost alone for the
+    validation data, where there are none.
     """
 
     full: Any

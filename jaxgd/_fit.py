@@ -75,8 +75,8 @@ def fit(
         jit: as in `minimize`.
 
     Returns:
-        A `Result`. Its cost and gradient are those of the returned params over all rows, `cost(params, data)` (of more than 131 072
-        rows, unless a batch is all of them or there is an aux, the mean over large parts of them); `best` is the best
+        A `Result`. Its cost and gradient are those of the returned params over all rows, `cost(params, data)`: of more than 131 072
+        rows on one device the mean over large parts of them, unless a batch is all of them or there is an aux. `best` is the best
         epoch by the validation cost, or else by the mean minibatch cost. If a run diverged in an epoch, `best` falls back to the
         start where that was better.
 
@@ -126,11 +126,19 @@ def fit(
 
 def _run(cost: Any, plan: _epochs.Plan, params: Any, n_epochs: int, host: Host, *, has_aux: bool) -> Result:
     """Trace the cost, run the epochs, and settle on the point to return."""
-    functions = _functions(cost, plan, params, has_aux=has_aux, jit=host.jit)
-    empty = _problem.empty_point(functions.whole, params, plan.data)
-    begun = compiled(_epochs.begin, plan, empty)(plan, empty)
-    finish = _Finish(plan, functions.whole, begun, empty, host.jit)
-    first = _first_row(plan, finish, functions.value, begun) if plan.names else None
+    evaluation = _evaluations(cost, plan, params, has_aux=has_aux, jit=host.jit)
+    value = None
+    if plan.validation:
+        value = _problem.lowered(_problem.value, cost, params, *plan.validation, has_aux=has_aux, jit=host.jit)
+    finish = _Finish(plan, lambda: _whole(evaluation, plan, has_aux=has_aux), params, host.jit)
+    functions = _epochs.Functions(
+        full=evaluation(plan.batches.batch_size),
+        last=evaluation(plan.batches.last_size) if plan.batches.last_size else None,
+        whole=finish.whole if "gradient_norm" in plan.names else None,
+        value=value,
+    )
+    infinite = _problem.infinite_cost(functions.full) if host.jit else finish.empty.cost
+    begun = compiled(_epochs.begin, plan, params, infinite)(plan, params, infinite)
     state, chunks = run(
         _epochs.segment,
         plan,
@@ -142,8 +150,10 @@ def _run(cost: Any, plan: _epochs.Plan, params: Any, n_epochs: int, host: Host, 
         view=lambda state: _view(plan, state),
         unit="epoch",
         host=host,
+        meanwhile=lambda: finish.prepare(begun),
     )
     point, tried = finish(state)
+    first = _first_row(plan, finish, value, begun) if plan.names else None
     result = _result(plan, state, point, tried, _problem.history_of(chunks, first))
     if not is_traced(state) and result.status is Status.DIVERGED:
         result = _best_of_start(result, *finish(begun))
@@ -166,37 +176,54 @@ def _average_from(average: float, n_epochs: int, n_batches: int) -> tuple[Any, A
     return np.int32(epoch), np.int32(batch)
 
 
-def _functions(cost: Any, plan: _epochs.Plan, params: Any, *, has_aux: bool, jit: bool) -> _epochs.Functions:
-    """The cost in the forms that the run needs."""
-    lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit)
-    evaluate = functools.partial(lowered, _problem.value_and_gradient, cost, params)
+def _evaluations(cost: Any, plan: _epochs.Plan, params: Any, *, has_aux: bool, jit: bool) -> Callable[[int], Any]:
+    """The cost with its gradient for batches of so many rows, traced when it is first asked for."""
 
+    @functools.cache
     def of_size(size: int) -> Any:
-        return evaluate(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), plan.data))
+        rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), plan.data)
+        return _problem.lowered(_problem.value_and_gradient, cost, params, rows, has_aux=has_aux, jit=jit)
 
+    return of_size
+
+
+def _whole(evaluation: Callable[[int], Any], plan: _epochs.Plan, *, has_aux: bool) -> Any:
+    """The cost with its gradient over all rows."""
     n_rows, batch_size = plan.batches.n_rows, plan.batches.batch_size
-    part = n_rows if has_aux else part_size(plan.data, n_rows, batch_size)
-    sizes = {size: of_size(size) for size in (batch_size, n_rows % batch_size, part, n_rows % part) if size}
-    full, last = sizes[batch_size], sizes.get(n_rows % batch_size)
-    whole = sizes[part] if part == n_rows else InParts(sizes[part], sizes.get(n_rows % part), part)
-    value = lowered(_problem.value, cost, params, *plan.validation) if plan.validation else None
-    return _epochs.Functions(full, last, whole, value)
+    size = n_rows if has_aux else part_size(plan.data, n_rows, batch_size)
+    if size == n_rows:
+        return evaluation(n_rows)
+    return InParts(evaluation(size), evaluation(n_rows % size) if n_rows % size else None, size)
 
 
 class _Finish:
-    """The end of a run, found for any state: see `_epochs.finish`. It is compiled while the run itself is."""
+    """The end of a run, found for any state: see `_epochs.finish`. It is traced and compiled while the loop is compiled."""
 
-    def __init__(self, plan: _epochs.Plan, whole: Any, begun: _epochs.State, empty: Point, jit: bool) -> None:
-        self.arguments = plan, whole, empty
-        self.program = compiled(_epochs.finish, plan, whole, begun, empty) if jit else None
-        if self.program:
-            self.program.prepare(plan, whole, begun, empty)
+    def __init__(self, plan: _epochs.Plan, make_whole: Callable[[], Any], params: Any, jit: bool) -> None:
+        self.plan, self.make_whole, self.params, self.jit = plan, make_whole, params, jit
+
+    @functools.cached_property
+    def whole(self) -> Any:
+        """The cost over all rows."""
+        return self.make_whole()
+
+    @functools.cached_property
+    def empty(self) -> Point:
+        """A point that was not evaluated, of the shapes that an evaluation over all rows has."""
+        return _problem.empty_point(self.whole, self.params, self.plan.data)
+
+    def prepare(self, state: _epochs.State) -> None:
+        """Begin to compile, for states like this one."""
+        if self.jit:
+            compiled(_epochs.finish, *self._arguments(state)).prepare(*self._arguments(state))
 
     def __call__(self, state: _epochs.State) -> tuple[Point, Any]:
-        plan, whole, empty = self.arguments
-        if self.program:
-            return self.program(plan, whole, state, empty)
-        return _epochs.finish(plan, whole, state, empty, eager)
+        if self.jit:
+            return compiled(_epochs.finish, *self._arguments(state))(*self._arguments(state))
+        return _epochs.finish(*self._arguments(state), lower=eager)
+
+    def _arguments(self, state: _epochs.State) -> tuple[Any, Any, _epochs.State, Point]:
+        return self.plan, self.whole, state, self.empty
 
 
 def _first_row(plan: _epochs.Plan, finish: _Finish, value: Any, state: _epochs.State) -> dict[str, Any]:

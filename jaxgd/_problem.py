@@ -59,7 +59,7 @@ def start_point(start: Any, key: Any, dtype: Any) -> Any:
     if is_function(start):
         if key is None:
             _checks.missing_key("a random start")
-        start = start(key)
+        start = start(jax.random.key(key) if isinstance(key, int) else key)
     return _checks.parameters("start", start, dtype)
 
 
@@ -112,6 +112,12 @@ def empty_point(evaluate: Callable[..., Any], params: Any, *data: Any) -> Point:
     shapes = getattr(evaluate, "shapes", None) or evaluate(params, *data)
     cost, gradient, aux = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     return Point(params, np.full_like(cost, np.inf), gradient, aux)
+
+
+def infinite_cost(evaluate: Any) -> np.ndarray:
+    """The cost of a point that was not evaluated, for a traced cost."""
+    cost = evaluate.shapes[0]
+    return np.full(cost.shape, np.inf, cost.dtype)
 
 
 def export(tree: Any) -> Any:

@@ -115,14 +115,12 @@ class Program:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.call: Any = jax.jit(functools.partial(function))
         self.is_new = True
+        self.is_cold = True
         self.seconds_per_tick: float | None = None
         self.compiling: threading.Thread | None = None
 
     def __call__(self, *arguments: Any) -> Any:
-        compiling = self.compiling
-        if compiling is not None:
-            compiling.join()
-            self.compiling = None
+        self.wait()
         return self.call(*arguments)
 
     def prepare(self, *arguments: Any) -> None:
@@ -131,6 +129,13 @@ class Program:
             self.is_new = False
             self.compiling = threading.Thread(target=self.call.lower(*arguments).compile)
             self.compiling.start()
+
+    def wait(self) -> None:
+        """Wait for what `prepare` has begun."""
+        compiling = self.compiling
+        if compiling is not None:
+            compiling.join()
+            self.compiling = None
 
 
 _programs: OrderedDict[Hashable, Program] = OrderedDict()

@@ -34,10 +34,9 @@ class Shuffle(NamedTuple):
     words: jax.Array
 
 
-def seed(key: jax.Array) -> Seed:
-    """The seed of a run's order: two words, each mixed from all words of a key of `jax.random`."""
-    data = jax.random.key_data(key)
-    words = data if is_traced(data) else np.asarray(data)
+def seed(key: jax.Array | int) -> Seed:
+    """The seed of a run's order: two words, each mixed from all words of a key of `jax.random`, or of `jax.random.key(key)`."""
+    words = _words(key)
     mixed = []
     for start in (0x9E3779B9, 0xBB67AE85):
         word = np.full(1, start, np.uint32)
@@ -45,6 +44,16 @@ def seed(key: jax.Array) -> Seed:
             word = _mix(word ^ _mix(words[k : k + 1] + np.uint32(start)))
         mixed.append(word.reshape(()))
     return Seed(*mixed)
+
+
+def _words(key: jax.Array | int) -> Any:
+    """The words of a key; those of an integer's usual key are known without asking JAX, which would compile for it."""
+    if isinstance(key, int):
+        if jax.config.jax_default_prng_impl == "threefry2x32":  # type: ignore[attr-defined]
+            return np.asarray([0, key], np.uint32)
+        key = jax.random.key(key)
+    data = jax.random.key_data(key)
+    return data if is_traced(data) else np.asarray(data)
 
 
 def shuffle(seed: Seed, epoch: jax.Array, n_rows: int) -> Shuffle:

@@ -98,6 +98,13 @@ def test_each_row_is_equally_likely_at_each_place_and_after_each_other(n_rows: i
     assert abs(excess(differences[1:])) < DEVIATIONS
 
 
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("key", [0, 1, 12345, 2**31, 2**32 - 1])
+def test_an_integer_is_the_key_that_jax_makes_of_it(key: int, implementation: str) -> None:
+    with jax.default_prng_impl(implementation):
+        assert _shuffle.seed(key) == _shuffle.seed(jax.random.key(key))
+
+
 def test_epochs_and_keys_are_unrelated() -> None:
     first, second = orders(100, 2000), orders(100, 2000, _shuffle.seed(jax.random.key(21)))
     for other in (np.roll(first, 1, axis=0), second):
