@@ -354,3 +354,33 @@ def per_variable(name: str, value: Any, params: Any, check: Callable[[str, Any],
         if not fits:
             raise ValueError(f"{name}: expected the shape {leaf.shape} of the parameters, got shape {shape}.")
     return None
+
+
+def like_parameters(name: str, value: Any, params: Any, convert: Callable[[str, Any, Any], Any]) -> Any:
+    """Check a pytree like the parameters, or with one value for a branch of theirs, and return it converted, leaf by leaf.
+
+    `convert(name, value, parameter)` gets each value, a number, an array, a list of numbers or None, with the parameter it is for.
+    """
+    try:
+        whole = jax.tree.broadcast(value, params, is_leaf=_is_value)
+    except ValueError as error:
+        expected = jax.tree.structure(params)
+        raise ValueError(f"{name}: expected one value, or a pytree like the parameters ({expected}), got {show(value)}.") from error
+    named, structure = jax.tree_util.tree_flatten_with_path(params)
+    values = jax.tree.leaves(whole, is_leaf=_is_value)
+    converted = [convert(name + jax.tree_util.keystr(path), one, leaf) for one, (path, leaf) in zip(values, named, strict=True)]
+    return structure.unflatten(converted)
+
+
+def _is_value(node: Any) -> bool:
+    if isinstance(node, list):
+        return bool(node) and (_is_array_like(node) or all(item is None or is_number(item) for item in node))
+    return node is None or _is_array_like(node)
+
+
+def fitting(name: str, array: np.ndarray, like: Any) -> np.ndarray:
+    """Check that an array has the shape of a parameter, or can be broadcast to it, and return it in that shape."""
+    try:
+        return np.array(np.broadcast_to(array, like.shape))
+    except ValueError as error:
+        raise ValueError(f"{name}: expected the shape {like.shape} of the parameters, got shape {array.shape}.") from error

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd._batches import Batches
+from jaxgd._bounds import Bounds, inward, moved
 from jaxgd._loops import Lowering, recorded, traced
-from jaxgd._trees import add, all_finite, norm, pytree, select, static, wide
-from jaxgd.methods.protocol import Method, Point
+from jaxgd._trees import all_finite, norm, pytree, select, static, wide
+from jaxgd.methods.protocol import Method, Point, Problem
 from jaxgd.result import RUNNING, Best, Status
 from jaxgd.stopping import Observation, Rule, check_rules, needs_gradient
 
@@ -25,6 +26,7 @@ class Plan:
     batches: Batches
     validation: tuple[Any, ...]
     n_epochs: Any
+    bounds: Bounds | None
     average_from: Any  # (epoch, batch): the first update whose iterate is averaged; None for no average
     names: tuple[str, ...] = static()
     capacity: int = static()
@@ -181,7 +183,7 @@ def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) ->
                 def at(params: Any) -> Point:
                     return Point(params, *evaluate(params, taken)[:2])
 
-                return lower.call(_advance, plan, state.epoch, lap, at(lap.trial), at if lower is traced else None)
+                return lower.call(_advance, plan, state.epoch, lap, at(lap.trial), Problem(at if lower is traced else None))
 
             return step
 
@@ -226,14 +228,15 @@ def _start_of_epoch(plan: Plan, state: State) -> Lap:
     )
 
 
-def _advance(plan: Plan, epoch: jax.Array, lap: Lap, point: Point, evaluate: Any) -> Lap:
+def _advance(plan: Plan, epoch: jax.Array, lap: Lap, point: Point, problem: Problem) -> Lap:
     """One batch: take its evaluation in, ask the method for the update and the rules about it, apply it."""
     finite = all_finite(point.cost, point.params, point.gradient)
-    answer = plan.method.step(point, lap.method, evaluate)
+    answer = plan.method.step(point, lap.method, problem._replace(bounds=plan.bounds))
     params = select(finite, point.params, lap.params)
-    trial, code, rules = add(params, answer.update), None, lap.rules
+    trial, change = moved(params, answer.update, plan.bounds)
+    code, rules = None, lap.rules
     if lap.code is not None:
-        code, rules = check_rules(plan.rules, "update", Observation(point.params, update=answer.update), lap.rules)
+        code, rules = check_rules(plan.rules, "update", Observation(point.params, update=change), lap.rules)
         trial = select(code == RUNNING, trial, lap.trial)
     cost, error = _add_up(lap, point.cost)
     going = finite if code is None else finite & (code == RUNNING)
@@ -277,7 +280,8 @@ def _epoch_end(plan: Plan, state: State, lap: Lap, validation: Any) -> State:
     epoch_cost = jnp.where(applied > 0, lap.cost / applied.astype(lap.cost.dtype), state.epoch_cost)
     watched = epoch_cost if validation is None else validation
     gradient = None if lap.gradient is None else jax.tree.map(lambda g: g / plan.batches.count, lap.gradient)
-    code, rules = check_rules(plan.rules, "progress", Observation(lap.trial, watched, gradient), lap.rules)
+    observation = Observation(lap.trial, watched, inward(lap.trial, gradient, plan.bounds))
+    code, rules = check_rules(plan.rules, "progress", observation, lap.rules)
     last = (code == RUNNING) & (state.epoch + 1 >= plan.n_epochs)
     code = jnp.where(last, Status.MAX_EPOCHS.code, code)
     broken = jnp.where(lap.finite, RUNNING if lap.code is None else lap.code, Status.DIVERGED.code)

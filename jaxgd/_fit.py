@@ -12,6 +12,7 @@ import numpy as np
 from jaxgd import _checks, _epochs, _problem, _shuffle
 from jaxgd._batches import Batches
 from jaxgd._drive import Callback, Host, Progress, run
+from jaxgd._fixed import Fixed
 from jaxgd._loops import eager
 from jaxgd._program import compiled
 from jaxgd._trees import is_traced
@@ -34,6 +35,8 @@ def fit(
     average: float | None = None,
     validation: Any = None,
     stop: Any = None,
+    bounds: Any = None,
+    fixed: Any = None,
     dtype: Any = None,
     history: Any = None,
     has_aux: bool = False,
@@ -65,6 +68,8 @@ def fit(
         validation: data like `data`, of any number of rows, whose cost is found after each epoch. A NaN there does not end the
             run; it is no improvement.
         stop: a rule of `jaxgd.stopping`, or several; None and () are none: run every epoch.
+        bounds: as in `minimize`: steps that would leave the box end at its wall.
+        fixed: as in `minimize`.
         dtype: as in `minimize`.
         history: what to record at each epoch, the start included: "params", "gradient_norm" (of the cost over all rows, one more
             pass over the data each epoch), "learning_rate", or several such names. "cost", the mean of the epoch's minibatch costs
@@ -105,10 +110,11 @@ def fit(
         arrays, n_rows = _problem.table("data", data, to)
         batch_size = _checks.whole("batch_size", batch_size, 1, n_rows, " (the number of rows)")
         held_out = () if validation is None else _problem.table("validation", validation, to, like=arrays)[:1]
-        params = _problem.start_point(start, key, to)
+        whole = _problem.start_point(start, key, to)
+        params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
         n_batches = math.ceil(n_rows / batch_size)
         method = Adam(0.01) if method is None else method
-        method, rules = _problem.prepare(method, stop, params, n_batches, names, whole=False)
+        method, rules = _problem.prepare(method, stop, whole, held, n_batches, names, whole=False)
         seed = _seed(key, shuffle, batch_size == n_rows)
         plan = _epochs.Plan(
             method=method,
@@ -116,20 +122,20 @@ def fit(
             batches=Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.room(arrays, seed, params, method)),
             validation=held_out,
             n_epochs=np.int32(n_epochs),
+            bounds=box,
             average_from=None if average is None else _average_from(average, n_epochs, n_batches),
             names=names,
             capacity=0,
         )
-        result = _run(cost, plan, params, n_epochs, Host(callback, progress, jit), has_aux=has_aux)
+        result = _run(cost, plan, params, held, n_epochs, Host(callback, progress, jit), has_aux=has_aux)
     return _problem.export(result)
 
 
-def _run(cost: Any, plan: _epochs.Plan, params: Any, n_epochs: int, host: Host, *, has_aux: bool) -> Result:
+def _run(cost: Any, plan: _epochs.Plan, params: Any, fixed: Fixed | None, n_epochs: int, host: Host, *, has_aux: bool) -> Result:
     """Trace the cost, run the epochs, and settle on the point to return."""
-    evaluation = _evaluations(cost, plan, params, has_aux=has_aux, jit=host.jit)
-    value = None
-    if plan.validation:
-        value = _problem.lowered(_problem.value, cost, params, *plan.validation, has_aux=has_aux, jit=host.jit)
+    lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=host.jit, fixed=fixed)
+    evaluation = _evaluations(cost, plan, params, lowered)
+    value = lowered(_problem.value, cost, params, *plan.validation) if plan.validation else None
     finish = _Finish(plan, lambda: _whole(evaluation, plan, has_aux=has_aux), params, host.jit)
     functions = _epochs.Functions(
         full=evaluation(plan.batches.batch_size),
@@ -147,7 +153,7 @@ def _run(cost: Any, plan: _epochs.Plan, params: Any, n_epochs: int, host: Host, 
         limit=n_epochs,
         total=n_epochs,
         row=jax.eval_shape(_epochs.row, plan, begun, params) if plan.names else {},
-        view=lambda state: _view(plan, state),
+        view=lambda state: _problem.complete(_view(plan, state), fixed),
         unit="epoch",
         host=host,
         meanwhile=lambda: finish.prepare(begun),
@@ -157,7 +163,7 @@ def _run(cost: Any, plan: _epochs.Plan, params: Any, n_epochs: int, host: Host, 
     result = _result(plan, state, point, tried, _problem.history_of(chunks, first))
     if not is_traced(state) and result.status is Status.DIVERGED:
         result = _best_of_start(result, *finish(begun))
-    return result
+    return _problem.complete(result, fixed)
 
 
 def _seed(key: Any, shuffle: bool | str, whole: bool) -> _shuffle.Seed:
@@ -176,13 +182,13 @@ def _average_from(average: float, n_epochs: int, n_batches: int) -> tuple[Any, A
     return np.int32(epoch), np.int32(batch)
 
 
-def _evaluations(cost: Any, plan: _epochs.Plan, params: Any, *, has_aux: bool, jit: bool) -> Callable[[int], Any]:
+def _evaluations(cost: Any, plan: _epochs.Plan, params: Any, lowered: Callable[..., Any]) -> Callable[[int], Any]:
     """The cost with its gradient for batches of so many rows, traced when it is first asked for."""
 
     @functools.cache
     def of_size(size: int) -> Any:
         rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), plan.data)
-        return _problem.lowered(_problem.value_and_gradient, cost, params, rows, has_aux=has_aux, jit=jit)
+        return lowered(_problem.value_and_gradient, cost, params, rows)
 
     return of_size
 

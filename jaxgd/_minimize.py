@@ -1,5 +1,6 @@
 """minimize(): a scalar cost, all rows in every step."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ def minimize(
     data: Any = None,
     *,
     method: Any = None,
+    bounds: Any = None,
+    fixed: Any = None,
     stop: Any = None,
     max_steps: int | None = None,
     key: Any = None,
@@ -44,6 +47,11 @@ def minimize(
         data: any pytree of arrays, or None.
         method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `SpectralGradient()`, which
             needs no learning rate.
+        bounds: a pair (lower, upper) that every evaluated point lies between: each None, a number, or a pytree like the parameters
+            with a number, an array or None for each of them, or for whole branches. The start has to lie there too; a random one is
+            moved there.
+        fixed: parameters that are held, for which no derivative is taken: a pytree of booleans like the parameters, or with one
+            boolean for a branch, or arrays of booleans for parts of an array.
         stop: a rule of `jaxgd.stopping`, or several of them; None is `stopping.Stationary()`: the gradient is negligible at
             the scale of the problem and its precision; () is none at all: run every step.
         max_steps: steps at most, >= 1, rejected trials of a method that searches counted in; None is 10 000.
@@ -81,27 +89,30 @@ def minimize(
     _checks.cost_signature(cost, ("params",) if data is None else ("params", "data"))
     key = _checks.random_key(key)
     with _problem.precision(dtype) as to:
-        params = _problem.start_point(start, key, to)
+        whole = _problem.start_point(start, key, to)
+        params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
         arrays = () if data is None else (_checks.data_arrays("data", data, to),)
         method = SpectralGradient() if method is None else method
-        method, rules = _problem.prepare(method, stop, params, 1, names, whole=True)
-        evaluate = _problem.lowered(_problem.value_and_gradient, cost, params, *arrays, has_aux=has_aux, jit=jit)
+        method, rules = _problem.prepare(method, stop, whole, held, 1, names, whole=True)
+        lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit, fixed=held)
+        evaluate = lowered(_problem.value_and_gradient, cost, params, *arrays)
+        hessian = lowered(_problem.hessian, cost, params, *arrays) if getattr(method, "needs_hessian", False) else None
         empty = _problem.empty_point(evaluate, params, *arrays)
         state = compiled(_steps.begin, method, rules, empty)(method, rules, empty)
-        plan = _steps.Plan(method, rules, arrays, np.int32(max_steps), names, 0)
+        plan = _steps.Plan(method, rules, arrays, np.int32(max_steps), box, names, 0)
         state, chunks = run(
             _steps.segment,
             plan,
-            evaluate,
+            _steps.Functions(evaluate, hessian),
             state,
             limit=max_steps + 1,
             total=max_steps,
             row=jax.eval_shape(_steps.row, plan, state) if names else {},
-            view=_view,
+            view=lambda state: _problem.complete(_view(state), held),
             unit="step",
             host=Host(callback, progress, jit),
         )
-        result = _result(state, _problem.history_of(chunks))
+        result = _problem.complete(_result(state, _problem.history_of(chunks)), held)
     return _problem.export(result)
 
 

@@ -9,14 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
+from jaxgd._bounds import Bounds
+from jaxgd._fixed import Fixed, Held
 from jaxgd._memory import numbers, remembered
 from jaxgd._program import JITTED, explained, hyperparameters, trace
-from jaxgd._trees import is_leaf, is_traced, select, working_dtype
+from jaxgd._trees import is_leaf, is_traced, pack, select, unpack, with_fields, working_dtype
 from jaxgd.methods.lift import lift
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, History
 from jaxgd.stopping import Stationary, as_rules
 
+_TOGETHER = 2**22  # numbers of the largest array in a gradient, for all directions that are looked at together
 _WIDE = tuple(np.dtype(name) for name in ("float64", "int64", "uint64", "complex128"))
 
 
@@ -63,14 +66,27 @@ def start_point(start: Any, key: Any, dtype: Any) -> Any:
     return _checks.parameters("start", start, dtype)
 
 
-def value(cost: Callable[..., Any], *, has_aux: bool) -> Callable[..., Any]:
+def room(start: Any, fixed: Any, bounds: Any, *, drawn: bool) -> tuple[Any, Fixed | None, Bounds | None]:
+    """The free parameters at the start, what is held, and the box for the free ones; a start that was `drawn` is moved into it."""
+    box = Bounds.of(bounds, start)
+    if box is not None:
+        if drawn or is_traced(start, box):
+            start = box.project(start)
+        box.check("start", start)
+    held = Fixed.of(fixed, start)
+    if held is None:
+        return start, None, box
+    return held.free(start), held, None if box is None else Bounds(held.free(box.lower), held.free(box.upper))
+
+
+def value(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = ()) -> Callable[..., Any]:
     """The cost alone, checked, in at least 32 bits; what it returns beside its value is dropped."""
-    return lambda *arguments: _checked(cost, has_aux)(*arguments)[0]
+    return lambda *arguments: _checked(cost, has_aux, held)(*arguments)[0]
 
 
-def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool) -> Callable[..., Any]:
+def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = ()) -> Callable[..., Any]:
     """The checked cost as a function that returns (cost, gradient, aux)."""
-    derived = jax.value_and_grad(_checked(cost, has_aux), has_aux=True)
+    derived = jax.value_and_grad(_checked(cost, has_aux, held), has_aux=True)
 
     def evaluate(*arguments: Any) -> tuple[Any, Any, Any]:
         (value, aux), gradient = derived(*arguments)
@@ -79,7 +95,26 @@ def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool) -> Callable[.
     return evaluate
 
 
-def _checked(cost: Any, has_aux: bool) -> Callable[..., Any]:
+def hessian(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = ()) -> Callable[..., Any]:
+    """The matrix of second derivatives of the cost, for the parameters packed into a vector, by forward over reverse mode."""
+
+    def matrix(params: Any, *arguments: Any) -> jax.Array:
+        def packed(x: jax.Array) -> jax.Array:
+            return _checked(cost, has_aux, held)(unpack(x, params), *arguments)[0].astype(x.dtype)
+
+        x = pack(params)
+        gradient = jax.grad(packed)
+        sizes = [variable.aval.size for equation in jax.make_jaxpr(gradient)(x).eqns for variable in equation.outvars]  # type: ignore[attr-defined]
+        together = max(1, _TOGETHER // max([x.size, *sizes]))
+        columns = lambda direction: jax.jvp(gradient, (x,), (direction,))[1]  # noqa: E731
+        basis = jnp.eye(x.size, dtype=x.dtype)
+        found = jax.vmap(columns)(basis) if together >= x.size else jax.lax.map(columns, basis, batch_size=together)
+        return (found + found.T) / 2
+
+    return matrix
+
+
+def _checked(cost: Any, has_aux: bool, held: tuple[Any, ...]) -> Callable[..., Any]:
     if isinstance(cost, JITTED):
         cost = cost.__wrapped__  # traced from inside, its closed-over arrays are arguments of the program and not part of it
 
@@ -88,15 +123,35 @@ def _checked(cost: Any, has_aux: bool) -> Callable[..., Any]:
         wide = value.astype(jnp.float32) if jnp.dtype(value.dtype).itemsize < 4 else value
         return wide, jax.tree.map(_checks.aux_array, aux)
 
-    return checked
+    def of_the_free(free: Any, values: Any, *data: Any) -> tuple[Any, Any]:
+        return checked(Fixed(values, held).whole(free), *data)
+
+    return of_the_free if held else checked
 
 
-def lowered(make: Callable[..., Any], cost: Callable[..., Any], *arguments: Any, has_aux: bool, jit: bool) -> Callable[..., Any]:
-    """`value` or `value_and_gradient` of a cost, traced for arguments like these, or as it is with its errors explained."""
+def lowered(
+    make: Callable[..., Any],
+    cost: Callable[..., Any],
+    params: Any,
+    *data: Any,
+    has_aux: bool,
+    jit: bool,
+    fixed: Fixed | None = None,
+) -> Callable[..., Any]:
+    """`value`, `value_and_gradient` or `hessian` of a cost as a function of the free parameters and the data.
+
+    It is traced for arguments like these, or as it is with its errors explained.
+    """
+    options: dict[str, Any] = {"has_aux": has_aux, "held": fixed.held if fixed else ()}
     if jit:
-        return trace(remembered(make, cost, has_aux=has_aux), *arguments, numbers=lambda: numbers(cost))
-    function = make(cost, has_aux=has_aux)
+        values = (fixed.values,) if fixed else ()
+        function = trace(remembered(make, cost, **options), params, *values, *data, numbers=lambda: numbers(cost))
+    else:
+        function = _explained(make(cost, **options))
+    return Held(function, fixed.values) if fixed else function
 
+
+def _explained(function: Callable[..., Any]) -> Callable[..., Any]:
     def explained_call(*arguments: Any) -> Any:
         with explained("cost", eager=True):
             return function(*arguments)
@@ -118,6 +173,19 @@ def infinite_cost(evaluate: Any) -> np.ndarray:
     """The cost of a point that was not evaluated, for a traced cost."""
     cost = evaluate.shapes[0]
     return np.full(cost.shape, np.inf, cost.dtype)
+
+
+def complete(result: Any, fixed: Fixed | None) -> Any:
+    """A result, or a sight of the progress, with all parameters in the place of the free ones."""
+    if fixed is None:
+        return result
+    fields: dict[str, Any] = {"params": fixed.whole(result.params), "best": Best(fixed.whole(result.best.params), result.best.cost)}
+    if hasattr(result, "gradient"):
+        fields["gradient"] = fixed.gradient(result.gradient)
+    history = getattr(result, "history", None)
+    if history is not None and history.params is not None:
+        fields["history"] = with_fields(history, params=jax.vmap(fixed.whole)(history.params))
+    return with_fields(result, **fields)
 
 
 def export(tree: Any) -> Any:
@@ -151,9 +219,11 @@ def history_of(chunks: list[Any], first: dict[str, Any] | None = None) -> Histor
     return History(**jax.tree.map(lambda *leaves: join(leaves), *parts))
 
 
-def prepare(method: Any, stop: Any, params: Any, steps_per_epoch: int, names: tuple[str, ...], *, whole: bool) -> tuple[Any, Any]:
-    """The checked method and stopping rules, their numbers as arrays; `whole` says that each step sees all rows."""
-    lifted = lift(method, params, steps_per_epoch)
+def prepare(
+    method: Any, stop: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int, names: tuple[str, ...], *, whole: bool
+) -> tuple[Any, Any]:
+    """The checked method and stopping rules for all `params`, their numbers as arrays; `whole` says that steps see all rows."""
+    lifted = lift(method, params, fixed, steps_per_epoch)
     if getattr(lifted, "steps_back", False) and not whole:
         name = type(method).__name__
         raise ValueError(f"method: {name} compares the costs of steps, so all of them need the same rows: use it in minimize.")

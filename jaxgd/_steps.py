@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgd._bounds import Bounds, inward, moved
 from jaxgd._loops import Lowering, recorded, traced
-from jaxgd._trees import add, all_finite, norm, pytree, select, static
-from jaxgd.methods.protocol import Method, Point
+from jaxgd._trees import all_finite, norm, pytree, select, static
+from jaxgd.methods.protocol import Method, Point, Problem
 from jaxgd.result import RUNNING, Best, Status
 from jaxgd.stopping import Observation, Rule, check_rules
 
@@ -21,6 +22,7 @@ class Plan:
     rules: tuple[Rule, ...]
     data: tuple[Any, ...]
     max_steps: Any
+    bounds: Bounds | None
     names: tuple[str, ...] = static()
     capacity: int = static()
 
@@ -69,17 +71,31 @@ def begin(method: Method, rules: tuple[Rule, ...], empty: Point) -> State:
     )
 
 
-def segment(plan: Plan, evaluate: Callable[..., Any], state: State, until: Any, lower: Lowering = traced) -> tuple[State, Any]:
+class Functions(NamedTuple):
+    """The cost in the forms that a run needs: with its gradient, and its second derivatives for a method that asks for them."""
+
+    evaluate: Any
+    hessian: Any
+
+
+def segment(plan: Plan, functions: Functions, state: State, until: Any, lower: Lowering = traced) -> tuple[State, Any]:
     """Run until the run ends or `until` evaluations are made; return the state and the rows recorded, `plan.capacity` at most."""
 
     def running_until(until: Any) -> Callable[[State], jax.Array]:
         return lambda state: (state.code == RUNNING) & ((state.evaluations < until) | state.broken)
 
     def at(params: Any) -> Point:
-        return Point(params, *evaluate(params, *plan.data))
+        return Point(params, *functions.evaluate(params, *plan.data))
+
+    def curvature(params: Any) -> jax.Array:
+        return functions.hessian(params, *plan.data)
 
     def tick(state: State) -> State:
-        return lower.call(_advance, plan, state, at(state.trial), at if lower is traced else None)
+        if lower is traced:
+            problem = Problem(at, functions.hessian and curvature, plan.bounds)
+            return _advance(plan, state, at(state.trial), problem)
+        matrix = functions.hessian and curvature(state.trial)
+        return lower.call(_advance_with, plan, state, at(state.trial), matrix)
 
     def advance(state: State, until: Any) -> State:
         return lower.while_loop(running_until(until), tick, state)
@@ -101,11 +117,16 @@ def row(plan: Plan, state: State) -> dict[str, Any]:
     return {name: quantities[name]() for name in plan.names}
 
 
-def _advance(plan: Plan, state: State, point: Point, evaluate: Any) -> State:
+def _advance_with(plan: Plan, state: State, point: Point, matrix: Any) -> State:
+    """One tick, the second derivatives being known."""
+    return _advance(plan, state, point, Problem(None, lambda _: matrix, plan.bounds))
+
+
+def _advance(plan: Plan, state: State, point: Point, problem: Problem) -> State:
     """One tick: take an evaluation in, ask the rules, ask the method for the next point."""
     first = state.evaluations == 0
     finite = all_finite(point.cost, point.params, point.gradient)
-    answer = plan.method.step(point, state.method, evaluate)
+    answer = plan.method.step(point, state.method, problem)
     if answer.accepted is True:
         accepted, broken = finite & ~state.broken, ~finite & ~first
         current = point._replace(params=select(finite, point.params, state.current.params))
@@ -116,15 +137,15 @@ def _advance(plan: Plan, state: State, point: Point, evaluate: Any) -> State:
         diverged = ~finite & (first | ~jnp.asarray(getattr(plan.method, "steps_back", False)))
 
     better = finite & (point.cost < state.best.cost)
-    progress = Observation(current.params, current.cost, current.gradient)
+    trial, change = moved(current.params, answer.update, plan.bounds)
+    progress = Observation(current.params, current.cost, inward(current.params, current.gradient, plan.bounds))
     ended, rules = check_rules(plan.rules, "progress", progress, state.rules)
     rules = select(accepted, rules, state.rules)
-    update, rules = check_rules(plan.rules, "update", Observation(current.params, update=answer.update), rules)
+    update, rules = check_rules(plan.rules, "update", Observation(current.params, update=change), rules)
     code = jnp.where(state.evaluations >= plan.max_steps, Status.MAX_STEPS.code, RUNNING)
     for verdict in (answer.code, update, jnp.where(accepted, ended, RUNNING)):
         code = jnp.where(verdict != RUNNING, verdict, code)
     code = jnp.where(diverged, Status.DIVERGED.code, jnp.where(broken, RUNNING, code)).astype(jnp.int32)
-    trial = add(current.params, answer.update)
     return State(
         trial=select(broken, current.params, trial) if answer.accepted is True else trial,
         current=current,

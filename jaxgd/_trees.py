@@ -68,6 +68,22 @@ def wide(leaf: Any) -> jax.Array:
     return leaf.astype(jnp.float32) if jnp.dtype(leaf.dtype).itemsize < 4 else jnp.asarray(leaf)
 
 
+def pack(tree: Any) -> jax.Array:
+    """All numbers of a tree in one vector, in the tree's `working_dtype`."""
+    dtype = working_dtype(tree)
+    return jnp.concatenate([jnp.asarray(leaf).reshape(-1).astype(dtype) for leaf in jax.tree.leaves(tree)])
+
+
+def unpack(vector: jax.Array, like: Any) -> Any:
+    """A vector as a tree of the structure, shapes and dtypes of another: the inverse of `pack`."""
+    leaves, structure = jax.tree.flatten(like)
+    parts, place = [], 0
+    for leaf in leaves:
+        parts.append(vector[place : place + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
+        place += leaf.size
+    return structure.unflatten(parts)
+
+
 def select(condition: Any, chosen: Any, other: Any) -> Any:
     """`chosen` where the scalar `condition` holds, else `other`, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, other)
@@ -97,7 +113,7 @@ def all_finite(scalar: jax.Array, *trees: Any) -> jax.Array:
         together = finite
         for leaf in leaves:
             together = together & jnp.isfinite(leaf)
-        finite = jnp.all(together)
+        finite = jnp.all(together) if leaves[0].size else finite  # all of nothing would forget the answer so far
     return finite
 
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._program import Traced
 from jaxgd._trees import is_traced, pytree, static, wide
 
 _ROWS = 2**16  # about as many in a part
@@ -41,7 +40,7 @@ class InParts:
         def plus(k: Any, total: Any) -> Any:
             return jax.tree.map(jnp.add, total, weighted(self.part, k * self.size, self.size))
 
-        if isinstance(self.part, Traced):
+        if self.shapes is not None:
             zeros = jax.tree.map(lambda leaf: wide(jnp.zeros(leaf.shape, leaf.dtype)), self.shapes[:2])
             total = lax.fori_loop(0, n_parts, plus, zeros)
         else:

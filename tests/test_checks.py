@@ -37,6 +37,7 @@ def calls_math(v: Any) -> Any:
     return math.sin(v)
 
 
+jax.random.key(0)  # what a key compiles is compiled here
 WRONG: Any = 1  # in the place of a truth value
 
 ERRORS: list[tuple[Any, type[Exception], str]] = [

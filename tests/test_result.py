@@ -2,6 +2,7 @@ import pickle
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -91,3 +92,15 @@ def test_the_text_of_a_result() -> None:
         "  params['a']  0.999999991\n"
         "  params['w']  float64 (100,), from -6e-09 to -6e-09"
     )
+
+
+def test_an_empty_array_among_the_parameters() -> None:
+    def cost(p: Any, rows: Any = None) -> Any:
+        return jnp.mean((p["x"] - 3) ** 2) + jnp.sum(p["none"]) + (0 if rows is None else 0 * jnp.sum(rows))
+
+    start = {"none": np.zeros((0, 2), np.float32), "x": np.float32(1)}
+    whole = jaxgd.minimize(cost, start)
+    batches = jaxgd.fit(cost, start, np.zeros(4, np.float32), batch_size=2, n_epochs=200, key=0, method=jaxgd.Adam(0.1))
+    for result in (whole, batches):
+        assert result.params["none"].shape == (0, 2) and np.isfinite(result.cost)
+        np.testing.assert_allclose(result.params["x"], 3, rtol=1e-2)

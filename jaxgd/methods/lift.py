@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd._trees import is_leaf, pytree, static
+from jaxgd._fixed import Fixed
+from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
 from jaxgd.methods import first_order
-from jaxgd.methods.protocol import Evaluate, Method, Point, Step
+from jaxgd.methods.protocol import Method, Point, Problem, Step
+from jaxgd.schedules import Schedule
 
 
 @pytree
@@ -22,8 +24,8 @@ class Lifted:
     def init(self, params: Any) -> Any:
         return self.rule.init(params)
 
-    def step(self, point: Point, state: Any, evaluate: Evaluate) -> Step:
-        del evaluate
+    def step(self, point: Point, state: Any, problem: Problem) -> Step:
+        del problem
         update, state = self.rule.update(point.gradient, state, point.params)
         return Step(update, state)
 
@@ -46,12 +48,30 @@ class Optax:
     def init(self, params: Any) -> Any:
         return self.transformation.init(params)
 
-    def step(self, point: Point, state: Any, evaluate: Evaluate) -> Step:
+    def step(self, point: Point, state: Any, problem: Problem) -> Step:
         extra = {}
         if _takes_extra(self.transformation.update):
-            extra = {"value": point.cost, "grad": point.gradient, "value_fn": _value_function(evaluate)}
+            extra = {"value": point.cost, "grad": point.gradient, "value_fn": _value_function(problem.evaluate)}
         update, state = self.transformation.update(point.gradient, state, point.params, **extra)
         return Step(update, state)
+
+
+def _for_the_free(rule: first_order.Rule, fixed: Fixed | None) -> first_order.Rule:
+    """A rule whose learning rates of the variables are those of the free ones."""
+    rates = rule.learning_rate
+    if fixed is None or is_number(rates) or isinstance(rates, Schedule):
+        return rule
+    if callable(rates):
+        return with_fields(rule, learning_rate=lambda step: _free_rates(rates(step), fixed))
+    return with_fields(rule, learning_rate=_free_rates(rates, fixed))
+
+
+def _free_rates(rates: Any, fixed: Fixed) -> Any:
+    if is_number(rates):
+        return rates
+    values, structure = jax.tree.flatten(fixed.values)
+    parts = map(jnp.asarray, structure.flatten_up_to(rates))
+    return fixed.free(structure.unflatten(jnp.broadcast_to(r, v.shape) for r, v in zip(parts, values, strict=True)))
 
 
 def _takes_extra(update: Any) -> bool:
@@ -59,7 +79,7 @@ def _takes_extra(update: Any) -> bool:
     return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def _value_function(evaluate: Evaluate) -> Any:
+def _value_function(evaluate: Any) -> Any:
     """The cost as a function of the parameters, whose derivative is the gradient that the evaluation gives."""
 
     @jax.custom_jvp
@@ -75,13 +95,13 @@ def _value_function(evaluate: Evaluate) -> Any:
     return value
 
 
-def lift(method: Any, params: Any, steps_per_epoch: int) -> Method:
-    """Check a method against the parameters and bring it into the protocol of the loops."""
+def lift(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) -> Method:
+    """Check a method against all parameters and bring it into the protocol of the loops, for the free ones."""
     if isinstance(method, type):
         raise TypeError(f"method: expected an instance, as in jaxgd.{method.__name__}(...), got the class {method.__name__}.")
     if isinstance(method, first_order.Rule):
         method.check(params)
-        return Lifted(method.bind(steps_per_epoch))
+        return Lifted(_for_the_free(method.bind(steps_per_epoch), fixed))
     if callable(getattr(method, "step", None)) and callable(getattr(method, "init", None)):
         if is_leaf(method):
             name = type(method).__name__

@@ -35,14 +35,27 @@ class Step(NamedTuple):
     code: Any = 0
 
 
-Evaluate = Callable[[Any], Point]
-"""The evaluation of the cost that a tick uses, for the few methods that search by themselves."""
+class Problem(NamedTuple):
+    """What a method may ask beside the evaluation that it was given.
+
+    Attributes:
+        evaluate: params -> `Point`, the evaluation that a tick uses, for the few methods that search by themselves; None where the
+            cost is not compiled.
+        hessian: params -> the matrix of second derivatives for the parameters packed into a vector; for methods that say
+            `needs_hessian`.
+        bounds: the box of `Bounds` that every point lies in, or None. The loop moves into it what a method asks for.
+    """
+
+    evaluate: Callable[[Any], Point] | None = None
+    hessian: Callable[[Any], Any] | None = None
+    bounds: Any = None
 
 
 class Method(Protocol):
     """A method: a pytree whose leaves are its hyperparameters.
 
     With `steps_back` a point that is not finite goes to the method like any other, to be rejected; without, it ends the run.
+    `needs_hessian`, false where it is missing, says that the method asks for second derivatives.
     """
 
     steps_back: ClassVar[bool]
@@ -51,6 +64,6 @@ class Method(Protocol):
         """The state before the first evaluation, a pytree of arrays."""
         ...
 
-    def step(self, point: Point, state: Any, evaluate: Evaluate) -> Step:
+    def step(self, point: Point, state: Any, problem: Problem) -> Step:
         """The answer to the evaluation at the point that the method asked for; the first is the start."""
         ...

@@ -1,0 +1,101 @@
+"""Bounds: a box that holds every point that is evaluated."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd import _checks
+from jaxgd._trees import add, is_traced, pytree
+
+
+@pytree
+class Bounds:
+    """The lowest and the highest value of each parameter, two pytrees like the parameters; open ends are infinite."""
+
+    lower: Any
+    upper: Any
+
+    @staticmethod
+    def of(bounds: Any, params: Any) -> "Bounds | None":
+        """Check the argument `bounds`: None, or a pair (lower, upper).
+
+        Each of the two is None, a number, or a pytree like the parameters with a number, an array or None for each of them, or for
+        whole branches. An object with `lb` and `ub`, as SciPy has it, serves as well.
+        """
+        if bounds is None:
+            return None
+        pair = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") and hasattr(bounds, "ub") else bounds
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(f"bounds: expected a pair (lower, upper), got {_checks.show(bounds)}.")
+        lower, upper = (
+            _checks.like_parameters(f"bounds[{k}]", side, params, functools.partial(_side, -1 if k == 0 else 1))
+            for k, side in enumerate(pair)
+        )
+        leaves = zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True)
+        if any(not is_traced(low, high) and np.any(np.asarray(low) > np.asarray(high)) for low, high in leaves):
+            raise ValueError(f"bounds: expected every lower bound to be at most the upper one, got {_checks.show(bounds)}.")
+        if all(not is_traced(leaf) and np.all(np.isinf(leaf)) for leaf in jax.tree.leaves((lower, upper))):
+            return None
+        return Bounds(lower, upper)
+
+    def check(self, name: str, params: Any) -> None:
+        """Check that parameters lie in the box."""
+        named, _ = jax.tree_util.tree_flatten_with_path(params)
+        for (path, x), low, high in zip(named, jax.tree.leaves(self.lower), jax.tree.leaves(self.upper), strict=True):
+            if is_traced(x, low, high):
+                continue
+            x, low, high = map(np.asarray, (x, low, high))
+            if np.any((x < low) | (x > high)):
+                raise ValueError(
+                    f"{name}{jax.tree_util.keystr(path)}: expected a value within the bounds, "
+                    f"from {_checks.show(low)} to {_checks.show(high)}, got {_checks.show(x)}."
+                )
+
+    def project(self, params: Any) -> Any:
+        """The nearest point in the box."""
+        return jax.tree.map(jnp.clip, params, self.lower, self.upper)
+
+    def inward(self, params: Any, gradient: Any) -> Any:
+        """The gradient without what a bound holds back: zero where a descent would leave the box."""
+
+        def one(x: jax.Array, g: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+            return jnp.where(((x <= low) & (g > 0)) | ((x >= high) & (g < 0)), jnp.zeros_like(g), g)
+
+        return jax.tree.map(one, params, gradient, self.lower, self.upper)
+
+
+def _side(sign: int, name: str, value: Any, like: Any) -> Any:
+    """One part of one side, of the shape and type of a parameter; -1 is the lower side and 1 the upper.
+
+    A bound that the type can't hold exactly is rounded into the box.
+    """
+    if value is None:
+        return np.full(like.shape, sign * np.inf, like.dtype)
+    if isinstance(value, list):
+        value = [sign * np.inf if item is None else item for item in value]
+    array = _checks.real(name, value)
+    if array is None:
+        return jnp.broadcast_to(jnp.asarray(value, like.dtype), like.shape)
+    if np.any(np.isnan(array)):
+        raise ValueError(f"{name}: expected a number or None, got {_checks.show(value)}.")
+    near = array.astype(like.dtype)
+    outside = sign * near.astype(np.float64) > sign * array
+    inside = np.where(outside, np.nextafter(near, near.dtype.type(-sign * np.inf)), near)
+    return _checks.fitting(name, inside, like)
+
+
+def moved(params: Any, update: Any, bounds: Bounds | None) -> tuple[Any, Any]:
+    """The parameters after an update, held within their bounds, and the update as it came out."""
+    trial = add(params, update)
+    if bounds is None:
+        return trial, update
+    trial = bounds.project(trial)
+    return trial, jax.tree.map(jnp.subtract, trial, params)
+
+
+def inward(params: Any, gradient: Any, bounds: Bounds | None) -> Any:
+    """`Bounds.inward` where there are bounds; the gradient itself where there are none."""
+    return gradient if bounds is None or gradient is None else bounds.inward(params, gradient)
