@@ -7,11 +7,13 @@ from jaxgd._fit import fit
 from jaxgd._minimize import minimize
 from jaxgd._trees import pytree
 from jaxgd.methods.first_order import Adadelta, Adagrad, Adam, GradientDescent, RMSProp
+from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.spectral import SpectralGradient
 from jaxgd.result import Best, History, Result, Status
 from jaxgd.starts import normal
 
 __all__ = [
+    "LBFGS",
     "Adadelta",
     "Adagrad",
     "Adam",

@@ -92,7 +92,7 @@ def segment(plan: Plan, functions: Functions, state: State, until: Any, lower: L
 
     def tick(state: State) -> State:
         if lower is traced:
-            problem = Problem(at, functions.hessian and curvature, plan.bounds)
+            problem = Problem(at, functions.hessian and curvature, plan.bounds, state.current)
             return _advance(plan, state, at(state.trial), problem)
         matrix = functions.hessian and curvature(state.trial)
         return lower.call(_advance_with, plan, state, at(state.trial), matrix)
@@ -119,7 +119,7 @@ def row(plan: Plan, state: State) -> dict[str, Any]:
 
 def _advance_with(plan: Plan, state: State, point: Point, matrix: Any) -> State:
     """One tick, the second derivatives being known."""
-    return _advance(plan, state, point, Problem(None, lambda _: matrix, plan.bounds))
+    return _advance(plan, state, point, Problem(None, lambda _: matrix, plan.bounds, state.current))
 
 
 def _advance(plan: Plan, state: State, point: Point, problem: Problem) -> State:

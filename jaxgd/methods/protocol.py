@@ -44,11 +44,14 @@ class Problem(NamedTuple):
         hessian: params -> the matrix of second derivatives for the parameters packed into a vector; for methods that say
             `needs_hessian`.
         bounds: the box of `Bounds` that every point lies in, or None. The loop moves into it what a method asks for.
+        current: the last accepted `Point`; before the first was accepted its numbers mean nothing. It is there for the methods that
+            reject points.
     """
 
     evaluate: Callable[[Any], Point] | None = None
     hessian: Callable[[Any], Any] | None = None
     bounds: Any = None
+    current: Any = None
 
 
 class Method(Protocol):

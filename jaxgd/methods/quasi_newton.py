@@ -1,0 +1,264 @@
+"""L-BFGS: a quasi-Newton method for many parameters, and its line search as a state machine of one evaluation a tick."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgd import _checks
+from jaxgd._trees import all_finite, pack, pytree, select, static, unit, unpack
+from jaxgd.methods.protocol import Point, Problem, Step
+from jaxgd.result import RUNNING, Status
+
+_DECREASE = 1e-4  # of the predicted decrease, that is enough
+_SLOPE = 0.9  # of the first slope, that is flat enough
+_FIRST = 0.1  # the first step, relative to the largest parameter
+_GROWTH = (2.0, 10.0)  # bounds of the lengthening
+_INTERIOR = (0.1, 0.9)  # the part of a bracket in which the next trial lies
+_TRIALS = 10  # after so many, a lower cost is enough
+
+
+class Trial(NamedTuple):
+    """A point of the line search: its rate along the direction, its cost and its slope."""
+
+    rate: Any
+    cost: Any
+    slope: Any
+
+
+class Search(NamedTuple):
+    """A line search from the current point along a direction, a packed vector.
+
+    It tries `rate`, which lies between `low`, a rate that is too short, and `high`, one that is too long or infinite.
+    """
+
+    direction: Any
+    rate: Any
+    low: Trial
+    high: Trial
+    trials: Any
+
+
+class Pairs(NamedTuple):
+    """The last pairs of steps s and changes of the gradient y, the rows of two matrices, and their inner products s'y and y'y.
+
+    `count` were stored; the newest is at the place (count - 1) modulo the number of rows.
+    """
+
+    steps: Any
+    changes: Any
+    mixed: Any
+    squares: Any
+    count: Any
+
+
+class LBFGSState(NamedTuple):
+    """The state of L-BFGS."""
+
+    search: Search
+    pairs: Pairs
+    started: Any
+
+
+@pytree
+class LBFGS:
+    """Limited-memory BFGS: steps by an approximate inverse Hessian from the last pairs of steps and changes of the gradient.
+
+        d = -H g;    x_new = P(x + a * d)
+        H: the BFGS update of (s'y / y'y) * I by the pairs s = x_new - x, y = g_new - g of the last `memory` steps
+
+    The rate a is first 1, and is accepted if the cost falls by 1e-4 of what the slope predicts and the slope has risen to 0.9 of
+    itself (Wolfe's conditions), or, where rounding hides the fall, by Hager and Zhang's approximate form of them. Otherwise it is
+    found by lengthening and by cubic interpolation. Points that are not finite are stepped back from. P moves into the bounds,
+    where there are any: variables held back by one take no part in H, and the search bends along the walls. The first step is
+    a tenth of the largest parameter, or 0.1 if all are zero. A run whose search finds no lower cost, not even along the gradient,
+    ends as STALLED, or as DIVERGED if the last point was not finite.
+
+    Args:
+        memory: how many pairs to keep, >= 1.
+
+    J. Nocedal, Updating quasi-Newton matrices with limited storage, Math. Comput. 35 (1980); D. C. Liu, J. Nocedal, On the limited
+    memory BFGS method for large scale optimization, Math. Program. 45 (1989); W. W. Hager, H. Zhang, A new conjugate gradient
+    method with guaranteed descent and an efficient line search, SIAM J. Optim. 16 (2005). D. P. Bertsekas, Projected Newton
+    methods for optimization problems with simple constraints, SIAM J. Control Optim. 20 (1982), for the bounds. W. Chen, Z. Wang,
+    J. Zhou, Large-scale L-BFGS using MapReduce, NIPS 2014, for the two loops on coefficients.
+
+    >>> import jax.numpy as jnp, jaxgd
+    >>> result = jaxgd.minimize(lambda x: jnp.sum((x - 3.0)**4), jnp.zeros(1000), method=jaxgd.LBFGS())
+    >>> result.converged, result.n_evaluations < 100
+    (True, True)
+    """
+
+    steps_back: ClassVar[bool] = True
+    memory: int = static(default=10)
+
+    def __post_init__(self) -> None:
+        _checks.whole("LBFGS: memory", self.memory, 1)
+
+    def init(self, params: Any) -> LBFGSState:
+        x, m = pack(params), self.memory
+        zero, count = jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32)
+        rows, products = jnp.zeros((m, x.size), x.dtype), jnp.zeros((m, m), x.dtype)
+        nothing = Trial(zero, zero, zero)
+        search = Search(jnp.zeros_like(x), zero, nothing, nothing, count)
+        return LBFGSState(search, Pairs(rows, rows, products, products, count), jnp.asarray(False))
+
+    def step(self, point: Point, state: LBFGSState, problem: Problem) -> Step:
+        here, there = _Place(problem.current, problem.bounds), _Place(point, problem.bounds)
+        finite = all_finite(there.cost, there.params, there.gradient)
+        trial = Trial(state.search.rate, there.cost, jnp.vdot(there.gradient, here.inside(state.search)))
+        long, short = _judge(trial, finite, state.search, here)
+        accepted = ~state.started | (finite & ~long & (~short | (state.search.trials >= _TRIALS)))
+
+        s, y = there.params - here.params, there.of_the_free(there.gradient - here.gradient)
+        pairs = _stored(state.pairs, s, y, accepted & state.started)
+        search, count, code = lax.cond(
+            accepted,
+            lambda: _found(there, pairs),
+            lambda: _continued(trial, finite, long, state.search, here, pairs.count),
+        )
+        update = unpack(search.rate * search.direction, point.params)
+        return Step(update, LBFGSState(search, pairs._replace(count=count), jnp.asarray(True)), accepted, code)
+
+
+class _Place:
+    """A point with its vectors packed, and the box around it."""
+
+    def __init__(self, point: Point, bounds: Any) -> None:
+        self.params, self.gradient = pack(point.params), pack(point.gradient)
+        self.cost = point.cost.astype(self.params.dtype)
+        self.box = None if bounds is None else (pack(bounds.lower), pack(bounds.upper))
+
+    def of_the_free(self, vector: jax.Array) -> jax.Array:
+        """A vector without the variables that a bound holds back."""
+        if self.box is None:
+            return vector
+        held = ((self.params <= self.box[0]) & (self.gradient >= 0)) | ((self.params >= self.box[1]) & (self.gradient <= 0))
+        return jnp.where(held, jnp.zeros_like(vector), vector)
+
+    def inside(self, search: Search) -> jax.Array:
+        """The direction in which a search from here goes at the rate that it tries: none for variables at their walls."""
+        if self.box is None:
+            return search.direction
+        ahead = self.params + search.rate * search.direction
+        return jnp.where((ahead > self.box[0]) & (ahead < self.box[1]), search.direction, jnp.zeros_like(ahead))
+
+
+def _begin(place: _Place, direction: jax.Array, count: jax.Array) -> Search:
+    """The beginning of a search from a point; its first step is one, or a small one where no pairs are known."""
+    zero = jnp.zeros_like(place.cost)
+    first = _FIRST * unit(jnp.max(jnp.abs(place.params))) / unit(jnp.max(jnp.abs(direction)))
+    return Search(
+        direction=direction,
+        rate=jnp.where(count > 0, jnp.ones_like(first), first),
+        low=Trial(zero, place.cost, jnp.vdot(direction, place.gradient)),
+        high=Trial(jnp.full_like(zero, jnp.inf), zero, zero),
+        trials=jnp.zeros_like(count),
+    )
+
+
+def _stored(pairs: Pairs, s: jax.Array, y: jax.Array, wanted: jax.Array) -> Pairs:
+    """The pairs with a new one in the place of the oldest, if it is wanted and of positive curvature."""
+    place = pairs.count % pairs.steps.shape[0]
+    useful = wanted & (jnp.vdot(s, y) > jnp.finfo(s.dtype).eps * jnp.vdot(y, y))
+    s, y = jnp.where(useful, s, pairs.steps[place]), jnp.where(useful, y, pairs.changes[place])
+    steps, changes = pairs.steps.at[place].set(s), pairs.changes.at[place].set(y)
+    across, along = steps @ y, changes @ jnp.stack([s, y], axis=1)
+    return Pairs(
+        steps,
+        changes,
+        pairs.mixed.at[:, place].set(across).at[place].set(along[:, 0]),
+        pairs.squares.at[:, place].set(along[:, 1]).at[place].set(along[:, 1]),
+        pairs.count + useful.astype(jnp.int32),
+    )
+
+
+def _found(there: _Place, pairs: Pairs) -> tuple[Search, jax.Array, jax.Array]:
+    """The search that begins after a point was accepted, the count of the pairs to go on with, and the code of no end.
+
+    Where the pairs' direction does not lead down, the gradient takes its place and the pairs are forgotten.
+    """
+    direction = _direction(there, pairs)
+    down = jnp.vdot(direction, there.gradient) < 0
+    count = jnp.where(down, pairs.count, 0)
+    direction = jnp.where(down, direction, -there.of_the_free(there.gradient))
+    return _begin(there, direction, count), count, jnp.asarray(RUNNING, jnp.int32)
+
+
+def _direction(place: _Place, pairs: Pairs) -> jax.Array:
+    """The product -H g by Nocedal's two loops, on the coefficients of the vectors alone (Chen, Wang and Zhou)."""
+    g = place.of_the_free(place.gradient)
+    memory = pairs.steps.shape[0]
+    known = jnp.minimum(pairs.count, memory)
+    onto_steps, onto_changes = pairs.steps @ g, pairs.changes @ g
+    newest = (pairs.count - 1) % memory
+    scale = jnp.where(known > 0, pairs.mixed[newest, newest] / unit(pairs.squares[newest, newest]), 1)
+
+    def backward(k: jax.Array, a: jax.Array) -> jax.Array:
+        i = (pairs.count - 1 - k) % memory
+        return a.at[i].set((onto_steps[i] - jnp.vdot(pairs.mixed[i], a)) / pairs.mixed[i, i])
+
+    a = lax.fori_loop(0, known, backward, jnp.zeros(memory, g.dtype))
+    onto_rest = scale * (onto_changes - pairs.squares @ a)
+
+    def forward(k: jax.Array, c: jax.Array) -> jax.Array:
+        i = (pairs.count - known + k) % memory
+        return c.at[i].set(a[i] - (onto_rest[i] + jnp.vdot(c, pairs.mixed[:, i])) / pairs.mixed[i, i])
+
+    c = lax.fori_loop(0, known, forward, jnp.zeros_like(a))
+    return place.of_the_free((scale * a) @ pairs.changes - c @ pairs.steps - scale * g)
+
+
+def _judge(trial: Trial, finite: jax.Array, search: Search, here: _Place) -> tuple[jax.Array, jax.Array]:
+    """Whether the rate that was tried is too long, its cost too high, or too short, its slope still too steep."""
+    eps = jnp.finfo(trial.cost.dtype).eps
+    slope = jnp.vdot(search.direction, here.gradient)
+    low_enough = trial.cost <= here.cost + _DECREASE * trial.rate * slope
+    hidden = (trial.cost <= here.cost + 4 * eps * jnp.abs(here.cost)) & (trial.slope <= (2 * _DECREASE - 1) * slope)
+    return ~(finite & (low_enough | hidden)), trial.slope < _SLOPE * slope
+
+
+def _continued(
+    trial: Trial, finite: jax.Array, long: jax.Array, search: Search, here: _Place, count: jax.Array
+) -> tuple[Search, jax.Array, jax.Array]:
+    """The search after a rejected trial, the count of the pairs to go on with, and the code of the end if there is no way on."""
+    eps = jnp.finfo(trial.cost.dtype).eps
+    low, high = select(long, (search.low, trial), (trial, search.high))
+    step = low.rate - search.low.rate
+    rise = (low.slope - search.low.slope) / unit(step)
+    ahead = low.rate + jnp.clip(jnp.where(rise > 0, -low.slope / unit(rise), jnp.inf), *(g * low.rate for g in _GROWTH))
+    rate = jnp.where(jnp.isfinite(high.rate), _interpolated(low, high, finite | ~long), ahead)
+
+    tight = (high.rate - low.rate) * jnp.max(jnp.abs(search.direction)) <= eps * jnp.max(jnp.abs(here.params))
+    settled = tight & (low.rate > 0)  # what was found is lower: it is taken
+    lost = tight & (low.rate == 0)
+    restarted = lost & (count > 0)
+    searched = Search(
+        search.direction,
+        jnp.where(settled, low.rate, rate),
+        low,
+        high,
+        jnp.where(settled, _TRIALS, search.trials + 1),
+    )
+    descent = _begin(here, -here.of_the_free(here.gradient), jnp.zeros_like(count))
+    ended = jnp.where(finite, Status.STALLED.code, Status.DIVERGED.code)
+    code = jnp.where(lost & ~restarted, ended, RUNNING).astype(jnp.int32)
+    return select(restarted, descent, searched), jnp.where(restarted, 0, count), code
+
+
+def _interpolated(low: Trial, high: Trial, finite: jax.Array) -> jax.Array:
+    """The minimiser of the cubic that fits both ends of a bracket; of the quadratic of the slopes where rounding hides the costs.
+
+    It is kept from the ends. Where the far end was not finite, a tenth of the bracket.
+    """
+    width = high.rate - low.rate
+    noise = 8 * jnp.finfo(low.cost.dtype).eps * jnp.abs(low.cost)
+    chord = (high.cost - low.cost) / unit(width)
+    theta = low.slope + high.slope - 3 * chord
+    root = jnp.sqrt(jnp.maximum(theta**2 - low.slope * high.slope, 0))
+    cubic = 1 - (high.slope + root - theta) / (high.slope - low.slope + 2 * root)
+    secant = -low.slope / (high.slope - low.slope)
+    share = jnp.where(jnp.abs(high.cost - low.cost) <= noise, secant, cubic)
+    share = jnp.where(finite & jnp.isfinite(share), share, _INTERIOR[0])
+    return low.rate + jnp.clip(share, *_INTERIOR) * width
