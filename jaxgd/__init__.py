@@ -9,6 +9,7 @@ from jaxgd._trees import pytree
 from jaxgd.methods.first_order import Adadelta, Adagrad, Adam, GradientDescent, RMSProp
 from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.spectral import SpectralGradient
+from jaxgd.methods.trust_region import TrustRegion
 from jaxgd.result import Best, History, Result, Status
 from jaxgd.starts import normal
 
@@ -25,6 +26,7 @@ __all__ = [
     "Result",
     "SpectralGradient",
     "Status",
+    "TrustRegion",
     "fit",
     "gradient_descent",
     "minimize",

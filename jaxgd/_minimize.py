@@ -10,10 +10,12 @@ import numpy as np
 from jaxgd import _checks, _problem, _steps
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._program import compiled
-from jaxgd.methods.spectral import SpectralGradient
+from jaxgd.methods.quasi_newton import LBFGS
+from jaxgd.methods.trust_region import TrustRegion
 from jaxgd.result import History, Result
 
 _MAX_STEPS = 10_000
+_LARGE = 200  # parameters, above which a Hessian costs more than it brings
 
 
 def minimize(
@@ -45,16 +47,17 @@ def minimize(
         start: where to begin: a pytree of numbers or arrays (a list of numbers is an array, integers become floats), or a function
             key -> params, such as `jaxgd.normal(shape)`.
         data: any pytree of arrays, or None.
-        method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `SpectralGradient()`, which
-            needs no learning rate.
+        method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `TrustRegion()` for up to 200
+            free parameters, and `LBFGS()` for more; neither has anything to tune.
         bounds: a pair (lower, upper) that every evaluated point lies between: each None, a number, or a pytree like the parameters
             with a number, an array or None for each of them, or for whole branches. The start has to lie there too; a random one is
             moved there.
         fixed: parameters that are held, for which no derivative is taken: a pytree of booleans like the parameters, or with one
             boolean for a branch, or arrays of booleans for parts of an array.
         stop: a rule of `jaxgd.stopping`, or several of them; None is `stopping.Stationary()`: the gradient is negligible at
-            the scale of the problem and its precision; () is none at all: run every step.
-        max_steps: steps at most, >= 1, rejected trials of a method that searches counted in; None is 10 000.
+            the scale of the problem and its precision; () is none at all: run every step. `TrustRegion` judges that by itself.
+        max_steps: steps at most, >= 1, rejected trials of a method that searches counted in; None is 10 000, or 1000 for
+            `TrustRegion`.
         key: the random key of a random start: a key of `jax.random`, or an integer.
         dtype: "float64" or "float32" runs the whole call in that precision, whatever JAX's global flag says; None follows the
             inputs under JAX's rules, and is the choice inside an outer `jax.jit`.
@@ -84,7 +87,8 @@ def minimize(
     (True, 1.714)
     """
     _checks.options(callback, has_aux=has_aux, progress=progress, jit=jit)
-    max_steps = _checks.whole("max_steps", _MAX_STEPS if max_steps is None else max_steps, 1, 2**31 - 2)
+    if max_steps is not None:
+        max_steps = _checks.whole("max_steps", max_steps, 1, 2**31 - 2)
     names = _checks.history_names(history)
     _checks.cost_signature(cost, ("params",) if data is None else ("params", "data"))
     key = _checks.random_key(key)
@@ -92,21 +96,24 @@ def minimize(
         whole = _problem.start_point(start, key, to)
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
         arrays = () if data is None else (_checks.data_arrays("data", data, to),)
-        method = SpectralGradient() if method is None else method
+        if method is None:
+            method = TrustRegion() if sum(leaf.size for leaf in jax.tree.leaves(params)) <= _LARGE else LBFGS()
+        steps = max_steps or int(getattr(method, "default_max_steps", _MAX_STEPS))
         method, rules = _problem.prepare(method, stop, whole, held, 1, names, whole=True)
         lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit, fixed=held)
         evaluate = lowered(_problem.value_and_gradient, cost, params, *arrays)
-        hessian = lowered(_problem.hessian, cost, params, *arrays) if getattr(method, "needs_hessian", False) else None
+        curved = _problem.hessian if jit else functools.partial(_problem.hessian, one_by_one=True)
+        hessian = lowered(curved, cost, params, *arrays) if getattr(method, "needs_hessian", False) else None
         empty = _problem.empty_point(evaluate, params, *arrays)
         state = compiled(_steps.begin, method, rules, empty)(method, rules, empty)
-        plan = _steps.Plan(method, rules, arrays, np.int32(max_steps), box, names, 0)
+        plan = _steps.Plan(method, rules, arrays, np.int32(steps), box, names, 0)
         state, chunks = run(
             _steps.segment,
             plan,
             _steps.Functions(evaluate, hessian),
             state,
-            limit=max_steps + 1,
-            total=max_steps,
+            limit=steps + 1,
+            total=steps,
             row=jax.eval_shape(_steps.row, plan, state) if names else {},
             view=lambda state: _problem.complete(_view(state), held),
             unit="step",

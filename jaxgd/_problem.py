@@ -95,20 +95,28 @@ def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool, held: tuple[A
     return evaluate
 
 
-def hessian(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = ()) -> Callable[..., Any]:
-    """The matrix of second derivatives of the cost, for the parameters packed into a vector, by forward over reverse mode."""
+def hessian(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = (), one_by_one: bool = False) -> Callable[..., Any]:
+    """The matrix of second derivatives of the cost, for the parameters packed into a vector, by forward over reverse mode.
+
+    Many directions are looked at together, as many as a limited memory allows, or, for a cost that can't be traced, one by one.
+    """
 
     def matrix(params: Any, *arguments: Any) -> jax.Array:
         def packed(x: jax.Array) -> jax.Array:
             return _checked(cost, has_aux, held)(unpack(x, params), *arguments)[0].astype(x.dtype)
 
-        x = pack(params)
-        gradient = jax.grad(packed)
-        sizes = [variable.aval.size for equation in jax.make_jaxpr(gradient)(x).eqns for variable in equation.outvars]  # type: ignore[attr-defined]
-        together = max(1, _TOGETHER // max([x.size, *sizes]))
-        columns = lambda direction: jax.jvp(gradient, (x,), (direction,))[1]  # noqa: E731
+        x, gradient = pack(params), jax.grad(packed)
         basis = jnp.eye(x.size, dtype=x.dtype)
-        found = jax.vmap(columns)(basis) if together >= x.size else jax.lax.map(columns, basis, batch_size=together)
+
+        def column(direction: jax.Array) -> jax.Array:
+            return jax.jvp(gradient, (x,), (direction,))[1]
+
+        if one_by_one:
+            found = jnp.stack([column(direction) for direction in basis])
+        else:
+            sizes = [variable.aval.size for equation in jax.make_jaxpr(gradient)(x).eqns for variable in equation.outvars]
+            together = max(1, _TOGETHER // max([x.size, *sizes]))
+            found = jax.vmap(column)(basis) if together >= x.size else jax.lax.map(column, basis, batch_size=together)
         return (found + found.T) / 2
 
     return matrix
@@ -229,7 +237,7 @@ def prepare(
         raise ValueError(f"method: {name} compares the costs of steps, so all of them need the same rows: use it in minimize.")
     if "learning_rate" in names and not hasattr(lifted, "rate"):
         raise ValueError("history: 'learning_rate' is known for the methods of jaxgd that have one, not for this method.")
-    rules = as_rules(stop, (Stationary(),) if whole else ())
+    rules = as_rules(stop, (Stationary(),) if whole and not getattr(lifted, "ends_itself", False) else ())
     working = working_dtype(params)
     return hyperparameters(lifted, working), hyperparameters(rules, working)
 

@@ -58,7 +58,8 @@ class Method(Protocol):
     """A method: a pytree whose leaves are its hyperparameters.
 
     With `steps_back` a point that is not finite goes to the method like any other, to be rejected; without, it ends the run.
-    `needs_hessian`, false where it is missing, says that the method asks for second derivatives.
+    `needs_hessian`, false where it is missing, says that the method asks for second derivatives, and `ends_itself` that it
+    knows better than a rule when there is nothing more to gain; `default_max_steps` is how many steps it gets by default.
     """
 
     steps_back: ClassVar[bool]

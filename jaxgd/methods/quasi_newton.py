@@ -16,6 +16,8 @@ _SLOPE = 0.9  # of the first slope, that is flat enough
 _FIRST = 0.1  # the first step, relative to the largest parameter
 _GROWTH = (2.0, 10.0)  # bounds of the lengthening
 _INTERIOR = (0.1, 0.9)  # the part of a bracket in which the next trial lies
+_NEAR = 1e4  # so much left to gain, over what rounding hides, is not the end
+_IDLE = 5  # accepted points whose fall rounding may have made, that end a run
 _TRIALS = 10  # after so many, a lower cost is enough
 
 
@@ -30,7 +32,8 @@ class Trial(NamedTuple):
 class Search(NamedTuple):
     """A line search from the current point along a direction, a packed vector.
 
-    It tries `rate`, which lies between `low`, a rate that is too short, and `high`, one that is too long or infinite.
+    It tries `rate`, which lies between `low`, a rate that is too short, and `high`, one that is too long or infinite. `left` is
+    what the pairs predict to gain along it, over what rounding would hide.
     """
 
     direction: Any
@@ -38,6 +41,12 @@ class Search(NamedTuple):
     low: Trial
     high: Trial
     trials: Any
+    left: Any
+
+    @property
+    def settled(self) -> jax.Array:
+        """Whether there is nothing left to gain."""
+        return self.left <= 1
 
 
 class Pairs(NamedTuple):
@@ -58,6 +67,7 @@ class LBFGSState(NamedTuple):
 
     search: Search
     pairs: Pairs
+    idle: Any  # accepted points in a row whose fall rounding may have made
     started: Any
 
 
@@ -73,7 +83,8 @@ class LBFGS:
     found by lengthening and by cubic interpolation. Points that are not finite are stepped back from. P moves into the bounds,
     where there are any: variables held back by one take no part in H, and the search bends along the walls. The first step is
     a tenth of the largest parameter, or 0.1 if all are zero. A run whose search finds no lower cost, not even along the gradient,
-    ends as STALLED, or as DIVERGED if the last point was not finite.
+    or whose cost no longer falls beyond rounding, ends as CONVERGED if the pairs predict no more to gain, else as STALLED, or as
+    DIVERGED if the last point was not finite.
 
     Args:
         memory: how many pairs to keep, >= 1.
@@ -101,25 +112,31 @@ class LBFGS:
         zero, count = jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32)
         rows, products = jnp.zeros((m, x.size), x.dtype), jnp.zeros((m, m), x.dtype)
         nothing = Trial(zero, zero, zero)
-        search = Search(jnp.zeros_like(x), zero, nothing, nothing, count)
-        return LBFGSState(search, Pairs(rows, rows, products, products, count), jnp.asarray(False))
+        search = Search(jnp.zeros_like(x), zero, nothing, nothing, count, zero)
+        return LBFGSState(search, Pairs(rows, rows, products, products, count), count, jnp.asarray(False))
 
     def step(self, point: Point, state: LBFGSState, problem: Problem) -> Step:
         here, there = _Place(problem.current, problem.bounds), _Place(point, problem.bounds)
         finite = all_finite(there.cost, there.params, there.gradient)
         trial = Trial(state.search.rate, there.cost, jnp.vdot(there.gradient, here.inside(state.search)))
         long, short = _judge(trial, finite, state.search, here)
-        accepted = ~state.started | (finite & ~long & (~short | (state.search.trials >= _TRIALS)))
+        s = there.params - here.params
+        unmoved = state.started & jnp.all(s == 0)
+        accepted = ~state.started | (finite & ~unmoved & ~long & (~short | (state.search.trials >= _TRIALS)))
 
-        s, y = there.params - here.params, there.of_the_free(there.gradient - here.gradient)
+        y = there.of_the_free(there.gradient - here.gradient)
         pairs = _stored(state.pairs, s, y, accepted & state.started)
         search, count, code = lax.cond(
             accepted,
             lambda: _found(there, pairs),
-            lambda: _continued(trial, finite, long, state.search, here, pairs.count),
+            lambda: _continued(trial, finite, long | unmoved, state.search, here, pairs),
         )
         update = unpack(search.rate * search.direction, point.params)
-        return Step(update, LBFGSState(search, pairs._replace(count=count), jnp.asarray(True)), accepted, code)
+        fell = ~state.started | (here.cost - there.cost > here.noise) | (search.left > _NEAR)
+        idle = jnp.where(accepted, jnp.where(fell, 0, state.idle + 1), state.idle)
+        ended = jnp.where(search.settled, Status.CONVERGED.code, Status.STALLED.code)
+        code = jnp.where(accepted & (idle >= _IDLE), ended, code)
+        return Step(update, LBFGSState(search, pairs._replace(count=count), idle, jnp.asarray(True)), accepted, code)
 
 
 class _Place:
@@ -128,6 +145,8 @@ class _Place:
     def __init__(self, point: Point, bounds: Any) -> None:
         self.params, self.gradient = pack(point.params), pack(point.gradient)
         self.cost = point.cost.astype(self.params.dtype)
+        self.eps = float(jnp.finfo(self.params.dtype).eps)
+        self.noise = 4 * self.eps * jnp.abs(self.cost)  # what rounding may make of a difference of costs
         self.box = None if bounds is None else (pack(bounds.lower), pack(bounds.upper))
 
     def of_the_free(self, vector: jax.Array) -> jax.Array:
@@ -145,16 +164,21 @@ class _Place:
         return jnp.where((ahead > self.box[0]) & (ahead < self.box[1]), search.direction, jnp.zeros_like(ahead))
 
 
-def _begin(place: _Place, direction: jax.Array, count: jax.Array) -> Search:
+def _begin(place: _Place, direction: jax.Array, pairs: Pairs) -> Search:
     """The beginning of a search from a point; its first step is one, or a small one where no pairs are known."""
+    count, slope = pairs.count, jnp.vdot(direction, place.gradient)
+    newest = (count - 1) % pairs.steps.shape[0]
+    steepness = pairs.squares[newest, newest] / unit(pairs.mixed[newest, newest])
+    floor = place.noise + place.eps**2 * steepness * jnp.vdot(place.params, place.params)
     zero = jnp.zeros_like(place.cost)
     first = _FIRST * unit(jnp.max(jnp.abs(place.params))) / unit(jnp.max(jnp.abs(direction)))
     return Search(
         direction=direction,
         rate=jnp.where(count > 0, jnp.ones_like(first), first),
-        low=Trial(zero, place.cost, jnp.vdot(direction, place.gradient)),
+        low=Trial(zero, place.cost, slope),
         high=Trial(jnp.full_like(zero, jnp.inf), zero, zero),
         trials=jnp.zeros_like(count),
+        left=jnp.where(slope == 0, 0, jnp.where((count > 0) & (floor > 0), -slope / (2 * unit(floor)), jnp.inf)),
     )
 
 
@@ -183,7 +207,7 @@ def _found(there: _Place, pairs: Pairs) -> tuple[Search, jax.Array, jax.Array]:
     down = jnp.vdot(direction, there.gradient) < 0
     count = jnp.where(down, pairs.count, 0)
     direction = jnp.where(down, direction, -there.of_the_free(there.gradient))
-    return _begin(there, direction, count), count, jnp.asarray(RUNNING, jnp.int32)
+    return _begin(there, direction, pairs._replace(count=count)), count, jnp.asarray(RUNNING, jnp.int32)
 
 
 def _direction(place: _Place, pairs: Pairs) -> jax.Array:
@@ -212,25 +236,24 @@ def _direction(place: _Place, pairs: Pairs) -> jax.Array:
 
 def _judge(trial: Trial, finite: jax.Array, search: Search, here: _Place) -> tuple[jax.Array, jax.Array]:
     """Whether the rate that was tried is too long, its cost too high, or too short, its slope still too steep."""
-    eps = jnp.finfo(trial.cost.dtype).eps
     slope = jnp.vdot(search.direction, here.gradient)
     low_enough = trial.cost <= here.cost + _DECREASE * trial.rate * slope
-    hidden = (trial.cost <= here.cost + 4 * eps * jnp.abs(here.cost)) & (trial.slope <= (2 * _DECREASE - 1) * slope)
+    hidden = (trial.cost <= here.cost + here.noise) & (trial.slope <= (2 * _DECREASE - 1) * slope)
     return ~(finite & (low_enough | hidden)), trial.slope < _SLOPE * slope
 
 
 def _continued(
-    trial: Trial, finite: jax.Array, long: jax.Array, search: Search, here: _Place, count: jax.Array
+    trial: Trial, finite: jax.Array, long: jax.Array, search: Search, here: _Place, pairs: Pairs
 ) -> tuple[Search, jax.Array, jax.Array]:
     """The search after a rejected trial, the count of the pairs to go on with, and the code of the end if there is no way on."""
-    eps = jnp.finfo(trial.cost.dtype).eps
+    count = pairs.count
     low, high = select(long, (search.low, trial), (trial, search.high))
     step = low.rate - search.low.rate
     rise = (low.slope - search.low.slope) / unit(step)
     ahead = low.rate + jnp.clip(jnp.where(rise > 0, -low.slope / unit(rise), jnp.inf), *(g * low.rate for g in _GROWTH))
     rate = jnp.where(jnp.isfinite(high.rate), _interpolated(low, high, finite | ~long), ahead)
 
-    tight = (high.rate - low.rate) * jnp.max(jnp.abs(search.direction)) <= eps * jnp.max(jnp.abs(here.params))
+    tight = (high.rate - low.rate) * jnp.max(jnp.abs(search.direction)) <= here.eps * jnp.max(jnp.abs(here.params)) / 2
     settled = tight & (low.rate > 0)  # what was found is lower: it is taken
     lost = tight & (low.rate == 0)
     restarted = lost & (count > 0)
@@ -240,9 +263,12 @@ def _continued(
         low,
         high,
         jnp.where(settled, _TRIALS, search.trials + 1),
+        search.left,
     )
-    descent = _begin(here, -here.of_the_free(here.gradient), jnp.zeros_like(count))
+    descent = _begin(here, -here.of_the_free(here.gradient), pairs._replace(count=jnp.zeros_like(count)))
     ended = jnp.where(finite, Status.STALLED.code, Status.DIVERGED.code)
+    restarted = restarted & ~search.settled
+    ended = jnp.where(search.settled, Status.CONVERGED.code, ended)
     code = jnp.where(lost & ~restarted, ended, RUNNING).astype(jnp.int32)
     return select(restarted, descent, searched), jnp.where(restarted, 0, count), code
 
