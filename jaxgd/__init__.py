@@ -10,7 +10,7 @@ from jaxgd.methods.first_order import Adadelta, Adagrad, Adam, GradientDescent, 
 from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.spectral import SpectralGradient
 from jaxgd.methods.trust_region import TrustRegion
-from jaxgd.result import Best, History, Result, Status
+from jaxgd.result import Best, History, Result, Starts, Status
 from jaxgd.starts import normal
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "RMSProp",
     "Result",
     "SpectralGradient",
+    "Starts",
     "Status",
     "TrustRegion",
     "fit",

@@ -120,6 +120,14 @@ def options(callback: Any, **flags: Any) -> None:
         function("callback", callback, "None or a function of the progress")
 
 
+def alone(name: str, **others: Any) -> None:
+    """Check that options which don't go together with a named one were not given."""
+    for other, value in others.items():
+        if value:
+            given = "jit=False" if other == "jit" else other
+            raise ValueError(f"{name}: expected 1 together with {given}, which looks at one run.")
+
+
 def cost_signature(cost: Any, arguments: tuple[str, ...]) -> None:
     """Check that the cost is a function that takes the arguments it will get."""
     called = f"cost({', '.join(arguments)})"

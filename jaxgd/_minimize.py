@@ -7,12 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _checks, _problem, _steps
+from jaxgd import _checks, _lanes, _problem, _steps
 from jaxgd._drive import Callback, Host, Progress, run
+from jaxgd._fixed import Fixed
 from jaxgd._program import compiled
+from jaxgd._trees import with_fields
+from jaxgd.methods.protocol import Point
 from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.trust_region import TrustRegion
-from jaxgd.result import History, Result
+from jaxgd.result import History, Result, Starts
 
 _MAX_STEPS = 10_000
 _LARGE = 200  # parameters, above which a Hessian costs more than it brings
@@ -29,6 +32,7 @@ def minimize(
     stop: Any = None,
     max_steps: int | None = None,
     key: Any = None,
+    n_starts: int = 1,
     dtype: Any = None,
     history: Any = None,
     has_aux: bool = False,
@@ -59,6 +63,8 @@ def minimize(
         max_steps: steps at most, >= 1, rejected trials of a method that searches counted in; None is 10 000, or 1000 for
             `TrustRegion`.
         key: the random key of a random start: a key of `jax.random`, or an integer.
+        n_starts: how many random starts to run side by side in one program, >= 1: `start` is a function of a key then. The best
+            end is returned, and all of them are in `result.starts`; a run that is not finite loses. Counts are the best run's.
         dtype: "float64" or "float32" runs the whole call in that precision, whatever JAX's global flag says; None follows the
             inputs under JAX's rules, and is the choice inside an outer `jax.jit`.
         history: what to record at each step, the start included: "params", "gradient_norm", "learning_rate", or several such
@@ -92,8 +98,12 @@ def minimize(
     names = _checks.history_names(history)
     _checks.cost_signature(cost, ("params",) if data is None else ("params", "data"))
     key = _checks.random_key(key)
+    n_starts = _checks.whole("n_starts", n_starts, 1, 2**31 - 2)
+    if n_starts > 1:
+        _checks.alone("n_starts", history=history, callback=callback, progress=progress, jit=not jit)
     with _problem.precision(dtype) as to:
-        whole = _problem.start_point(start, key, to)
+        draws = _problem.starts(start, key, n_starts, to) if n_starts > 1 else None
+        whole = _problem.start_point(start, key, to) if draws is None else jax.tree.map(lambda leaf: leaf[0], draws)
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
         arrays = () if data is None else (_checks.data_arrays("data", data, to),)
         if method is None:
@@ -105,22 +115,54 @@ def minimize(
         curved = _problem.hessian if jit else functools.partial(_problem.hessian, one_by_one=True)
         hessian = lowered(curved, cost, params, *arrays) if getattr(method, "needs_hessian", False) else None
         empty = _problem.empty_point(evaluate, params, *arrays)
-        state = compiled(_steps.begin, method, rules, empty)(method, rules, empty)
         plan = _steps.Plan(method, rules, arrays, np.int32(steps), box, names, 0)
-        state, chunks = run(
-            _steps.segment,
-            plan,
-            _steps.Functions(evaluate, hessian),
-            state,
-            limit=steps + 1,
-            total=steps,
-            row=jax.eval_shape(_steps.row, plan, state) if names else {},
-            view=lambda state: _problem.complete(_view(state), held),
-            unit="step",
-            host=Host(callback, progress, jit),
-        )
-        result = _problem.complete(_result(state, _problem.history_of(chunks)), held)
+        functions, host = _steps.Functions(evaluate, hessian), Host(callback, progress, jit)
+        if draws is None:
+            result = _alone(plan, functions, empty, held, host)
+        else:
+            result = _best_of_many(plan, functions, empty, draws, held)
+        result = _problem.complete(result, held)
     return _problem.export(result)
+
+
+def _alone(plan: _steps.Plan, functions: _steps.Functions, empty: Point, held: Fixed | None, host: Host) -> Result:
+    """The result of one run, in the free parameters."""
+    steps, names = int(plan.max_steps), plan.names
+    state = compiled(_steps.begin, plan.method, plan.rules, empty)(plan.method, plan.rules, empty)
+    state, chunks = run(
+        _steps.segment,
+        plan,
+        functions,
+        state,
+        limit=steps + 1,
+        total=steps,
+        row=jax.eval_shape(_steps.row, plan, state) if names else {},
+        view=lambda state: _problem.complete(_view(state), held),
+        unit="step",
+        host=host,
+    )
+    return _result(state, _problem.history_of(chunks))
+
+
+def _best_of_many(plan: _steps.Plan, functions: _steps.Functions, empty: Point, draws: Any, held: Fixed | None) -> Result:
+    """The result of the best of many runs, in the free parameters, with the ends of all."""
+    starts = _problem.free_starts(draws, held, plan.bounds)
+    many = _lanes.Plan(plan, empty, starts, _lanes.width(jax.tree.leaves(starts)[0].shape[0], plan.data))
+    pool, _ = run(
+        _lanes.segment,
+        many,
+        functions,
+        compiled(_lanes.begin, many)(many),
+        limit=2**31 - 2,
+        total=many.count,
+        row={},
+        view=lambda pool: _view(pool.best),
+        unit="tick",
+        host=Host(None, False, True),
+    )
+    pool = compiled(_lanes.finish, pool, pool.code)(pool, pool.code)
+    ends = Starts(pool.ends.params, pool.ends.cost, pool.ends.code, pool.ends.evaluations)
+    return with_fields(_result(pool.best, None), starts=_problem.complete_starts(ends, held))
 
 
 def _view(state: _steps.State) -> Progress:

@@ -16,7 +16,7 @@ from jaxgd._program import JITTED, explained, hyperparameters, trace
 from jaxgd._trees import is_leaf, is_traced, pack, select, unpack, with_fields, working_dtype
 from jaxgd.methods.lift import lift
 from jaxgd.methods.protocol import Point
-from jaxgd.result import Best, History
+from jaxgd.result import Best, History, Starts
 from jaxgd.stopping import Stationary, as_rules
 
 _TOGETHER = 2**22  # numbers of the largest array in a gradient, for all directions that are looked at together
@@ -64,6 +64,34 @@ def start_point(start: Any, key: Any, dtype: Any) -> Any:
             _checks.missing_key("a random start")
         start = start(jax.random.key(key) if isinstance(key, int) else key)
     return _checks.parameters("start", start, dtype)
+
+
+def starts(start: Any, key: Any, count: int, dtype: Any) -> Any:
+    """The checked starts of many runs, drawn with the key: the parameters with a leading axis."""
+    if not is_function(start):
+        raise TypeError(f"start: expected a function key -> params where n_starts is {count}, got {_checks.show(start)}.")
+    if key is None:
+        _checks.missing_key("a random start")
+    keys = jax.random.split(jax.random.key(key) if isinstance(key, int) else key, count)
+    with explained("start", eager=True):
+        return _checks.parameters("start", jax.vmap(start)(keys), dtype)
+
+
+def free_starts(draws: Any, fixed: Fixed | None, bounds: Bounds | None) -> Any:
+    """The free parameters of many starts, moved into the box; what is held has to be the same in all."""
+    if fixed is not None:
+        rest = jax.vmap(lambda one: fixed.whole(fixed.free(one), one))(draws)
+        same = jax.vmap(lambda one: fixed.whole(fixed.free(one)))(draws)
+        for one, other in zip(jax.tree.leaves(rest), jax.tree.leaves(same), strict=True):
+            if not is_traced(one, other) and bool(jnp.any(one != other)):
+                raise ValueError("fixed: expected the start to give what is fixed the same values for every key.")
+        draws = jax.vmap(fixed.free)(draws)
+    return draws if bounds is None else jax.vmap(bounds.project)(draws)
+
+
+def complete_starts(starts: Starts, fixed: Fixed | None) -> Starts:
+    """The ends of many runs with all parameters in the place of the free ones."""
+    return starts if fixed is None else with_fields(starts, params=jax.vmap(fixed.whole)(starts.params))
 
 
 def room(start: Any, fixed: Any, bounds: Any, *, drawn: bool) -> tuple[Any, Fixed | None, Bounds | None]:

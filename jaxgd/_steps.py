@@ -84,25 +84,27 @@ def segment(plan: Plan, functions: Functions, state: State, until: Any, lower: L
     def running_until(until: Any) -> Callable[[State], jax.Array]:
         return lambda state: (state.code == RUNNING) & ((state.evaluations < until) | state.broken)
 
+    def advance(state: State, until: Any) -> State:
+        return lower.while_loop(running_until(until), lambda state: tick(plan, functions, state, lower), state)
+
+    if not plan.names:
+        return advance(state, until), {}
+    return recorded(advance, lambda state: lower.call(row, plan, state), state, until, plan.capacity, lower)
+
+
+def tick(plan: Plan, functions: Functions, state: State, lower: Lowering = traced) -> State:
+    """One evaluation, and what follows from it."""
+
     def at(params: Any) -> Point:
         return Point(params, *functions.evaluate(params, *plan.data))
 
     def curvature(params: Any) -> jax.Array:
         return functions.hessian(params, *plan.data)
 
-    def tick(state: State) -> State:
-        if lower is traced:
-            problem = Problem(at, functions.hessian and curvature, plan.bounds, state.current)
-            return _advance(plan, state, at(state.trial), problem)
-        matrix = functions.hessian and curvature(state.trial)
-        return lower.call(_advance_with, plan, state, at(state.trial), matrix)
-
-    def advance(state: State, until: Any) -> State:
-        return lower.while_loop(running_until(until), tick, state)
-
-    if not plan.names:
-        return advance(state, until), {}
-    return recorded(advance, lambda state: lower.call(row, plan, state), state, until, plan.capacity, lower)
+    if lower is traced:
+        return _advance(plan, state, at(state.trial), Problem(at, functions.hessian and curvature, plan.bounds, state.current))
+    matrix = functions.hessian and curvature(state.trial)
+    return lower.call(_advance_with, plan, state, at(state.trial), matrix)
 
 
 def row(plan: Plan, state: State) -> dict[str, Any]:

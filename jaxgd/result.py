@@ -73,6 +73,24 @@ class History:
 
 
 @pytree
+class Starts:
+    """Where the runs from many starts ended: arrays with a row for each start, in the order in which they were drawn.
+
+    `params` is the parameters' pytree with a leading axis; `status` an array of `Status`.
+    """
+
+    params: Any
+    cost: Any
+    code: Any
+    n_evaluations: Any
+
+    @property
+    def status(self) -> Any:
+        """How each run ended."""
+        return _statuses(self.code)
+
+
+@pytree
 class Result:
     """The end of a run: `params`, `cost` and `gradient` belong to the same point.
 
@@ -89,6 +107,7 @@ class Result:
         aux: what the cost returned beside its value (`has_aux=True`), at `params`.
         state: the state of the run, a pytree of arrays.
         code: the number of the status, for programs that trace the run; `status` is for people.
+        starts: the `Starts`, where there were several.
 
     A result is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled.
     """
@@ -104,15 +123,12 @@ class Result:
     history: History | None = None
     aux: Any = None
     state: Any = dataclasses.field(default=None, repr=False)
+    starts: Starts | None = dataclasses.field(default=None, repr=False)
 
     @property
     def status(self) -> Any:
         """How the run ended: a `Status`, or an array of them after `vmap`."""
-        codes = np.asarray(self.code)
-        statuses = list(Status)
-        if codes.ndim == 0:
-            return statuses[int(codes)]
-        return np.array([statuses[code] for code in codes.ravel()], dtype=object).reshape(codes.shape)
+        return _statuses(self.code)
 
     @property
     def converged(self) -> Any:
@@ -128,6 +144,13 @@ class Result:
         return _describe(self)
 
 
+def _statuses(codes: Any) -> Any:
+    codes, statuses = np.asarray(codes), list(Status)
+    if codes.ndim == 0:
+        return statuses[int(codes)]
+    return np.array([statuses[code] for code in codes.ravel()], dtype=object).reshape(codes.shape)
+
+
 def _describe(result: Result) -> str:
     """The lines that `str(result)` shows."""
     count = f"{_plural(result.n_steps, 'step')}, {_plural(result.n_evaluations, 'evaluation')}"
@@ -140,6 +163,8 @@ def _describe(result: Result) -> str:
         f"  gradient  {gradient:.2g} (largest component)",
         f"  after     {count}",
     ]
+    if result.starts is not None:
+        lines.append(f"  best of   {_plural(np.shape(result.starts.cost)[0], 'start')}")
     paths = jax.tree_util.tree_flatten_with_path(result.params)[0]
     names = ["params" + jax.tree_util.keystr(path) for path, _ in paths]
     width = max((len(name) for name in names), default=0)

@@ -1,0 +1,119 @@
+"""Many random starts side by side: the same ends as one by one, the best returned, bad ones no harm."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgd
+from jaxgd import Status, _lanes
+from tests.problems import quartic
+
+
+def rastrigin(x: Any) -> Any:
+    return 10 * x.size + jnp.sum(x**2 - 10 * jnp.cos(2 * jnp.pi * x))
+
+
+def styblinski_tang(x: Any) -> Any:
+    return jnp.sum(x**4 - 16 * x**2 + 5 * x) / 2
+
+
+def test_the_global_minimum_is_found() -> None:
+    valley = jaxgd.minimize(quartic, jaxgd.normal(scale=3.0), key=0, n_starts=20, dtype="float64")
+    np.testing.assert_allclose(valley.cost, -11.20033470869566, rtol=1e-14)
+    assert valley.converged and "best of   20 starts" in str(valley)
+    tang = jaxgd.minimize(styblinski_tang, jaxgd.normal(5, 3.0), key=0, n_starts=200, dtype="float64")
+    np.testing.assert_allclose(tang.params, -2.903534027771177, rtol=1e-8)
+    comb = jaxgd.minimize(rastrigin, jaxgd.normal(5), key=0, n_starts=1000, dtype="float64")
+    np.testing.assert_allclose(comb.params, 0, atol=1e-9)
+    assert comb.starts is not None and comb.starts.cost.shape == (1000,) and comb.cost == comb.starts.cost.min()
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 8])
+@pytest.mark.parametrize("method", [None, jaxgd.GradientDescent(0.02)], ids=["default", "GradientDescent"])
+def test_every_end_is_that_of_a_run_alone(method: Any, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lanes, "_LANES", lanes)
+    start = jaxgd.normal(2, 2.0)
+    many = jaxgd.minimize(styblinski_tang, start, key=3, n_starts=7, method=method, dtype="float64")
+    assert many.starts is not None
+    with jax.enable_x64(True):
+        draws = [start(key) for key in jax.random.split(jax.random.key(3), 7)]
+    runs = [jaxgd.minimize(styblinski_tang, draw, method=method, dtype="float64") for draw in draws]
+    np.testing.assert_allclose(many.starts.params, [run.params for run in runs], rtol=1e-9)
+    assert list(many.starts.status) == [run.status for run in runs]
+    np.testing.assert_array_equal(many.starts.n_evaluations, [run.n_evaluations for run in runs])
+    best = min(runs, key=lambda run: float(run.cost))
+    assert (abs(many.cost - best.cost) < 1e-12 and many.n_steps == best.n_steps) or many.status is best.status
+
+
+def test_bad_lanes_lose_and_spoil_nothing() -> None:
+    def cost(v: Any) -> Any:
+        return jnp.where(v > 0, jnp.nan, (v + 2) ** 2)
+
+    result = jaxgd.minimize(cost, jaxgd.normal(), key=0, n_starts=30)
+    assert result.starts is not None and result.converged
+    np.testing.assert_allclose(result.params, -2, rtol=1e-6)
+    bad = np.isnan(result.starts.cost)
+    assert 5 < bad.sum() < 25 and all(status is Status.DIVERGED for status in result.starts.status[bad])
+    np.testing.assert_allclose(result.starts.params[~bad], -2, rtol=1e-5)
+    hopeless = jaxgd.minimize(lambda v: v * jnp.nan, jaxgd.normal(), key=0, n_starts=3)
+    assert hopeless.status is Status.DIVERGED and hopeless.starts is not None
+
+
+def test_slow_lanes_do_not_hold_the_others_up() -> None:
+    # One start in fifty has a rate a hundred times slower; the ticks of eight lanes are counted against the evaluations.
+    def cost(p: Any) -> Any:
+        slow = jax.lax.stop_gradient(p["kind"]) < 0.02
+        return jnp.where(slow, 0.01, 1.0).astype(p["x"].dtype) * jnp.sum(p["x"] ** 2) / 2
+
+    def start(key: Any) -> Any:
+        return {"x": 5 + jax.random.normal(key, (3,)), "kind": jax.random.uniform(jax.random.fold_in(key, 1))}
+
+    stop = jaxgd.stopping.UpdateTolerance(1e-5)
+    result = jaxgd.minimize(
+        cost, start, key=0, n_starts=400, method=jaxgd.GradientDescent(0.5), stop=stop, fixed={"x": False, "kind": False}
+    )
+    assert result.starts is not None
+    evaluations = np.asarray(result.starts.n_evaluations)
+    assert np.median(evaluations) < 30 and evaluations.max() > 1000 and np.all(result.starts.code != 0)
+
+
+def test_bounds_fixed_and_data_with_many_starts(compilations: Any) -> None:
+    data = np.linspace(-1, 1, 50)
+
+    def cost(p: Any, x: Any) -> Any:
+        return jnp.mean((jnp.sin(p["w"] * x) * p["a"] - jnp.sin(2.5 * x)) ** 2)
+
+    def start(key: Any) -> Any:
+        return {"w": 10 * jax.random.normal(key), "a": 1.0}
+
+    def run(key: int) -> Any:
+        return jaxgd.minimize(
+            cost, start, data, key=key, n_starts=20, bounds=({"w": 0, "a": None}, 6), fixed={"w": False, "a": True}
+        )
+
+    result = run(0)
+    assert result.starts is not None and abs(result.params["w"] - 2.5) < 1e-3 and result.params["a"] == 1
+    assert np.all((result.starts.params["w"] >= 0) & (result.starts.params["w"] <= 6)) and np.all(result.starts.params["a"] == 1)
+    with compilations() as compiled:
+        again, other = run(0), run(1)
+    assert not compiled
+    np.testing.assert_array_equal(again.starts.params["w"], result.starts.params["w"])
+    assert np.any(other.starts.n_evaluations != result.starts.n_evaluations)
+
+
+def test_what_many_starts_need() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"start": 1.0, "key": 0}, "start: expected a function key -> params where n_starts is 2, got 1.0"),
+        ({"start": jaxgd.normal()}, "key: a random start needs a random key"),
+        ({"start": jaxgd.normal(), "key": 0, "history": "cost"}, "n_starts: expected 1 together with history"),
+        ({"start": jaxgd.normal(), "key": 0, "jit": False}, "n_starts: expected 1 together with jit=False"),
+        ({"start": jaxgd.normal(2), "key": 0, "fixed": [True, False]}, "fixed: expected the start to give what is fixed the same"),
+    ]
+    for options, message in cases:
+        with pytest.raises((TypeError, ValueError), match=message.replace("(", r"\(")):
+            jaxgd.minimize(lambda v: jnp.sum(v**2), n_starts=2, **options)
+    with pytest.raises(ValueError, match="n_starts: expected an integer of at least 1, got 0"):
+        jaxgd.minimize(quartic, jaxgd.normal(), key=0, n_starts=0)
