@@ -27,9 +27,9 @@ def main() -> None:
         return v**4 - 5 * v**2 - 3 * v
 
     print("The deepest point of v**4 - 5 v**2 - 3 v, from random starts:")
-    results = [jaxgd.minimize(quartic, jaxgd.normal(scale=2.0), key=key) for key in range(8)]
-    print("  minima found:", sorted({round(float(result.params), 3) for result in results}))
-    print(min(results, key=lambda result: float(result.cost)))
+    result = jaxgd.minimize(quartic, jaxgd.normal(scale=2.0), key=0, n_starts=8)
+    print("  minima found:", sorted({round(float(end), 3) for end in result.starts.params}))
+    print(result)
 
 
 if __name__ == "__main__":
