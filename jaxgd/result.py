@@ -123,7 +123,7 @@ class Result:
     history: History | None = None
     aux: Any = None
     state: Any = dataclasses.field(default=None, repr=False)
-    starts: Starts | None = dataclasses.field(default=None, repr=False)
+    starts: Any = dataclasses.field(default=None, repr=False)
 
     @property
     def status(self) -> Any:

@@ -44,6 +44,17 @@ def test_the_bits_are_those_of_the_plain_run(way: str, dtype: str) -> None:
     assert bits(minimize()) == bits(minimize()) and bits(fit()) == bits(fit())
 
 
+@pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS(), jaxgd.SpectralGradient()], ids=lambda m: type(m).__name__)
+def test_the_bits_of_a_method_that_searches(method: Any) -> None:
+    def minimize(**options: Any) -> jaxgd.Result:
+        bounds = (None, [None, None, 0.5])
+        return jaxgd.minimize(rosenbrock, np.array([-1.2, 1.0, 0.3]), method=method, bounds=bounds, max_steps=40, **options)
+
+    plain = bits(minimize())
+    for way in ({"callback": lambda progress: None}, {"history": ("params", "gradient_norm")}):
+        assert bits(minimize(**way)) == plain
+
+
 def test_cutting_the_run_into_segments_of_any_length_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bits(jaxgd.fit(line, [0.5, 0.5], (X, Y), **FIT))
     for length in (1, 7, 59):
