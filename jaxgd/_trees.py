@@ -8,6 +8,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -86,7 +87,14 @@ def unpack(vector: jax.Array, like: Any) -> Any:
 
 def select(condition: Any, chosen: Any, other: Any) -> Any:
     """`chosen` where the scalar `condition` holds, else `other`, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), chosen, other)
+
+    def pick(a: Any, b: Any) -> jax.Array:
+        a, b = jnp.asarray(a), jnp.asarray(b)
+        alike = a.shape == b.shape and a.dtype == b.dtype and a.weak_type == b.weak_type
+        return lax.select(condition, a, b) if alike else jnp.where(condition, a, b)  # select is traced much faster
+
+    condition = jnp.asarray(condition)
+    return jax.tree.map(pick, chosen, other)
 
 
 def add(params: Any, update: Any) -> Any:

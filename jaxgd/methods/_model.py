@@ -64,20 +64,24 @@ def empty(x: jax.Array) -> Model:
     return Model(vector, vector, vector, jnp.zeros((x.size, x.size), x.dtype), vector, zero, zero, zero, zero, zero, no, no)
 
 
-def model(x: jax.Array, cost: jax.Array, g: jax.Array, hessian: jax.Array, held: Any, first: jax.Array, eps: float) -> Model:
+def model(
+    x: jax.Array, cost: jax.Array, g: jax.Array, hessian: jax.Array, held: Any, first: jax.Array, started: jax.Array, eps: float
+) -> Model:
     """The model at a point; variables that are `held` (None if none can be) have no part in it.
 
-    `first` are the sizes at the start. A Hessian that is not finite is taken for zero, which leaves the gradient to follow.
+    `first` are the sizes at the start, zero where the run has not `started` and they are to be found. A Hessian that is not finite
+    is taken for zero, which leaves the gradient to follow.
     """
     hessian = jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0)
+    own = jnp.eye(x.size, dtype=bool)
     if held is not None:
         g = jnp.where(held, 0, g)
         hessian = jnp.where(held[:, None] | held[None, :], 0, hessian)
-    size = _metric(x, jnp.abs(jnp.diagonal(hessian)), first)
+    curvature = jnp.sum(jnp.where(own, jnp.abs(hessian), 0), axis=1)
+    first, size = _sizes(x, g, curvature, first, started)
     slopes, scaled = g * size, hessian * size[:, None] * size[None, :]
-    diagonal = jnp.abs(jnp.diagonal(scaled))
     if held is not None:
-        scaled = scaled + jnp.diag(jnp.where(held, unit(jnp.max(diagonal)), 0))
+        scaled = jnp.where(own & held[:, None], unit(jnp.max(jnp.abs(scaled))), scaled)
     curvatures, vectors = jnp.linalg.eigh(scaled, symmetrize_input=False)
     reach = jnp.abs(x) / size
     still = jnp.all(jnp.abs(slopes) <= eps * (jnp.abs(scaled) @ reach))
@@ -88,37 +92,34 @@ def model(x: jax.Array, cost: jax.Array, g: jax.Array, hessian: jax.Array, held:
     dead = (curve <= blur) & (slope <= blur * jnp.max(reach))
     gain = jnp.sum(jnp.where(dead | (slope == 0), 0, slope * slope / (2 * unit(jnp.maximum(curve, slope)))))
     length = jnp.maximum(jnp.abs(x), eps**0.75 * first)  # a far start shall not loosen the tests
-    scale, height = jnp.sum(jnp.abs(jnp.diagonal(hessian)) * length * length), jnp.abs(cost)
+    scale, height = jnp.sum(curvature * length * length), jnp.abs(cost)
     known = (curvatures[0] >= -blur) & (still | (curvatures[0] > 4 * blur))
     strict = _LOOSE * eps * (height + eps * scale)
     noise = strict + _LOOSE * eps * jnp.sqrt(height) * jnp.sqrt(scale)
     return Model(first, size, curvatures, vectors, slopes, gain, scale, noise, strict, blur, still, known)
 
 
-def first_sizes(x: jax.Array, g: jax.Array, hessian: jax.Array) -> jax.Array:
-    """The sizes of the variables at the start: their absolute values.
+def _sizes(x: jax.Array, g: jax.Array, curvature: jax.Array, first: jax.Array, started: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sizes of the variables at the start, and here.
 
-    A variable that starts at zero has the length of its own Newton step, but at least a tenth of the length that costs as much
-    as the lengths of the others do; failing both, the geometric mean of the others, or else 1.
+    At the start they are the variables' absolute values. A variable that starts at zero has the length of its own Newton step, but
+    at least a tenth of the length that costs as much as the lengths of the others do; failing both, the geometric mean of the
+    others, or else 1. Later they are |x| again, but not less than a part of those at the start, and less where the cost is steep.
     """
-    size, curvature = jnp.abs(x), jnp.abs(jnp.diagonal(hessian))
-    curvature = jnp.where(jnp.isfinite(curvature), curvature, 0)
-    zero, curved = x == 0, curvature > 0
+    size = jnp.abs(x)
+    steep = curvature * jnp.maximum(size, _FLOOR * first) ** 2
+    typical = _median(steep, steep > 0)
+    curved = curvature > 0
     safe = jnp.where(curved, curvature, 1)
-    typical = _median(size * size * curvature, ~zero & curved)
     length = jnp.where(curved, jnp.maximum(jnp.abs(g) / safe, 0.1 * jnp.sqrt(typical / safe)), 0)
-    size = jnp.where(zero, length, size)
-    known = (size > 0) & jnp.isfinite(size)
-    mean = jnp.sum(jnp.where(known, jnp.log(jnp.where(known, size, 1)), 0)) / jnp.maximum(jnp.sum(known), 1).astype(x.dtype)
-    return jnp.where(known, size, jnp.exp(mean))
+    found = jnp.where(size > 0, size, length)
+    known = (found > 0) & jnp.isfinite(found)
+    mean = jnp.sum(jnp.where(known, jnp.log(jnp.where(known, found, 1)), 0)) / jnp.maximum(jnp.sum(known), 1).astype(x.dtype)
+    first = jnp.where(started, first, jnp.where(known, found, jnp.exp(mean)))
 
-
-def _metric(x: jax.Array, curvature: jax.Array, first: jax.Array) -> jax.Array:
-    """The sizes of the variables: |x|, but not less than a part of those at the start, and less where the cost is steep."""
-    size = jnp.maximum(jnp.maximum(jnp.abs(x), _FLOOR * first), 1e3 * jnp.finfo(x.dtype).tiny)
-    steep = curvature * size * size
-    most = _CAP * _median(steep, steep > 0)
-    return jnp.where((most > 0) & (steep > most), size * jnp.sqrt(most / unit(steep)), size)
+    size = jnp.maximum(jnp.maximum(size, _FLOOR * first), 1e3 * jnp.finfo(x.dtype).tiny)
+    steep, most = curvature * size * size, _CAP * typical
+    return first, jnp.where((most > 0) & (steep > most), size * jnp.sqrt(most / unit(steep)), size)
 
 
 def _median(values: jax.Array, wanted: jax.Array) -> jax.Array:

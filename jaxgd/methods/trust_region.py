@@ -132,9 +132,8 @@ class TrustRegion:
         wanted = ~memory.started | (finite & (judged.ratio > _ACCEPT))
 
         def arrive() -> tuple[Model, jax.Array]:
-            matrix = hessian(point.params)
-            first = jnp.where(memory.started, state.model.first, _model.first_sizes(x_new, g, matrix))
-            arrived = _model.model(x_new, cost, g, matrix, _held(x_new, g, box), first, eps)
+            held = _held(x_new, g, box)
+            arrived = _model.model(x_new, cost, g, hessian(point.params), held, state.model.first, memory.started, eps)
             sound = all_finite(cost, arrived.curvatures, arrived.slopes, arrived.size)
             return select(sound, arrived, state.model), sound
 
