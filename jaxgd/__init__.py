@@ -12,6 +12,7 @@ from jaxgd.methods.spectral import SpectralGradient
 from jaxgd.methods.trust_region import TrustRegion
 from jaxgd.result import Best, History, Result, Starts, Status
 from jaxgd.starts import normal
+from jaxgd.uncertainty import Covariance, CovarianceStatus, covariance
 
 __all__ = [
     "LBFGS",
@@ -19,6 +20,8 @@ __all__ = [
     "Adagrad",
     "Adam",
     "Best",
+    "Covariance",
+    "CovarianceStatus",
     "GradientDescent",
     "History",
     "Progress",
@@ -28,6 +31,7 @@ __all__ = [
     "Starts",
     "Status",
     "TrustRegion",
+    "covariance",
     "fit",
     "gradient_descent",
     "minimize",

@@ -128,22 +128,6 @@ def alone(name: str, **others: Any) -> None:
             raise ValueError(f"{name}: expected 1 together with {given}, which looks at one run.")
 
 
-def cost_signature(cost: Any, arguments: tuple[str, ...]) -> None:
-    """Check that the cost is a function that takes the arguments it will get."""
-    called = f"cost({', '.join(arguments)})"
-    function("cost", cost, f"a function, called as {called}")
-    try:
-        signature = inspect.signature(cost)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*arguments)
-    except TypeError as error:
-        reason = "since data were given" if len(arguments) > 1 else "since no data were given"
-        name = getattr(cost, "__name__", type(cost).__name__)
-        raise TypeError(f"cost: expected a function that can be called as {called}, {reason}; got {name}{signature}.") from error
-
-
 def missing_key(why: str) -> NoReturn:
     """Say that a random key is missing."""
     raise ValueError(f"key: {why} needs a random key: pass an integer, as in key=0, or a key of jax.random.")
@@ -180,53 +164,6 @@ def history_names(history: Any, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
         if not isinstance(name, str) or name not in known:
             raise ValueError(f"history: expected names among {', '.join(known)}, got {show(name)}.")
     return tuple(name for name in known if name in {*given, "cost", *extra})
-
-
-def aux_array(leaf: Any) -> jax.Array:
-    """Check one leaf of what the cost returned beside its value, and return it as an array."""
-    try:
-        array = jnp.asarray(leaf)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds {show(leaf)}."
-        ) from error
-    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
-        raise TypeError("cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds a random key.")
-    return array
-
-
-def cost_value(value: Any, *, has_aux: bool) -> tuple[jax.Array, Any]:
-    """Check what the cost returned while it is traced: a real scalar, or with `has_aux` a pair of it and anything."""
-    aux = None
-    if has_aux:
-        if not isinstance(value, tuple | list) or len(value) != 2:
-            raise TypeError(f"cost: with has_aux=True it must return a pair (cost, aux), it returned {_kind(value)}.")
-        value, aux = value
-    if value is None:
-        raise TypeError("cost: it must return a real scalar, it returned None: is a `return` missing?")
-    if isinstance(value, tuple | list | dict):
-        hint = "" if has_aux else "; for a pair (cost, aux) say has_aux=True"
-        raise TypeError(f"cost: it must return a real scalar, it returned {_kind(value)}{hint}.")
-    try:
-        array = jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"cost: it must return a real scalar, it returned {_kind(value)}.") from error
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise TypeError("cost: it must return a real scalar, it returned a complex number: return its real part or its modulus.")
-    if array.shape != ():
-        raise TypeError(f"cost: it must return a real scalar, it returned an array of shape {array.shape}: take its sum or mean.")
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"cost: it must return a real scalar, it returned {_kind(array)}: an integer has no derivative.")
-    return array, aux
-
-
-def _kind(value: Any) -> str:
-    """What a value is, in words."""
-    if isinstance(value, jax.Array | np.ndarray):
-        return f"{value.dtype} of shape {value.shape}" if value.shape else f"a scalar of type {value.dtype}"
-    if isinstance(value, tuple | list | dict):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"{type(value).__name__} {show(value)}"
 
 
 def parameters(name: str, start: Any, dtype: Any = None) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _checks, _epochs, _problem, _shuffle
+from jaxgd import _check_cost, _checks, _epochs, _problem, _shuffle
 from jaxgd._batches import Batches
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
@@ -104,7 +104,7 @@ def fit(
     _checks.one_of("shuffle", shuffle, (True, False, "replacement"))
     if average is not None:
         _checks.share("average", average)
-    _checks.cost_signature(cost, ("params", "batch"))
+    _check_cost.signature(cost, ("params", "batch"))
     key = _checks.random_key(key)
     with _problem.precision(dtype) as to:
         arrays, n_rows = _problem.table("data", data, to)

@@ -53,6 +53,13 @@ class Fixed:
         """The free ones among some parameters, or among anything of their shapes."""
         return self._map(lambda places, leaf: leaf.reshape(-1)[places], params, params)
 
+    @property
+    def places(self) -> np.ndarray:
+        """The places of the free numbers among all parameters packed into a vector."""
+        sizes = [leaf.size for leaf in jax.tree.leaves(self.values)]
+        starts = np.cumsum([0, *sizes[:-1]])
+        return np.concatenate([at + _places(held, n) for at, held, n in zip(starts, self.held, sizes, strict=True)])
+
     def whole(self, free: Any, rest: Any = None) -> Any:
         """All parameters, the free ones given, the others as they were at the start, or from `rest`."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _checks, _lanes, _problem, _steps
+from jaxgd import _check_cost, _checks, _lanes, _problem, _steps
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
 from jaxgd._program import compiled
@@ -96,7 +96,7 @@ def minimize(
     if max_steps is not None:
         max_steps = _checks.whole("max_steps", max_steps, 1, 2**31 - 2)
     names = _checks.history_names(history)
-    _checks.cost_signature(cost, ("params",) if data is None else ("params", "data"))
+    _check_cost.signature(cost, ("params",) if data is None else ("params", "data"))
     key = _checks.random_key(key)
     n_starts = _checks.whole("n_starts", n_starts, 1, 2**31 - 2)
     if n_starts > 1:

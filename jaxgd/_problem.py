@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd import _check_cost, _checks
 from jaxgd._bounds import Bounds
 from jaxgd._fixed import Fixed, Held
 from jaxgd._memory import numbers, remembered
@@ -155,9 +155,9 @@ def _checked(cost: Any, has_aux: bool, held: tuple[Any, ...]) -> Callable[..., A
         cost = cost.__wrapped__  # traced from inside, its closed-over arrays are arguments of the program and not part of it
 
     def checked(*arguments: Any) -> tuple[Any, Any]:
-        value, aux = _checks.cost_value(cost(*arguments), has_aux=has_aux)
+        value, aux = _check_cost.value(cost(*arguments), has_aux=has_aux)
         wide = value.astype(jnp.float32) if jnp.dtype(value.dtype).itemsize < 4 else value
-        return wide, jax.tree.map(_checks.aux_array, aux)
+        return wide, jax.tree.map(_check_cost.aux_array, aux)
 
     def of_the_free(free: Any, values: Any, *data: Any) -> tuple[Any, Any]:
         return checked(Fixed(values, held).whole(free), *data)
@@ -173,23 +173,24 @@ def lowered(
     has_aux: bool,
     jit: bool,
     fixed: Fixed | None = None,
+    name: str = "cost",
 ) -> Callable[..., Any]:
     """`value`, `value_and_gradient` or `hessian` of a cost as a function of the free parameters and the data.
 
-    It is traced for arguments like these, or as it is with its errors explained.
+    It is traced for arguments like these, or as it is with its errors, which begin with the `name`, explained.
     """
     options: dict[str, Any] = {"has_aux": has_aux, "held": fixed.held if fixed else ()}
     if jit:
         values = (fixed.values,) if fixed else ()
-        function = trace(remembered(make, cost, **options), params, *values, *data, numbers=lambda: numbers(cost))
+        function = trace(remembered(make, cost, **options), params, *values, *data, name=name, numbers=lambda: numbers(cost))
     else:
-        function = _explained(make(cost, **options))
+        function = _explained(make(cost, **options), name)
     return Held(function, fixed.values) if fixed else function
 
 
-def _explained(function: Callable[..., Any]) -> Callable[..., Any]:
+def _explained(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def explained_call(*arguments: Any) -> Any:
-        with explained("cost", eager=True):
+        with explained(name, eager=True):
             return function(*arguments)
 
     return explained_call

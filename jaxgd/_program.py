@@ -81,7 +81,7 @@ def trace(function: Any, *arguments: Any, name: str = "cost", numbers: Callable[
     A function that `jax.jit` made is traced once for each of their structures and shapes. The `numbers` are those that the function
     closes over: where they appear in the trace they are constants like arrays, and other numbers in their place are no new program.
     """
-    with explained(name, eager=name != "cost"):
+    with explained(name, eager=name == "learning_rate"):
         if isinstance(function, JITTED):
             traced = function.trace(*arguments)
             closed, shapes = traced.jaxpr, traced.out_info

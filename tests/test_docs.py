@@ -62,7 +62,7 @@ def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_public_name_is_documented() -> None:
     for name in jaxgd.__all__:
         assert inspect.getdoc(getattr(jaxgd, name)), name
-    for function in (jaxgd.minimize, jaxgd.fit, jaxgd.gradient_descent, jaxgd.sgd):
+    for function in (jaxgd.minimize, jaxgd.fit, jaxgd.gradient_descent, jaxgd.sgd, jaxgd.covariance):
         text = inspect.getdoc(function) or ""
         for section in ("Args:", "Returns:", "Raises:", ">>>"):
             assert section in text, (function.__name__, section)

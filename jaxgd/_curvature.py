@@ -1,0 +1,103 @@
+"""The curvature of a cost, or of half a sum of squares, by its eigenvalues in units of its diagonal."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgd import _check_cost, _problem
+from jaxgd._bounds import Bounds
+from jaxgd._fixed import Fixed
+from jaxgd._program import JITTED
+from jaxgd._trees import norm, pack, pytree, unit, unpack
+
+_ROUNDINGS = 16.0  # for each parameter, below which a curvature relative to the others' is nothing
+
+
+def slack(bound: Any) -> Any:
+    """How far from a bound is at the bound."""
+    return jnp.where(jnp.isinf(bound), 0, 8 * jnp.finfo(bound.dtype).eps * abs(bound))
+
+
+def _held_back(x: Any, gradient: Any, low: Any, high: Any) -> Any:
+    """Which parameters can't move, or lie at a bound beyond which the cost would fall."""
+    return ((x <= low + slack(low)) & (gradient > 0)) | ((x >= high - slack(high)) & (gradient < 0)) | (low == high)
+
+
+def hessian_eagerly(cost: Any, *, has_aux: bool, held: tuple[Any, ...]) -> Callable[..., Any]:
+    """The matrix of second derivatives of a cost that can't be traced."""
+    return _problem.hessian(cost, has_aux=has_aux, held=held, one_by_one=True)
+
+
+def linearised(residuals: Any, *, has_aux: bool, held: tuple[Any, ...], one_by_one: bool = False) -> Callable[..., Any]:
+    """The residuals as a vector, and their Jacobian for the free parameters packed into another, by forward mode."""
+    if isinstance(residuals, JITTED):
+        residuals = residuals.__wrapped__
+
+    def evaluate(free: Any, *arguments: Any) -> tuple[jax.Array, jax.Array]:
+        def vector(x: jax.Array) -> jax.Array:
+            params, data = unpack(x, free), arguments
+            if held:
+                params, data = Fixed(data[0], held).whole(params), data[1:]
+            return pack(_check_cost.residual_arrays(residuals(params, *data), has_aux=has_aux)).astype(x.dtype)
+
+        def column(direction: jax.Array) -> jax.Array:
+            return jax.jvp(vector, (x,), (direction,))[1]
+
+        x = pack(free)
+        if one_by_one:
+            return vector(x), jnp.stack([column(direction) for direction in jnp.eye(x.size, dtype=x.dtype)], axis=1)
+        return vector(x), jax.jacfwd(vector)(x)
+
+    return evaluate
+
+
+def linearised_eagerly(residuals: Any, *, has_aux: bool, held: tuple[Any, ...]) -> Callable[..., Any]:
+    """`linearised` for residuals that can't be traced."""
+    return linearised(residuals, has_aux=has_aux, held=held, one_by_one=True)
+
+
+@pytree
+class Spectrum:
+    """The curvature of the free parameters in units of its diagonal: its eigenvalues, eigenvectors and those units.
+
+    `least` is the smallest eigenvalue that is not nothing. Those parameters that a bound holds back have curvature 1 and are
+    unconnected. `squares` is twice the cost, `left` the residuals, if there are any.
+    """
+
+    values: Any
+    vectors: Any
+    size: Any
+    least: Any
+    free: Any
+    finite: Any
+    squares: Any
+    left: Any
+
+
+def spectrum(functions: tuple[Any, ...], params: Any, arrays: tuple[Any, ...], box: Bounds | None) -> Spectrum:
+    """The curvature of the cost, or of half the sum of the squares of residuals, at a point."""
+    x = pack(params)
+    if len(functions) == 2:
+        cost, slope, _ = functions[0](params, *arrays)
+        curvature = functions[1](params, *arrays)
+        gradient, squares, left = pack(slope).astype(x.dtype), 2 * cost.astype(x.dtype), jnp.zeros(0, x.dtype)
+        size = jnp.sqrt(abs(jnp.diagonal(curvature)))
+    else:
+        left, curvature = functions[0](params, *arrays)
+        gradient, squares = jnp.matmul(left, curvature, precision=lax.Precision.HIGHEST), jnp.sum(left**2)
+        size = jax.vmap(lambda column: norm(column, x.dtype), in_axes=1)(curvature)
+    free = jnp.ones(x.shape, bool) if box is None else ~_held_back(x, gradient, pack(box.lower), pack(box.upper))
+    finite = jnp.isfinite(squares) & jnp.all(jnp.isfinite(curvature))
+    size = unit(size)
+    rounding = jnp.asarray(_ROUNDINGS * x.size * jnp.finfo(x.dtype).eps, x.dtype)
+    units = jnp.diag(jnp.where(free & finite, 0, jnp.ones_like(x)))
+    if len(functions) == 2:
+        scaled = jnp.where(free[:, None] & free & finite, curvature / size[:, None] / size, 0) + units
+        values, vectors = jnp.linalg.eigh(scaled)
+        return Spectrum(values, vectors, size, rounding, free, finite, squares, left)
+    scaled = jnp.concatenate([jnp.where(free & finite, curvature / size, 0), units])
+    _, values, rows = jnp.linalg.svd(jnp.linalg.qr(scaled, mode="r"))
+    return Spectrum(values**2, rows.T, size, rounding**2, free, finite, squares, left)

@@ -1,0 +1,269 @@
+"""Uncertainties: the covariance of fitted parameters, from the curvature of the cost at its minimum."""
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxgd import _check_cost, _checks, _problem
+from jaxgd._bounds import Bounds
+from jaxgd._curvature import Spectrum, hessian_eagerly, linearised, linearised_eagerly, slack, spectrum
+from jaxgd._fixed import Fixed
+from jaxgd._program import compiled
+from jaxgd._trees import is_traced, pytree, static, unit, unpack, with_fields
+from jaxgd.result import Result
+
+_SMALL = 8  # parameters, up to which the correlations are shown
+
+
+class CovarianceStatus(enum.Enum):
+    """Whether the curvature gives a covariance; the value is the sentence to show to a person.
+
+    `code` is the number that stands for the status inside compiled programs, the position in this list.
+    """
+
+    POSITIVE_DEFINITE = "Valid: the curvature is positive definite."
+    SINGULAR = "Singular: the cost does not determine some parameters; they are NaN."
+    NOT_POSITIVE_DEFINITE = "Not positive definite: the cost falls along some direction, so that this is not a minimum."
+    NO_FREEDOM = "No degrees of freedom: there are not more observations than free parameters."
+    NOT_FINITE = "Not finite: the cost or a derivative of it is infinite or NaN."
+
+    @property
+    def code(self) -> int:
+        """The number of this status inside compiled programs."""
+        return list(CovarianceStatus).index(self)
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@pytree
+class Covariance:
+    """The uncertainties of parameters; where the cost does not determine one, its numbers are NaN.
+
+    A parameter that is fixed or held back by a bound has the standard error 0, and zeros in its rows and columns.
+
+    Attributes:
+        params: the parameters, with the structure that came in.
+        standard_errors: the square roots of the variances, a pytree like `params`, in the units of the parameters.
+        matrix: the covariance of all n parameters, in the order of `names`, shape (n, n).
+        correlation: the same for parameters in units of their standard errors: between -1 and 1, shape (n, n).
+        factor: what multiplied the inverse curvature: 2 * scale, or s², the residual variance.
+        code: the number of the status, for programs that trace the call; `status` is for people.
+        names: where each number is in the parameters, such as "params['w'][2]".
+
+    It is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled.
+    """
+
+    params: Any
+    standard_errors: Any
+    matrix: Any
+    correlation: Any
+    factor: Any
+    code: Any
+    names: tuple[str, ...] = static()
+
+    @property
+    def status(self) -> Any:
+        """Whether the curvature gives a covariance: a `CovarianceStatus`, or an array of them after `vmap`."""
+        statuses = np.array(list(CovarianceStatus), dtype=object)
+        return statuses[np.asarray(self.code)]
+
+    @property
+    def valid(self) -> Any:
+        """Whether all that is not held has an uncertainty: a bool, or an array of them after `vmap`."""
+        return self.code == CovarianceStatus.POSITIVE_DEFINITE.code
+
+    def __str__(self) -> str:
+        return self.__repr__() if is_traced(self.code) or np.ndim(self.code) else _describe(self)
+
+
+def covariance(
+    cost: Callable[..., Any] | None,
+    params: Any,
+    data: Any = None,
+    *,
+    scale: float | None = None,
+    n_observations: int | None = None,
+    residuals: Callable[..., Any] | None = None,
+    bounds: Any = None,
+    fixed: Any = None,
+    dtype: Any = None,
+    has_aux: bool = False,
+    jit: bool = True,
+) -> Covariance:
+    """The covariance, standard errors and correlations of parameters at a minimum.
+
+    From the cost, with its exact matrix H of second derivatives, or from n residuals r, with their exact Jacobian J:
+
+        covariance = 2 * scale * inverse(H)          H = d²cost / dparams²
+        covariance = s² * inverse(JᵀJ)               s² = sum(r²) / (n - p), p the number of free parameters
+
+    `scale` is what MINUIT calls UP and iminuit `errordef`: how far the cost rises above its minimum at one standard error.
+
+    | what the cost is | say | the covariance |
+    |---|---|---|
+    | -log L; half a sum of squares in units of their standard deviations | nothing, or `scale=0.5` | inverse(H) |
+    | -2 log L; a chi-square | `scale=1` | 2 * inverse(H) |
+    | half a sum of n squares of one unknown variance | `n_observations=n` | s² * inverse(H), s² = 2 * cost / (n - p) |
+    | `residuals=` of one unknown variance | nothing | s² * inverse(JᵀJ), as `curve_fit` and handbooks print |
+    | `residuals=` in units of their standard deviations | `scale=0.5` | inverse(JᵀJ), `curve_fit`'s `absolute_sigma=True` |
+
+    s² is an option of its own because it needs n, which a cost does not tell, and p, which is known here: parameters that are fixed
+    or held back by a bound are not counted. Residuals stand for half the sum of their squares, whence their `scale=0.5`, also where
+    the cost beside them is a chi-square. A cost that is a mean over n rows has to be multiplied by n first.
+
+    Args:
+        cost: cost(params), or cost(params, data) where data are given, as in `minimize`. Where residuals are given it is not
+            called, and may be None.
+        params: the parameters at the minimum, such as `result.params`: a pytree of numbers or arrays.
+        data: any pytree of arrays, or None.
+        scale: the rise of the cost at one standard error, > 0; None is 0.5 for a cost, and s² for residuals.
+        n_observations: n, for a cost that is half a sum of n squares of one unknown variance, in the place of a scale.
+        residuals: residuals(params), or residuals(params, data): returns an array of residuals of any shape, or a pytree of them.
+        bounds: as in `minimize`: a parameter at a bound beyond which the cost would fall, or between two equal ones, is held back.
+        fixed: as in `minimize`: parameters that are held, for which no derivative is taken.
+        dtype: "float64" or "float32" runs the call in that precision; None follows the inputs under JAX's rules.
+        has_aux: whether the cost, or the function of residuals, returns a pair of its value and anything else.
+        jit: False calls the function as it is, so that Python control flow may look at values.
+
+    Returns:
+        A `Covariance`. What is fixed or held back by a bound has the standard error 0, and the others are those at its value. Where
+        the curvature is not positive definite, beyond rounding, the `status` says so, and what is not determined is NaN: for a
+        singular curvature the parameters along its null directions alone, else all that are not held.
+
+    Raises:
+        TypeError, ValueError: for a bad argument, before anything compiles; the message names it. A cost below zero with
+            `n_observations` is a ValueError, too: no sum of squares is.
+
+    Both curvatures are judged in units in which each parameter alone has curvature 1, so that a parameter of 1e-6 beside one of 1e6
+    costs no digits. JᵀJ is never formed: J is factorised by QR, and the triangle by SVD, which keeps twice the digits. The two
+    estimators agree for linear models; elsewhere they differ by sum(r * d²r / dparams²), small where the residuals are.
+
+    Sources: F. James, MINUIT Reference Manual, CERN D506 (1994); G. Seber, C. Wild, Nonlinear Regression (1989),
+    A. van der Sluis, Condition numbers and equilibration of matrices, Numer. Math. 14 (1969).
+
+    >>> import jaxgd, numpy as np
+    >>> x, y = np.arange(4.0), np.array([1.0, 2.0, 4.0, 5.0])
+    >>> line = lambda v, data: v[0] + v[1] * data[0] - data[1]
+    >>> found = jaxgd.covariance(None, [0.9, 1.4], (x, y), residuals=line, dtype="float64")
+    >>> found.valid, found.standard_errors.round(4).tolist()
+    (True, [0.2646, 0.1414])
+    """
+    _checks.options(None, has_aux=has_aux, jit=jit)
+    if isinstance(params, Result):
+        raise TypeError("params: expected the parameters, got a Result: pass result.params.")
+    _options(scale, n_observations, residuals)
+    name = "cost" if residuals is None else "residuals"
+    function: Any = cost if residuals is None else residuals
+    _check_cost.signature(function, ("params",) if data is None else ("params", "data"), name)
+    with _problem.precision(dtype) as to:
+        whole = _inside(_checks.parameters("params", params, to), bounds)
+        free, held, box = _problem.room(whole, fixed, bounds, drawn=False)
+        arrays = () if data is None else (_checks.data_arrays("data", data, to),)
+        options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name}
+        makers = (_problem.value_and_gradient, _problem.hessian if jit else hessian_eagerly)
+        if residuals is not None:
+            makers = (linearised if jit else linearised_eagerly,)
+        functions = tuple(_problem.lowered(make, function, free, *arrays, **options) for make in makers)
+        plan = (functions, free, arrays, box)
+        found = compiled(spectrum, *plan)(*plan) if jit else spectrum(*plan)
+        if n_observations is not None and not is_traced(found) and found.squares < 0:
+            raise ValueError(f"cost: with n_observations expected half a sum of squares, got {float(found.squares) / 2:.9g}.")
+        n = len(found.left) if residuals is not None and scale is None else n_observations
+        factor = jnp.asarray(1.0 if scale is None else 2 * scale, found.size.dtype)
+        plan = (found, None if n is None else np.int32(n), factor, held, whole)
+        result = Covariance(whole, **compiled(_covariance, *plan)(*plan), names=_names(whole))
+        result = with_fields(result, code=_problem.host(result.code))
+    return _problem.export(result)
+
+
+def _options(scale: Any, n_observations: Any, residuals: Any) -> None:
+    """Check what multiplies the inverse curvature."""
+    if scale is not None:
+        _checks.scalar("scale", scale)
+        _checks.positive("scale", scale)
+    if n_observations is not None:
+        _checks.whole("n_observations", n_observations, 1, 2**31 - 1)
+        if scale is not None or residuals is not None:
+            other = "a scale" if scale is not None else "residuals, which are counted"
+            raise ValueError(f"n_observations: expected None beside {other}, got {n_observations}.")
+
+
+def _inside(params: Any, bounds: Any) -> Any:
+    """Parameters that a change of precision has put beyond their bounds, moved back; others have to lie within."""
+    box = Bounds.of(bounds, params)
+    if box is None:
+        return params
+    nearest = box.project(params)
+    if not is_traced(params, box):
+        close = jax.tree.map(lambda x, near: jnp.where(abs(x - near) <= slack(x), near, x), params, nearest)
+        box.check("params", close)
+    return nearest
+
+
+def _covariance(found: Spectrum, n: Any, factor: Any, held: Fixed | None, whole: Any) -> dict[str, Any]:
+    """The fields of the result, for all parameters: those that are held have zeros."""
+    freedom = jnp.int32(1) if n is None else n - jnp.sum(found.free, dtype=jnp.int32)
+    if n is not None:
+        factor = jnp.where(freedom > 0, found.squares / jnp.maximum(freedom, 1).astype(found.squares.dtype), jnp.nan)
+    weak = found.values <= found.least
+    # the order is that of their weight: the first that holds is told
+    conditions = [~found.finite, jnp.any(found.values < -found.least), freedom <= 0, jnp.any(weak)]
+    names = ("NOT_FINITE", "NOT_POSITIVE_DEFINITE", "NO_FREEDOM", "SINGULAR")
+    codes = [jnp.int32(CovarianceStatus[name].code) for name in names]
+    code = jnp.select(conditions, codes, jnp.int32(CovarianceStatus.POSITIVE_DEFINITE.code))
+    in_null_space = jnp.sum(jnp.where(weak, found.vectors**2, 0), axis=1) > jnp.finfo(factor.dtype).eps
+    unknown = in_null_space | conditions[0] | conditions[1]
+    roots = jnp.where(weak, 0, found.vectors / jnp.sqrt(jnp.where(weak, 1, found.values)))
+    inverse = jnp.matmul(roots, roots.T, precision=lax.Precision.HIGHEST)
+    spread = unit(jnp.sqrt(jnp.diagonal(inverse)))
+    both = found.free[:, None] & found.free
+    nothing = jnp.where(unknown[:, None] | unknown, jnp.nan, jnp.zeros_like(inverse))
+    correlation = jnp.where(jnp.eye(len(spread), dtype=bool), 1, jnp.clip(inverse / spread[:, None] / spread, -1, 1)) + nothing
+    errors = jnp.sqrt(factor) * spread / found.size + jnp.diagonal(nothing)
+    fields = {
+        "matrix": jnp.where(both, correlation * errors[:, None] * errors, 0),
+        "correlation": jnp.where(both, correlation, 0),
+        "standard_errors": jnp.where(found.free, errors, 0),
+    }
+    if held is not None:
+        n_all, places = sum(leaf.size for leaf in jax.tree.leaves(whole)), held.places
+        for name, value in fields.items():
+            at = np.ix_(*(places for _ in value.shape))
+            fields[name] = jnp.zeros((n_all,) * value.ndim, value.dtype).at[at].set(value)
+    return fields | {"standard_errors": unpack(fields["standard_errors"], whole), "factor": factor, "code": code}
+
+
+def _names(params: Any) -> tuple[str, ...]:
+    """Where each number is in the parameters."""
+    names = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        place = "params" + jax.tree_util.keystr(path)
+        names += [place + (f"[{','.join(map(str, index))}]" if index else "") for index in np.ndindex(leaf.shape)]
+    return tuple(names)
+
+
+def _describe(found: Covariance) -> str:
+    """The lines that `str(covariance)` shows."""
+    flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (found.params, found.standard_errors)]
+    values, errors = (vector.astype(np.float64) for vector in flat)
+    correlation = np.asarray(found.correlation)
+    held = np.diagonal(correlation) == 0
+    lost = [name for name, error in zip(found.names, errors, strict=True) if np.isnan(error)]
+    lines = [str(found.status)]
+    if found.status is CovarianceStatus.SINGULAR:
+        lines.append(f"  not determined: {', '.join(lost[:_SMALL])}{', ...' if len(lost) > _SMALL else ''}")
+    numbers = [f"{value:.9g}" for value in values]
+    width, digits = max(map(len, found.names)), max(map(len, numbers))
+    for name, number, error, still in zip(found.names, numbers, errors, held, strict=True):
+        lines.append(f"  {name:<{width}}  {number:>{digits}} ± " + ("0 (held)" if still else f"{error:.3g}"))
+    if 1 < np.sum(~held) <= _SMALL and found.valid:
+        lines.append("  correlation")
+        for name, row in zip(np.array(found.names)[~held], correlation[np.ix_(~held, ~held)], strict=True):
+            lines.append(f"  {name:<{width}}  " + " ".join(f"{value:7.4f}" for value in row))
+    return "\n".join(lines)
