@@ -52,22 +52,59 @@ def fresh_lambdas(quick: bool) -> dict[str, Any]:
     return {"jaxgd": run}
 
 
-@case()
+def scipy_solver(cost: Any, start: np.ndarray) -> Any:
+    """SciPy's L-BFGS-B with a jitted gradient, in float64."""
+    from scipy.optimize import minimize
+
+    with jax.enable_x64(True):
+        evaluate = jax.jit(jax.value_and_grad(cost))
+
+    def run(*data: Any) -> Any:
+        with jax.enable_x64(True):
+            return minimize(lambda x: [np.asarray(part) for part in evaluate(x, *data)], start, jac=True, method="L-BFGS-B").x
+
+    return run
+
+
+@case(Bar("SciPy L-BFGS-B", 2))
+def rosenbrock_10000(quick: bool) -> dict[str, Any]:
+    """Rosenbrock's function of pairs, 10 000 variables, float64"""
+    start = np.tile([-1.2, 1.0], 50 if quick else 5000)
+
+    def pairs(x: Any) -> Any:
+        return jnp.sum(100 * (x[1::2] - x[::2] ** 2) ** 2 + (1 - x[::2]) ** 2)
+
+    return {
+        "jaxgd": lambda: jaxgd.minimize(pairs, start, method=jaxgd.LBFGS(), dtype="float64").params,
+        "SciPy L-BFGS-B": scipy_solver(pairs, start),
+    }
+
+
+@case(Bar("SciPy L-BFGS-B", 20))
+def thousand_fits(quick: bool) -> dict[str, Any]:
+    """1000 fits of an exponential decay, by jax.vmap of minimize, float64"""
+    n_fits, generator, x = (10 if quick else 1000), np.random.default_rng(0), np.linspace(0, 4, 40)
+    height, rate, offset = (generator.uniform(low, high, (n_fits, 1)) for low, high in ((1, 5), (0.3, 2), (-1, 1)))
+    rows = height * np.exp(-rate * x) + offset + 0.05 * generator.normal(size=(n_fits, 40))
+    start = np.array([1.0, 1.0, 0.0])
+
+    def cost(params: Any, y: Any) -> Any:
+        return jnp.sum((params[0] * jnp.exp(-params[1] * x.astype(y.dtype)) + params[2] - y) ** 2) / 2
+
+    fits = jax.jit(jax.vmap(lambda y: jaxgd.minimize(cost, start, y).params))
+    one = scipy_solver(cost, start)
+
+    def ours() -> Any:
+        with jax.enable_x64(True):
+            return fits(jnp.asarray(rows))
+
+    return {"jaxgd": ours, "SciPy L-BFGS-B": lambda: [one(y) for y in rows]}
+
+
+@case(Bar("SciPy L-BFGS-B", 5), Bar("Optimistix BFGS", 1, None, "first"))
 def rosenbrock_10(quick: bool) -> dict[str, Any]:
     """minimum of Rosenbrock-10 to the solvers' own tolerance, float64"""
     start = np.full(10, -1.0)
-
-    def scipy() -> Any:
-        from scipy.optimize import minimize
-
-        with jax.enable_x64(True):
-            evaluate = jax.jit(jax.value_and_grad(rosenbrock))
-
-        def run() -> Any:
-            with jax.enable_x64(True):
-                return minimize(lambda x: [np.asarray(part) for part in evaluate(x)], start, jac=True, method="L-BFGS-B").x
-
-        return run
 
     def optax() -> Any:
         import optax
@@ -111,7 +148,7 @@ def rosenbrock_10(quick: bool) -> dict[str, Any]:
 
     return {
         "jaxgd": lambda: jaxgd.minimize(rosenbrock, start, dtype="float64").params,
-        "SciPy L-BFGS-B": scipy(),
+        "SciPy L-BFGS-B": scipy_solver(rosenbrock, start),
         "Optax L-BFGS": optax(),
         **({"Optimistix BFGS": optimistix()} if available("optimistix") else {}),
     }
