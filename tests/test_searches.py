@@ -73,7 +73,7 @@ def test_the_default_finds_a_minimum_of_every_problem(problem: Problem) -> None:
 SINGLE = [problem for problem in PROBLEMS if problem.name != "meyer"]
 
 
-@pytest.mark.parametrize("problem", SINGLE[::2], ids=lambda problem: problem.name)
+@pytest.mark.parametrize("problem", SINGLE[::4], ids=lambda problem: problem.name)
 def test_single_precision_ends_where_it_can(problem: Problem) -> None:
     result = jaxgd.minimize(problem.cost, starts(problem), dtype="float32")
     assert ends_at(problem, float(result.cost), 5e-3, 1e-6), result

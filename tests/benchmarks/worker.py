@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -12,9 +13,25 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the threads of a contende
 
 
 def names(case: str, quick: bool) -> list[str]:
-    """The contenders of a case whose libraries are installed, as a process of its own finds them."""
+    """The contenders of a case whose libraries are installed, as a process of its own finds them, unless it shall be quick."""
+    if quick:
+        return _names(case, quick)
     with _spawn.Pool(1) as pool:
         return pool.apply(_names, (case, quick))
+
+
+class Here:
+    """A contender that runs in this process: quick, and its first call may find what another one has compiled."""
+
+    def __init__(self, case: str, contender: str) -> None:
+        self.call = _runner(case, contender, True)
+
+    def run(self) -> tuple[float, float, float]:
+        """As `Worker.run`."""
+        return self.call()
+
+    def close(self) -> None:
+        """Nothing is left to do."""
 
 
 class Worker:
@@ -42,6 +59,13 @@ def _names(case: str, quick: bool) -> list[str]:
 
 
 def _serve(pipe: Connection, case: str, name: str, quick: bool) -> None:
+    call = _runner(case, name, quick)
+    while pipe.recv() == "run":
+        pipe.send(call())
+
+
+def _runner(case: str, name: str, quick: bool) -> Callable[[], tuple[float, float, float]]:
+    """A function that runs a contender once, and says what `Worker.run` does."""
     import jax
 
     from tests.benchmarks.case import contender
@@ -49,11 +73,13 @@ def _serve(pipe: Connection, case: str, name: str, quick: bool) -> None:
 
     run, things = contender(CASES[case].make(quick), name)
     jax.block_until_ready(jax.numpy.zeros(3) + 1)  # JAX itself has been started
-    while pipe.recv() == "run":
+
+    def call() -> tuple[float, float, float]:
         began = time.perf_counter()
         _wait(run())
-        seconds = time.perf_counter() - began
-        pipe.send((seconds, things, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        return time.perf_counter() - began, things, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    return call
 
 
 def _wait(result: Any) -> None:
