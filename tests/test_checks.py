@@ -37,7 +37,6 @@ def calls_math(v: Any) -> Any:
     return math.sin(v)
 
 
-jax.random.key(0)  # what a key compiles is compiled here
 WRONG: Any = 1  # in the place of a truth value
 
 ERRORS: list[tuple[Any, type[Exception], str]] = [
@@ -265,7 +264,8 @@ def test_errors_name_the_argument_and_come_before_anything_compiles(
         call()
     assert message in str(caught.value)
     assert type(caught.value) is error
-    assert len(compiled) <= 1  # a random start is drawn before it can be checked
+    drawn = [name for name in compiled if name not in ("jit(stage)", "jit(_threefry_seed)")]  # those make a key
+    assert len(drawn) <= 1  # a random start is drawn before it can be checked
 
 
 def test_an_error_of_the_users_own_passes_as_it_is() -> None:
