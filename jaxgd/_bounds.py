@@ -62,7 +62,7 @@ class Bounds:
         """The gradient without what a bound holds back: zero where a descent would leave the box."""
 
         def one(x: jax.Array, g: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-            return jnp.where(((x <= low) & (g > 0)) | ((x >= high) & (g < 0)), jnp.zeros_like(g), g)
+            return jnp.where(outward(x, g, low, high), jnp.zeros_like(g), g)
 
         return jax.tree.map(one, params, gradient, self.lower, self.upper)
 
@@ -85,6 +85,11 @@ def _side(sign: int, name: str, value: Any, like: Any) -> Any:
     outside = sign * near.astype(np.float64) > sign * array
     inside = np.where(outside, np.nextafter(near, near.dtype.type(-sign * np.inf)), near)
     return _checks.fitting(name, inside, like)
+
+
+def outward(x: jax.Array, gradient: jax.Array, low: Any, high: Any) -> jax.Array:
+    """Which variables lie at a bound beyond which a descent would go."""
+    return ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
 
 
 def moved(params: Any, update: Any, bounds: Bounds | None) -> tuple[Any, Any]:

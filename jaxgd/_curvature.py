@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd import _check_cost, _problem
-from jaxgd._bounds import Bounds
+from jaxgd import _check_cost
+from jaxgd._bounds import Bounds, outward
 from jaxgd._fixed import Fixed
 from jaxgd._program import JITTED
 from jaxgd._trees import norm, pack, pytree, unit, unpack
@@ -23,12 +23,7 @@ def slack(bound: Any) -> Any:
 
 def _held_back(x: Any, gradient: Any, low: Any, high: Any) -> Any:
     """Which parameters can't move, or lie at a bound beyond which the cost would fall."""
-    return ((x <= low + slack(low)) & (gradient > 0)) | ((x >= high - slack(high)) & (gradient < 0)) | (low == high)
-
-
-def hessian_eagerly(cost: Any, *, has_aux: bool, held: tuple[Any, ...]) -> Callable[..., Any]:
-    """The matrix of second derivatives of a cost that can't be traced."""
-    return _problem.hessian(cost, has_aux=has_aux, held=held, one_by_one=True)
+    return outward(x, gradient, low + slack(low), high - slack(high)) | (low == high)
 
 
 def linearised(residuals: Any, *, has_aux: bool, held: tuple[Any, ...], one_by_one: bool = False) -> Callable[..., Any]:

@@ -112,7 +112,7 @@ def minimize(
         method, rules = _problem.prepare(method, stop, whole, held, 1, names, whole=True)
         lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit, fixed=held)
         evaluate = lowered(_problem.value_and_gradient, cost, params, *arrays)
-        curved = _problem.hessian if jit else functools.partial(_problem.hessian, one_by_one=True)
+        curved = _problem.hessian if jit else _problem.hessian_eagerly
         hessian = lowered(curved, cost, params, *arrays) if getattr(method, "needs_hessian", False) else None
         empty = _problem.empty_point(evaluate, params, *arrays)
         plan = _steps.Plan(method, rules, arrays, np.int32(steps), box, names, 0)

@@ -150,6 +150,11 @@ def hessian(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = 
     return matrix
 
 
+def hessian_eagerly(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = ()) -> Callable[..., Any]:
+    """`hessian` of a cost that can't be traced."""
+    return hessian(cost, has_aux=has_aux, held=held, one_by_one=True)
+
+
 def _checked(cost: Any, has_aux: bool, held: tuple[Any, ...]) -> Callable[..., Any]:
     if isinstance(cost, JITTED):
         cost = cost.__wrapped__  # traced from inside, its closed-over arrays are arguments of the program and not part of it

@@ -10,7 +10,19 @@ import numpy as np
 from jaxgd._trees import is_traced, pytree
 
 
-class Status(enum.Enum):
+class Sentences(enum.Enum):
+    """Statuses whose values are sentences to show to a person, and which have numbers inside compiled programs."""
+
+    @property
+    def code(self) -> int:
+        """The number of this status inside compiled programs."""
+        return list(type(self)).index(self)
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Status(Sentences):
     """How a run ended; the value is the sentence to show to a person.
 
     The converged ones say that a test of convergence held. `code` is the number that stands for the status inside compiled
@@ -32,17 +44,9 @@ class Status(enum.Enum):
     INTERRUPTED = "Interrupted from the keyboard; the point reached is returned."
 
     @property
-    def code(self) -> int:
-        """The number of this status inside compiled programs."""
-        return list(Status).index(self)
-
-    @property
     def converged(self) -> bool:
         """Whether a test of convergence held."""
         return self.value.startswith("Converged")
-
-    def __str__(self) -> str:
-        return self.value
 
 
 RUNNING = Status.RUNNING.code

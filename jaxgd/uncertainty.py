@@ -1,6 +1,5 @@
 """Uncertainties: the covariance of fitted parameters, from the curvature of the cost at its minimum."""
 
-import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -11,16 +10,16 @@ from jax import lax
 
 from jaxgd import _check_cost, _checks, _problem
 from jaxgd._bounds import Bounds
-from jaxgd._curvature import Spectrum, hessian_eagerly, linearised, linearised_eagerly, slack, spectrum
+from jaxgd._curvature import Spectrum, linearised, linearised_eagerly, slack, spectrum
 from jaxgd._fixed import Fixed
 from jaxgd._program import compiled
 from jaxgd._trees import is_traced, pytree, static, unit, unpack, with_fields
-from jaxgd.result import Result
+from jaxgd.result import Result, Sentences
 
 _SMALL = 8  # parameters, up to which the correlations are shown
 
 
-class CovarianceStatus(enum.Enum):
+class CovarianceStatus(Sentences):
     """Whether the curvature gives a covariance; the value is the sentence to show to a person.
 
     `code` is the number that stands for the status inside compiled programs, the position in this list.
@@ -31,14 +30,6 @@ class CovarianceStatus(enum.Enum):
     NOT_POSITIVE_DEFINITE = "Not positive definite: the cost falls along some direction, so that this is not a minimum."
     NO_FREEDOM = "No degrees of freedom: there are not more observations than free parameters."
     NOT_FINITE = "Not finite: the cost or a derivative of it is infinite or NaN."
-
-    @property
-    def code(self) -> int:
-        """The number of this status inside compiled programs."""
-        return list(CovarianceStatus).index(self)
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @pytree
@@ -166,7 +157,7 @@ def covariance(
         free, held, box = _problem.room(whole, fixed, bounds, drawn=False)
         arrays = () if data is None else (_checks.data_arrays("data", data, to),)
         options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name}
-        makers = (_problem.value_and_gradient, _problem.hessian if jit else hessian_eagerly)
+        makers = (_problem.value_and_gradient, _problem.hessian if jit else _problem.hessian_eagerly)
         if residuals is not None:
             makers = (linearised if jit else linearised_eagerly,)
         functions = tuple(_problem.lowered(make, function, free, *arrays, **options) for make in makers)

@@ -111,6 +111,7 @@ def test_a_fixed_parameter_is_as_if_it_were_a_number(method: Any) -> None:
         return curve({"height": free["height"], "rate": jnp.asarray(0.7, shift.dtype), "shift": shift})
 
     rest = jaxgd.minimize(of_the_rest, {"height": 1.5, "shift": np.array([0.1])}, **options)
+    # Two programs that round each their own way, twenty steps long.
     np.testing.assert_allclose(result.params["height"], rest.params["height"], rtol=1e-11)
     np.testing.assert_allclose(result.params["shift"], [rest.params["shift"][0], 0.2], rtol=1e-11)
     assert (result.params["rate"], result.params["shift"][1], result.best.params["rate"]) == (0.7, 0.2, 0.7)

@@ -76,6 +76,7 @@ SINGLE = [problem for problem in PROBLEMS if problem.name != "meyer"]
 @pytest.mark.parametrize("problem", SINGLE[::4], ids=lambda problem: problem.name)
 def test_single_precision_ends_where_it_can(problem: Problem) -> None:
     result = jaxgd.minimize(problem.cost, starts(problem), dtype="float32")
+    # Osborne's first, whose scaled Hessian has a condition of 1e6, ends 0.2 % above its minimum; zeros end near the rounding unit.
     assert ends_at(problem, float(result.cost), 5e-3, 1e-6), result
     assert result.converged or result.status is Status.STALLED
     assert result.n_evaluations < 100

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd import _checks
+from jaxgd._bounds import outward
 from jaxgd._trees import all_finite, pack, pytree, select, unit, unpack
 from jaxgd.methods import _model
 from jaxgd.methods._model import Model
@@ -158,7 +159,7 @@ def _held(x: jax.Array, g: jax.Array, box: Any) -> Any:
     if box is None:
         return None
     low, high = box
-    return ((x <= low) & (g > 0)) | ((x >= high) & (g < 0)) | (low == high)
+    return outward(x, g, low, high) | (low == high)
 
 
 class _Judgement(NamedTuple):
