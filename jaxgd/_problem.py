@@ -20,7 +20,7 @@ from jaxgd.result import Best, History, Starts
 from jaxgd.stopping import Stationary, as_rules
 
 _TOGETHER = 2**22  # numbers of the largest array in a gradient, for all directions that are looked at together
-_WIDE = tuple(np.dtype(name) for name in ("float64", "int64", "uint64", "complex128"))
+_WIDE = frozenset(np.dtype(name) for name in ("float64", "int64", "uint64", "complex128"))
 
 
 @contextlib.contextmanager
@@ -232,12 +232,12 @@ def complete(result: Any, fixed: Fixed | None) -> Any:
 
 def export(tree: Any) -> Any:
     """What leaves a call: arrays of 64 bits leave as NumPy's where JAX, without its 64-bit flag, would cut them to 32."""
-    flag_is_on = jnp.result_type(float) == jnp.float64
+    if jnp.result_type(float) == jnp.float64 or is_traced(tree):
+        return tree
 
     def leave(leaf: Any) -> Any:
-        if flag_is_on or is_traced(leaf) or not isinstance(leaf, jax.Array) or leaf.dtype not in _WIDE:
-            return leaf
-        return np.asarray(leaf) if leaf.is_fully_addressable else leaf
+        wide = isinstance(leaf, jax.Array) and leaf.dtype in _WIDE and leaf.is_fully_addressable
+        return np.asarray(leaf) if wide else leaf
 
     return jax.tree.map(leave, tree)
 

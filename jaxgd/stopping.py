@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd._trees import all_of, is_leaf, largest, norm, pytree, static
+from jaxgd._trees import all_of, is_leaf, largest, norms, pytree, static
 from jaxgd.result import RUNNING, Status
 
 __all__ = ["CostTolerance", "GradientTolerance", "Patience", "Rule", "Stationary", "UpdateTolerance"]
@@ -188,17 +188,17 @@ class Stationary(Rule):
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
         dtype = state.size.dtype
-        moved = norm(jax.tree.map(jnp.subtract, observation.params, state.params), dtype)
-        bent = norm(jax.tree.map(jnp.subtract, observation.gradient, state.gradient), dtype)
+        step = jax.tree.map(jnp.subtract, observation.params, state.params)
+        change = jax.tree.map(jnp.subtract, observation.gradient, state.gradient)
+        moved, bent, length, slope = norms(step, change, observation.params, observation.gradient, dtype=dtype)
         secant = jnp.where(moved > 0, bent / jnp.where(moved > 0, moved, 1), jnp.inf)
         curvature = jnp.where(jnp.isfinite(state.curvature), jnp.minimum(secant, 2 * state.curvature), secant)
-        length, slope = norm(observation.params, dtype), norm(observation.gradient, dtype)
         size = jnp.maximum(state.size, length)
         eps = float(jnp.finfo(dtype).eps)
         known = (curvature > 0) & (curvature < jnp.inf)
-        step = slope / jnp.where(known, curvature, 1)
-        still = (step <= 4 * eps * jnp.maximum(length, eps * size)) | (
-            step * slope <= eps**1.5 * jnp.abs(observation.cost).astype(dtype)
+        left = slope / jnp.where(known, curvature, 1)
+        still = (left <= 4 * eps * jnp.maximum(length, eps * size)) | (
+            left * slope <= eps**1.5 * jnp.abs(observation.cost).astype(dtype)
         )
         held = jnp.where(known & still, state.held + 1, 0)
         return (slope == 0) | (held >= 3), _Secant(observation.params, observation.gradient, curvature, size, held)

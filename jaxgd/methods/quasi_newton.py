@@ -52,7 +52,8 @@ class Search(NamedTuple):
 class Pairs(NamedTuple):
     """The last pairs of steps s and changes of the gradient y, the rows of two matrices, and their inner products s'y and y'y.
 
-    `count` were stored; the newest is at the place (count - 1) modulo the number of rows.
+    `count` were stored; the newest is at the place (count - 1) modulo the number of rows. There is a row more than pairs in use:
+    the next pair is written there whether it is wanted or not, since a choice between it and an old one would copy the matrices.
     """
 
     steps: Any
@@ -110,7 +111,7 @@ class LBFGS:
     def init(self, params: Any) -> LBFGSState:
         x, m = pack(params), self.memory
         zero, count = jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32)
-        rows, products = jnp.zeros((m, x.size), x.dtype), jnp.zeros((m, m), x.dtype)
+        rows, products = jnp.zeros((m + 1, x.size), x.dtype), jnp.zeros((m + 1, m + 1), x.dtype)
         nothing = Trial(zero, zero, zero)
         search = Search(jnp.zeros_like(x), zero, nothing, nothing, count, zero)
         return LBFGSState(search, Pairs(rows, rows, products, products, count), count, jnp.asarray(False))
@@ -183,17 +184,20 @@ def _begin(place: _Place, direction: jax.Array, pairs: Pairs) -> Search:
 
 
 def _stored(pairs: Pairs, s: jax.Array, y: jax.Array, wanted: jax.Array) -> Pairs:
-    """The pairs with a new one in the place of the oldest, if it is wanted and of positive curvature."""
+    """The pairs with a new one in the place that is free, if it is wanted and of positive curvature; else nothing is there.
+
+    Of s'y only those are kept right in which y is no older than s: the two loops ask for no others.
+    """
     place = pairs.count % pairs.steps.shape[0]
     useful = wanted & (jnp.vdot(s, y) > jnp.finfo(s.dtype).eps * jnp.vdot(y, y))
-    s, y = jnp.where(useful, s, pairs.steps[place]), jnp.where(useful, y, pairs.changes[place])
+    s, y = jnp.where(useful, s, 0), jnp.where(useful, y, 0)
     steps, changes = pairs.steps.at[place].set(s), pairs.changes.at[place].set(y)
-    across, along = steps @ y, changes @ jnp.stack([s, y], axis=1)
+    along = changes @ y
     return Pairs(
         steps,
         changes,
-        pairs.mixed.at[:, place].set(across).at[place].set(along[:, 0]),
-        pairs.squares.at[:, place].set(along[:, 1]).at[place].set(along[:, 1]),
+        pairs.mixed.at[:, place].set(steps @ y),
+        pairs.squares.at[:, place].set(along).at[place].set(along),
         pairs.count + useful.astype(jnp.int32),
     )
 
@@ -213,21 +217,21 @@ def _found(there: _Place, pairs: Pairs) -> tuple[Search, jax.Array, jax.Array]:
 def _direction(place: _Place, pairs: Pairs) -> jax.Array:
     """The product -H g by Nocedal's two loops, on the coefficients of the vectors alone (Chen, Wang and Zhou)."""
     g = place.of_the_free(place.gradient)
-    memory = pairs.steps.shape[0]
-    known = jnp.minimum(pairs.count, memory)
+    rows = pairs.steps.shape[0]
+    known = jnp.minimum(pairs.count, rows - 1)
     onto_steps, onto_changes = pairs.steps @ g, pairs.changes @ g
-    newest = (pairs.count - 1) % memory
+    newest = (pairs.count - 1) % rows
     scale = jnp.where(known > 0, pairs.mixed[newest, newest] / unit(pairs.squares[newest, newest]), 1)
 
     def backward(k: jax.Array, a: jax.Array) -> jax.Array:
-        i = (pairs.count - 1 - k) % memory
+        i = (pairs.count - 1 - k) % rows
         return a.at[i].set((onto_steps[i] - jnp.vdot(pairs.mixed[i], a)) / pairs.mixed[i, i])
 
-    a = lax.fori_loop(0, known, backward, jnp.zeros(memory, g.dtype))
+    a = lax.fori_loop(0, known, backward, jnp.zeros(rows, g.dtype))
     onto_rest = scale * (onto_changes - pairs.squares @ a)
 
     def forward(k: jax.Array, c: jax.Array) -> jax.Array:
-        i = (pairs.count - known + k) % memory
+        i = (pairs.count - known + k) % rows
         return c.at[i].set(a[i] - (onto_rest[i] + jnp.vdot(c, pairs.mixed[:, i])) / pairs.mixed[i, i])
 
     c = lax.fori_loop(0, known, forward, jnp.zeros_like(a))

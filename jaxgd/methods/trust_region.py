@@ -8,7 +8,7 @@ from jax import lax
 
 from jaxgd import _checks
 from jaxgd._bounds import outward
-from jaxgd._trees import all_finite, pack, pytree, select, unit, unpack
+from jaxgd._trees import all_finite, bundled, pack, pytree, select, unbundled, unit, unpack
 from jaxgd.methods import _model
 from jaxgd.methods._model import Model
 from jaxgd.methods.protocol import Point, Problem, Step
@@ -59,11 +59,22 @@ class Memory(NamedTuple):
 
 
 class TrustRegionState(NamedTuple):
-    """The state of the trust region method."""
+    """The state of the trust region method, in a run bundled into few arrays."""
 
     model: Model
     proposal: Proposal
     memory: Memory
+
+
+def _before(x: jax.Array, radius: jax.Array) -> TrustRegionState:
+    """The state before the first evaluation."""
+    zero, count, no = jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32), jnp.asarray(False)
+    vector = jnp.zeros_like(x)
+    return TrustRegionState(
+        _model.empty(x),
+        Proposal(vector, zero, no, zero, no),
+        Memory(vector, vector, zero, radius.astype(x.dtype), zero, count, count, count, count, no),
+    )
 
 
 @pytree
@@ -110,43 +121,40 @@ class TrustRegion:
     def __post_init__(self) -> None:
         _checks.positive("TrustRegion: radius", self.radius)
 
-    def init(self, params: Any) -> TrustRegionState:
+    def init(self, params: Any) -> tuple[jax.Array, ...]:
         x = pack(params)
-        zero, count, no = jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32), jnp.asarray(False)
-        radius = jnp.asarray(self.radius).astype(x.dtype)
-        vector = jnp.zeros_like(x)
-        return TrustRegionState(
-            _model.empty(x),
-            Proposal(vector, zero, no, zero, no),
-            Memory(vector, vector, zero, radius, zero, count, count, count, count, no),
-        )
+        return bundled(_before(x, jnp.asarray(self.radius)), x.dtype)
 
-    def step(self, point: Point, state: TrustRegionState, problem: Problem) -> Step:
+    def step(self, point: Point, state: tuple[jax.Array, ...], problem: Problem) -> Step:
         assert problem.hessian is not None
-        hessian, memory = problem.hessian, state.memory
         x, x_new, g = pack(problem.current.params), pack(point.params), pack(point.gradient)
+        before: TrustRegionState = unbundled(state, _before(x, jnp.zeros(())))
+        hessian, memory = problem.hessian, before.memory
         cost = point.cost.astype(x.dtype)
         eps = _precision(point.params)
         box = None if problem.bounds is None else (pack(problem.bounds.lower), pack(problem.bounds.upper))
         finite = all_finite(cost, x_new, g)
-        judged = _judge(state, x, x_new, problem.current.cost.astype(x.dtype) - cost, g, finite)
+        judged = _judge(before, x, x_new, problem.current.cost.astype(x.dtype) - cost, g, finite)
         wanted = ~memory.started | (finite & (judged.ratio > _ACCEPT))
 
-        def arrive() -> tuple[Model, jax.Array]:
+        def arrive() -> tuple[tuple[jax.Array, ...], jax.Array]:
             held = _held(x_new, g, box)
-            arrived = _model.model(x_new, cost, g, hessian(point.params), held, state.model.first, memory.started, eps)
+            arrived = _model.model(x_new, cost, g, hessian(point.params), held, before.model.first, memory.started, eps)
             sound = all_finite(cost, arrived.curvatures, arrived.slopes, arrived.size)
-            return select(sound, arrived, state.model), sound
+            return select(sound, bundled(arrived, x.dtype), kept), sound
 
-        model, sound = lax.cond(wanted & finite, arrive, lambda: (state.model, jnp.asarray(False)))
+        kept = bundled(before.model, x.dtype)
+        model, sound = lax.cond(wanted & finite, arrive, lambda: (kept, jnp.asarray(False)))
+        model = unbundled(model, before.model)
         outcome = _Outcome(~memory.started | sound, finite & (sound | ~wanted), judged.hidden)
         here, height = select(outcome.accepted, (x_new, cost), (x, problem.current.cost.astype(x.dtype)))
-        learnt = _learn(state, judged, outcome, model, height, eps)
+        learnt = _learn(before, judged, outcome, model, height, eps)
         proposal, change = _propose(model, learnt, here, box)
+        after = TrustRegionState(model, proposal, learnt)
         stuck = jnp.all(here + change == here)
-        code = _verdict(state, TrustRegionState(model, proposal, learnt), outcome, learnt.highest - height, stuck, eps)
+        code = _verdict(before, after, outcome, learnt.highest - height, stuck, eps)
         code = jnp.where(outcome.accepted & ~sound, Status.STALLED.code, code)  # the start, where the model overflows
-        return Step(unpack(change, point.params), TrustRegionState(model, proposal, learnt), outcome.accepted, code)
+        return Step(unpack(change, point.params), bundled(after, x.dtype), outcome.accepted, code)
 
 
 def _precision(params: Any) -> float:
