@@ -134,7 +134,7 @@ def _key(value: Any, inside: tuple[Any, ...]) -> Hashable:
         return kind, _key(value.func, inside), _key(value.args, inside), _key(value.keywords, inside)
     if kind is types.ModuleType and value.__name__.partition(".")[0] in _LIBRARIES:
         return Identity(value)
-    if isinstance(value, Hashable) and value in _PURE:
+    if isinstance(value, types.BuiltinFunctionType | type) and value in _PURE:
         return Identity(value)
     return _function_key(value, inside)
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +62,17 @@ def test_an_attribute_of_a_function_and_of_an_object_are_seen() -> None:
         assert slope(cost) == pytest.approx(factor)
         assert slope(lambda v: holder.factor * v) == pytest.approx(factor)
         assert slope(lambda v: Holder.factor * v) == pytest.approx(factor)
+
+
+class Observed(NamedTuple):
+    times: np.ndarray
+    weight: float
+
+
+def test_a_named_tuple_of_arrays_may_be_closed_over() -> None:
+    for factor in (2.0, 3.0):
+        observed = Observed(np.array([factor, 1.0]), 1.0)
+        assert slope(lambda v, seen=observed: seen.weight * seen.times[0] * v) == pytest.approx(factor)
 
 
 def test_a_variable_without_a_value_yet_and_recursion() -> None:
