@@ -23,6 +23,11 @@ class Held:
         """The shapes and dtypes of what the function returns, where it was traced."""
         return getattr(self.function, "shapes", None)
 
+    @property
+    def largest(self) -> int:
+        """How many numbers the largest array has that the function computes, where it was traced."""
+        return getattr(self.function, "largest", 0)
+
     def __call__(self, params: Any, *data: Any) -> Any:
         return self.function(params, self.values, *data)
 

@@ -63,6 +63,17 @@ def key(jaxpr: Any) -> Hashable:
     return inputs, tuple(map(equation, jaxpr.eqns)), tuple(map(atom, jaxpr.outvars))
 
 
+def largest(jaxpr: Any) -> int:
+    """How many numbers the largest array has that a jaxpr computes, inside its loops and calls too."""
+    sizes = [0]
+    for eqn in jaxpr.eqns:
+        sizes += [getattr(variable.aval, "size", 1) for variable in eqn.outvars]
+        for value in eqn.params.values():
+            parts = value if isinstance(value, tuple | list) else (value,)
+            sizes += [largest(getattr(part, "jaxpr", part)) for part in parts if _is_jaxpr(part)]
+    return max(sizes)
+
+
 def with_arguments_first(jaxpr: Any, numbers: Iterable[float]) -> tuple[Any, tuple[Any, ...]]:
     """The jaxpr with its constants as its first arguments, and before them the literals that are among some numbers.
 

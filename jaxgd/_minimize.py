@@ -19,6 +19,7 @@ from jaxgd.result import History, Result, Starts
 
 _MAX_STEPS = 10_000
 _LARGE = 200  # parameters, above which a Hessian costs more than it brings
+_DEAR = 2**28  # numbers that a Hessian computes, about a quarter of a second, above which the same holds
 
 
 def minimize(
@@ -52,7 +53,8 @@ def minimize(
             key -> params, such as `jaxgd.normal(shape)`.
         data: any pytree of arrays, or None.
         method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `TrustRegion()` for up to 200
-            free parameters, and `LBFGS()` for more; neither has anything to tune.
+            free parameters, and `LBFGS()` for more, or where the parameters times the largest array that the cost computes are
+            more than 2**28 numbers, since a Hessian takes too long then; neither has anything to tune.
         bounds: a pair (lower, upper) that every evaluated point lies between: each None, a number, or a pytree like the parameters
             with a number, an array or None for each of them, or for whole branches. The start has to lie there too; a random one is
             moved there.
@@ -106,12 +108,12 @@ def minimize(
         whole = _problem.start_point(start, key, to) if draws is None else jax.tree.map(lambda leaf: leaf[0], draws)
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
         arrays = () if data is None else (_checks.data_arrays("data", data, to),)
-        if method is None:
-            method = TrustRegion() if sum(leaf.size for leaf in jax.tree.leaves(params)) <= _LARGE else LBFGS()
-        steps = max_steps or int(getattr(method, "default_max_steps", _MAX_STEPS))
-        method, rules = _problem.prepare(method, stop, whole, held, 1, names, whole=True)
         lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit, fixed=held)
         evaluate = lowered(_problem.value_and_gradient, cost, params, *arrays)
+        if method is None:
+            method = _default(params, evaluate)
+        steps = max_steps or int(getattr(method, "default_max_steps", _MAX_STEPS))
+        method, rules = _problem.prepare(method, stop, whole, held, 1, names, whole=True)
         curved = _problem.hessian if jit else _problem.hessian_eagerly
         hessian = lowered(curved, cost, params, *arrays) if getattr(method, "needs_hessian", False) else None
         empty = _problem.empty_point(evaluate, params, *arrays)
@@ -123,6 +125,12 @@ def minimize(
             result = _best_of_many(plan, functions, empty, draws, held)
         result = _problem.complete(result, held)
     return _problem.export(result)
+
+
+def _default(params: Any, evaluate: Any) -> Any:
+    """The method for these free parameters and this cost with its gradient."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return LBFGS() if size > _LARGE or size * getattr(evaluate, "largest", 0) > _DEAR else TrustRegion()
 
 
 def _alone(plan: _steps.Plan, functions: _steps.Functions, empty: Point, held: Fixed | None, host: Host) -> Result:

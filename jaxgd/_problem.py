@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_cost, _checks
+from jaxgd import _check_cost, _checks, _jaxpr
 from jaxgd._bounds import Bounds
 from jaxgd._fixed import Fixed, Held
 from jaxgd._memory import numbers, remembered
@@ -142,8 +142,7 @@ def hessian(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = 
         if one_by_one:
             found = jnp.stack([column(direction) for direction in basis])
         else:
-            sizes = [variable.aval.size for equation in jax.make_jaxpr(gradient)(x).eqns for variable in equation.outvars]
-            together = max(1, _TOGETHER // max([x.size, *sizes]))
+            together = max(1, _TOGETHER // max(x.size, _jaxpr.largest(jax.make_jaxpr(gradient)(x).jaxpr)))
             found = jax.vmap(column)(basis) if together >= x.size else jax.lax.map(column, basis, batch_size=together)
         return (found + found.T) / 2
 

@@ -39,6 +39,10 @@ class _Code:
         self.key = (_jaxpr.key(jaxpr), self.inputs, self.outputs)
         self.hash = hash(self.key)
 
+    @functools.cached_property
+    def largest(self) -> int:
+        return _jaxpr.largest(self.jaxpr)
+
     def __hash__(self) -> int:
         return self.hash
 
@@ -66,6 +70,11 @@ class Traced:
     def shapes(self) -> Any:
         """The shapes and dtypes of what the function returns, as a pytree of `jax.ShapeDtypeStruct`."""
         return self.code.shapes
+
+    @property
+    def largest(self) -> int:
+        """How many numbers the largest array has that the function computes."""
+        return self.code.largest
 
     def tree_flatten(self) -> tuple[Any, _Code]:
         return self.constants, self.code

@@ -221,6 +221,18 @@ def test_an_interrupt_keeps_the_history_as_long_as_the_run() -> None:
     assert result.history.cost[-1] == result.cost
 
 
+def test_an_interrupt_among_many_starts_keeps_what_each_has_reached() -> None:
+    options: dict[str, Any] = {"method": jaxgd.GradientDescent(1e-9), "stop": (), "max_steps": 50_000_000, "key": 0}
+    alarm = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
+    alarm.start()
+    result = jaxgd.minimize(lambda v: jnp.sum(v**2), jaxgd.normal(2), n_starts=20, **options)
+    alarm.join()
+    reached = result.starts.n_evaluations > 0
+    assert result.status is Status.INTERRUPTED and 0 < np.sum(reached) < 20
+    assert set(result.starts.status[reached]) == {Status.INTERRUPTED} and np.all(np.isinf(result.starts.cost[~reached]))
+    assert result.cost == np.min(result.starts.cost)
+
+
 def test_the_number_of_steps_is_that_of_the_returned_point_wherever_a_divergence_is_noticed() -> None:
     options: dict[str, Any] = {"batch_size": 6, "shuffle": False, "method": jaxgd.GradientDescent(1e7), "dtype": "float32"}
     runs = [

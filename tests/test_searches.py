@@ -1,5 +1,6 @@
 """The methods that need no tuning: the collected problems, scales and units, saddles, kinks, bounds, lanes."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import Status
+from jaxgd import Status, _minimize
+from jaxgd._program import trace
 from tests.more_garbow_hillstrom import PROBLEMS, Problem, starts
 from tests.problems import X, Y, line, mixed_scales, rosenbrock
 
@@ -99,6 +101,31 @@ def test_the_default_goes_by_the_number_of_free_parameters() -> None:
     assert large.converged and abs(large.cost) < 1e-15
 
 
+def test_the_default_goes_by_the_size_of_the_data_too() -> None:
+    inner = jax.jit(lambda x, data: jnp.sum(jnp.outer(data, x)))  # the large array is inside
+
+    def method(rows: int) -> Any:
+        x, data = np.zeros(4, np.float32), jax.ShapeDtypeStruct((rows,), jnp.float32)
+        return _minimize._default(x, trace(lambda x, data: inner(x, data) ** 2, x, data))
+
+    assert isinstance(method(2**24), jaxgd.TrustRegion) and isinstance(method(2**24 + 1), jaxgd.LBFGS)
+
+
+@pytest.mark.parametrize("rows, columns", [(1000, 10), (1000, 100), (20_000, 10)])
+@pytest.mark.parametrize("scales", [0, 3])
+def test_regressions_converge_in_single_precision(rows: int, columns: int, scales: float) -> None:
+    rng = np.random.default_rng(rows + columns)
+    x = (rng.normal(size=(rows, columns)) * 10 ** rng.uniform(-scales, scales, columns)).astype(np.float32)
+    y = np.sign(x[:, 0] / x[:, 0].std() + rng.normal(size=rows)).astype(np.float32)
+
+    def logistic(p: Any, data: Any) -> Any:
+        return jnp.mean(jnp.logaddexp(0, -data[1] * (data[0] @ p)))
+
+    for cost in (logistic, lambda p, data: jnp.mean((data[0] @ p - data[1]) ** 2)):
+        result = jaxgd.minimize(cost, np.zeros(columns, np.float32), (x, y))
+        assert result.status is Status.CONVERGED and result.n_evaluations < 20
+
+
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_the_unit_of_the_cost_does_not_matter(method: Any, factor: float) -> None:
@@ -181,16 +208,20 @@ def test_bounds_are_kept_and_the_minimum_within_them_is_scipys(method: Any) -> N
         assert result.history is not None
         assert np.all((result.history.params >= lower) & (result.history.params <= upper))
         with jax.enable_x64(True):
-            evaluate = jax.jit(jax.value_and_grad(cost))
-            expected = scipy.optimize.minimize(
-                lambda x, evaluate=evaluate: [np.asarray(part) for part in evaluate(x)],
+            both = jax.jit(jax.value_and_grad(cost))
+            curved = jax.jit(jax.hessian(cost))
+            search = functools.partial(
+                scipy.optimize.minimize,
+                lambda x, both=both: [np.asarray(part) for part in both(x)],
                 start,
                 jac=True,
-                method="L-BFGS-B",
                 bounds=list(zip(lower, upper, strict=True)),
-                options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 5000},
             )
-        assert result.cost <= expected.fun + 1e-9 * abs(expected.fun), (result, expected)
+            precise = {"gtol": 1e-10, "maxiter": 5000}
+            quasi = search(method="L-BFGS-B", options={**precise, "ftol": 1e-15})
+            interior = search(method="trust-constr", hess=lambda x, h=curved: np.asarray(h(x)), options={**precise, "xtol": 1e-12})
+        np.testing.assert_allclose(result.cost, quasi.fun, rtol=1e-9)
+        np.testing.assert_allclose(result.cost, interior.fun, rtol=1e-4)  # a barrier keeps it off the walls
         assert result.status in (Status.CONVERGED, Status.STALLED)
 
 

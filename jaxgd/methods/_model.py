@@ -31,6 +31,7 @@ class Model(NamedTuple):
         noise: what rounding may make of a difference of costs; `strict` leaves out what the arguments' rounding does to them.
         blur: what rounding may make of an eigenvalue.
         still: whether a rounding of the variables explains the gradient.
+        pivot: the smallest pivot of the Hessian of unit diagonal, which no metric changes; not a number where it is indefinite.
         known: whether the Hessian is positive definite, or semidefinite where the gradient is nothing but rounding.
     """
 
@@ -45,6 +46,7 @@ class Model(NamedTuple):
     strict: Any
     blur: Any
     still: Any
+    pivot: Any
     known: Any
 
     @property
@@ -61,7 +63,7 @@ class Model(NamedTuple):
 def empty(x: jax.Array) -> Model:
     """A model of nothing, of the shapes to come."""
     zero, vector, no = jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.asarray(False)
-    return Model(vector, vector, vector, jnp.zeros((x.size, x.size), x.dtype), vector, zero, zero, zero, zero, zero, no, no)
+    return Model(vector, vector, vector, jnp.zeros((x.size, x.size), x.dtype), vector, zero, zero, zero, zero, zero, no, zero, no)
 
 
 def model(
@@ -93,10 +95,21 @@ def model(
     gain = jnp.sum(jnp.where(dead | (slope == 0), 0, slope * slope / (2 * unit(jnp.maximum(curve, slope)))))
     length = jnp.maximum(jnp.abs(x), eps**0.75 * first)  # a far start shall not loosen the tests
     scale, height = jnp.sum(curvature * length * length), jnp.abs(cost)
-    known = (curvatures[0] >= -blur) & (still | (curvatures[0] > 4 * blur))
+    pivot = _smallest_pivot(scaled)
+    known = ((curvatures[0] >= -blur) & still) | (pivot > 4 * x.size * eps)
     strict = _LOOSE * eps * (height + eps * scale)
     noise = strict + _LOOSE * eps * jnp.sqrt(height) * jnp.sqrt(scale)
-    return Model(first, size, curvatures, vectors, slopes, gain, scale, noise, strict, blur, still, known)
+    return Model(first, size, curvatures, vectors, slopes, gain, scale, noise, strict, blur, still, pivot, known)
+
+
+def _smallest_pivot(hessian: jax.Array) -> jax.Array:
+    """The smallest pivot of Cholesky's factorisation of a matrix scaled to a diagonal of ones; NaN if it is not positive definite.
+
+    It says whether a matrix is definite where eigenvalues do not: rounding hides those that are small because a variable is.
+    """
+    size = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))
+    factor = jnp.linalg.cholesky(hessian / unit(size)[:, None] / unit(size)[None, :], symmetrize_input=False)
+    return jnp.min(jnp.diagonal(factor)) ** 2
 
 
 def _sizes(x: jax.Array, g: jax.Array, curvature: jax.Array, first: jax.Array, started: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -104,14 +117,15 @@ def _sizes(x: jax.Array, g: jax.Array, curvature: jax.Array, first: jax.Array, s
 
     At the start they are the variables' absolute values. A variable that starts at zero has the length of its own Newton step, but
     at least a tenth of the length that costs as much as the lengths of the others do; failing both, the geometric mean of the
-    others, or else 1. Later they are |x| again, but not less than a part of those at the start, and less where the cost is steep.
+    others, or else 1. Where all start at zero, the lengths of Newton's steps stand for those of the others. Later they are |x|
+    again, but not less than a part of those at the start, and less where the cost is steep.
     """
-    size = jnp.abs(x)
-    steep = curvature * jnp.maximum(size, _FLOOR * first) ** 2
-    typical = _median(steep, steep > 0)
-    curved = curvature > 0
+    size, curved = jnp.abs(x), curvature > 0
     safe = jnp.where(curved, curvature, 1)
-    length = jnp.where(curved, jnp.maximum(jnp.abs(g) / safe, 0.1 * jnp.sqrt(typical / safe)), 0)
+    newton = jnp.where(curved, jnp.abs(g) / safe, 0)
+    steep = curvature * jnp.where(jnp.any(size > 0), jnp.maximum(size, _FLOOR * first), newton) ** 2
+    typical = _median(steep, steep > 0)
+    length = jnp.where(curved, jnp.maximum(newton, 0.1 * jnp.sqrt(typical / safe)), 0)
     found = jnp.where(size > 0, size, length)
     known = (found > 0) & jnp.isfinite(found)
     mean = jnp.sum(jnp.where(known, jnp.log(jnp.where(known, found, 1)), 0)) / jnp.maximum(jnp.sum(known), 1).astype(x.dtype)

@@ -302,7 +302,7 @@ def _verdict(
     refused = ~accepted & (memory.calm > 0) & ~before.proposal.bent
     hidden = ~accepted & outcome.hidden & (memory.refusals >= 2)
     quiet = memory.quiet >= _QUIET
-    firm = model.still | (lowest > eps**0.5 * jnp.max(jnp.abs(model.curvatures)))
+    firm = model.still | (model.pivot > eps**0.5)
     good = jnp.where(refused, firm, jnp.where(quiet & accepted, before.model.settled, model.settled))
     bad = jnp.where(outcome.finite, Status.STALLED.code, Status.DIVERGED.code)
     code = jnp.where(refused | hidden | quiet | stuck, jnp.where(good, Status.CONVERGED.code, bad), RUNNING)
