@@ -106,6 +106,13 @@ def flag(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected True or False, got {show(value)}.")
 
 
+def switch(name: str, value: Any) -> None:
+    """Check that a value is True or False, or a number, 1 or 0, in their place."""
+    array = None if isinstance(value, bool | np.bool_) else real(name, value)
+    if array is not None and not np.all((array == 0) | (array == 1)):
+        raise ValueError(f"{name}: expected True or False, got {show(value)}.")
+
+
 def function(name: str, value: Any, what: str) -> None:
     """Check that a value can be called."""
     if not callable(value):

@@ -70,13 +70,13 @@ def run(
     view: Callable[[Any], Progress],
     unit: str,
     host: Host,
-    meanwhile: Callable[[], Any] = lambda: None,
+    meanwhile: Callable[[Any], Any] = lambda plan: plan,
 ) -> tuple[Any, list[Any]]:
     """Run a loop to its end, at tick `limit` at the latest; return the last state and the rows recorded.
 
-    While the loop is compiled, `meanwhile` is called. `total` is the number of steps or epochs that a progress bar counts to. The
-    rows are one pytree of arrays for each segment. While somebody else traces the run, it is one segment, and its rows are padded
-    to the length that they can have at most.
+    While the loop is compiled, `meanwhile` is called with the plan, and returns it with any numbers changed. `total` is the number
+    of steps or epochs that a progress bar counts to. The rows are one pytree of arrays for each segment. While somebody else traces
+    the run, it is one segment, and its rows are padded to the length that they can have at most.
 
     A `KeyboardInterrupt` ends the run after the segment under way; while the first is still compiled there is nothing to return,
     and it is raised.
@@ -85,6 +85,7 @@ def run(
         if host.callback or host.progress:
             name = "callback" if host.callback else "progress"
             raise ValueError(f"{name}: expected none inside jax.jit, jax.vmap or jax.grad, where a run has no pauses.")
+        plan = meanwhile(plan)
         state, rows = loop(with_fields(plan, capacity=limit), functions, state, limit)
         return state, [_padded(rows, state.rows)] if row else []
     capacity = min(_capacity(row), _CALLBACK_ROWS) if host.callback else _capacity(row)
@@ -92,7 +93,7 @@ def run(
     program = compiled(loop, plan, functions, state, np.int32(0)) if host.jit else None
     if program:
         program.prepare(plan, functions, state, np.int32(0))
-    meanwhile()
+    plan = meanwhile(plan)
     if program:
         program.wait()
     pace = _Pace(program, plan, host)

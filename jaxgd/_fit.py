@@ -9,17 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _check_cost, _checks, _epochs, _problem, _shuffle
+from jaxgd import _check_cost, _checks, _epochs, _problem, _race, _shuffle
 from jaxgd._batches import Batches
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
 from jaxgd._loops import eager
 from jaxgd._program import compiled
-from jaxgd._trees import is_traced
+from jaxgd._trees import is_traced, with_fields
 from jaxgd._whole import InParts, part_size
-from jaxgd.methods.first_order import Adam
+from jaxgd.methods.automatic import Automatic, Candidates, Sought, sought
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, History, Result, Status
+
+_SLOWER = 4  # runs more, each slower, after one that came to nothing
 
 
 def fit(
@@ -59,7 +61,8 @@ def fit(
         n_epochs: passes over the data, >= 1.
         key: the random key of the order of rows and of a random start: a key of `jax.random`, or an integer. It may be missing
             where nothing is random.
-        method: a method of jaxgd that takes every step, or any Optax transformation. None is `Adam(0.01)`.
+        method: a method of jaxgd that takes every step, or any Optax transformation. None is `Automatic()`, which finds a learning
+            rate by a race before the run.
         shuffle: True draws a new order for every epoch, the first too (a batch of all rows has no order to draw, and keeps them as
             they are); False keeps the rows as they are; "replacement" draws every row of every batch independently.
         average: a fraction in (0, 1]: the returned params are the mean of the iterates of that last part of the planned run; a run
@@ -113,8 +116,9 @@ def fit(
         whole = _problem.start_point(start, key, to)
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
         n_batches = math.ceil(n_rows / batch_size)
-        method = Adam(0.01) if method is None else method
-        method, rules = _problem.prepare(method, stop, whole, held, n_batches, names, whole=False)
+        method = Automatic() if method is None else method
+        search = sought(method, n_epochs * n_batches)
+        method, rules = _problem.prepare(search.rule if search else method, stop, whole, held, n_batches, names, whole=False)
         seed = _seed(key, shuffle, batch_size == n_rows)
         plan = _epochs.Plan(
             method=method,
@@ -127,12 +131,22 @@ def fit(
             names=names,
             capacity=0,
         )
-        result = _run(cost, plan, params, held, n_epochs, Host(callback, progress, jit), has_aux=has_aux)
+        result = _run(cost, plan, params, held, n_epochs, Host(callback, progress, jit), search, has_aux=has_aux)
     return _problem.export(result)
 
 
-def _run(cost: Any, plan: _epochs.Plan, params: Any, fixed: Fixed | None, n_epochs: int, host: Host, *, has_aux: bool) -> Result:
-    """Trace the cost, run the epochs, and settle on the point to return."""
+def _run(
+    cost: Any,
+    plan: _epochs.Plan,
+    params: Any,
+    fixed: Fixed | None,
+    n_epochs: int,
+    host: Host,
+    search: Sought | None,
+    *,
+    has_aux: bool,
+) -> Result:
+    """Trace the cost, find a learning rate if that is sought, run the epochs, and settle on the point to return."""
     lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=host.jit, fixed=fixed)
     evaluation = _evaluations(cost, plan, params, lowered)
     value = lowered(_problem.value, cost, params, *plan.validation) if plan.validation else None
@@ -145,24 +159,38 @@ def _run(cost: Any, plan: _epochs.Plan, params: Any, fixed: Fixed | None, n_epoc
     )
     infinite = _problem.infinite_cost(functions.full) if host.jit else finish.empty.cost
     begun = compiled(_epochs.begin, plan, params, infinite)(plan, params, infinite)
-    state, chunks = run(
-        _epochs.segment,
-        plan,
-        functions,
-        begun,
-        limit=n_epochs,
-        total=n_epochs,
-        row=jax.eval_shape(_epochs.row, plan, begun, params) if plan.names else {},
-        view=lambda state: _problem.complete(_view(plan, state), fixed),
-        unit="epoch",
-        host=host,
-        meanwhile=lambda: finish.prepare(begun),
-    )
-    point, tried = finish(state)
-    first = _first_row(plan, finish, value, begun) if plan.names else None
-    result = _result(plan, state, point, tried, _problem.history_of(chunks, first))
-    if not is_traced(state) and result.status is Status.DIVERGED:
+    race = None if search is None else _Race(search, plan, functions.full, lowered, cost, params, n_epochs, host.jit)
+
+    def meanwhile(plan: _epochs.Plan) -> _epochs.Plan:
+        finish.prepare(begun)
+        finish.plan = plan if race is None else race(plan)
+        return finish.plan
+
+    def attempt() -> Result:
+        state, chunks = run(
+            _epochs.segment,
+            plan,
+            functions,
+            begun,
+            limit=n_epochs,
+            total=n_epochs,
+            row=jax.eval_shape(_epochs.row, plan, begun, params) if plan.names else {},
+            view=lambda state: _problem.complete(_view(plan, state), fixed),
+            unit="epoch",
+            host=host,
+            meanwhile=meanwhile,
+        )
+        point, tried = finish(state)
+        first = _first_row(finish.plan, finish, value, begun) if plan.names else None
+        return _result(finish.plan, state, point, tried, _problem.history_of(chunks, first))
+
+    result = attempt()
+    while race is not None and race.failed(result, lambda: finish(begun)[0].cost):
+        race.spent += result.n_evaluations
+        result = attempt()
+    if not is_traced(result.code) and result.status is Status.DIVERGED:
         result = _best_of_start(result, *finish(begun))
+    result = result if race is None else race.told(result)
     return _problem.complete(result, fixed)
 
 
@@ -230,6 +258,54 @@ class _Finish:
 
     def _arguments(self, state: _epochs.State) -> tuple[Any, Any, _epochs.State, Point]:
         return self.plan, self.whole, state, self.empty
+
+
+class _Race:
+    """The search for a learning rate before a run, see `_race.race`; and slower runs, should the run go wrong."""
+
+    def __init__(
+        self, search: Sought, plan: _epochs.Plan, evaluate: Any, lowered: Any, cost: Any, params: Any, n_epochs: int, jit: bool
+    ) -> None:
+        rule, total = plan.method.rule, n_epochs * plan.batches.count  # type: ignore[attr-defined]
+        self.search, self.jit = search, jit
+        self.race = _race.plan(search, rule, plan.batches, plan.bounds, params, total)
+        judges = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((self.race.rows.size, *leaf.shape[1:]), leaf.dtype), plan.data)
+        self.arguments = self.race, evaluate, lowered(_problem.value, cost, params, judges), params
+        self.attempts = 0
+        self.spent = 0
+
+    def __call__(self, plan: _epochs.Plan) -> _epochs.Plan:
+        """The plan with the numbers that were sought; each further time with a lower learning rate."""
+        if self.attempts == 0:
+            program = compiled(_race.race, *self.arguments) if self.jit else functools.partial(_race.race, lower=eager)
+            self.best, self.tried = program(*self.arguments)
+            self.spent = _problem.host(self.tried.n_evaluations)
+            if not is_traced(self.best):
+                self.best = jax.tree.map(np.asarray, self.best)
+        else:
+            rate = self.best.learning_rate
+            self.best = self.best._replace(learning_rate=np.asarray(rate / 10**0.5, rate.dtype))
+        self.attempts += 1
+        rule = self.race.place.put(self.race.rule, self.best)
+        return with_fields(plan, method=with_fields(plan.method, rule=rule))
+
+    def failed(self, result: Result, cost_of_start: Callable[[], Any]) -> bool:
+        """Whether a run has come to nothing, for a better start, and may be made again."""
+        if is_traced(result.code) or self.attempts > _SLOWER or result.status is Status.INTERRUPTED:
+            return False
+        reached = float(np.min(self.tried.cost))
+        if result.status is not Status.DIVERGED and float(result.cost) <= reached:
+            return False
+        first = float(cost_of_start())
+        return np.isfinite(first) and (result.status is Status.DIVERGED or not float(result.cost) <= first)
+
+    def told(self, result: Result) -> Result:
+        """A result that tells what the search chose and tried."""
+        best = self.best
+        if not is_traced(best):
+            best = Candidates(float(str(best.learning_rate)), bool(best.relative))  # the shortest decimal of the same number
+        method = self.search.place.put(self.search.rule, best)
+        return with_fields(result, method=method, tried=self.tried, n_evaluations=result.n_evaluations + self.spent)
 
 
 def _first_row(plan: _epochs.Plan, finish: _Finish, value: Any, state: _epochs.State) -> dict[str, Any]:

@@ -112,6 +112,8 @@ class Result:
         state: the state of the run, a pytree of arrays.
         code: the number of the status, for programs that trace the run; `status` is for people.
         starts: the `Starts`, where there were several.
+        method: the method that a search for a learning rate chose, ready to be used without a search; None where none was made.
+        tried: what the search tried: `learning_rate`, whether steps were `relative`, and the `cost` reached in either round.
 
     A result is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled.
     """
@@ -128,6 +130,8 @@ class Result:
     aux: Any = None
     state: Any = dataclasses.field(default=None, repr=False)
     starts: Any = dataclasses.field(default=None, repr=False)
+    method: Any = None
+    tried: Any = dataclasses.field(default=None, repr=False)
 
     @property
     def status(self) -> Any:

@@ -3,7 +3,8 @@
 A schedule is called with the number of updates applied so far, an int32 scalar that starts at 0, and returns the rate of the next
 update. Time is counted in updates, or with `unit="epoch"` in completed epochs (in `minimize` every step is an epoch). Its numbers
 are leaves of a pytree: changing one compiles nothing anew. Any callable `step -> rate` written with `jax.numpy` serves as well; a
-class of your own is a `Schedule` with a method `rate(time)`, decorated with `jaxgd.pytree`.
+class of your own is a `Schedule` with a method `rate(time)`, decorated with `jaxgd.pytree`. The first number of a schedule may be
+"auto", which has `fit` find it: `Cosine("auto", 1000)`.
 """
 
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 
 from jaxgd import _checks
 from jaxgd._trees import is_traced, pytree, static, with_fields
+
+AUTO = "auto"  # in the place of a learning rate that is to be found
 
 __all__ = ["Cosine", "Exponential", "InverseTime", "PiecewiseConstant", "Schedule", "WarmUp"]
 
@@ -48,7 +51,8 @@ class Schedule:
     def _check(self, **positive: Any) -> None:
         _checks.one_of(f"{type(self).__name__}: unit", self.unit, ("step", "epoch"))
         for name, value in positive.items():
-            _checks.positive(f"{type(self).__name__}: {name}", value)
+            if not (isinstance(value, str) and value == AUTO and name == next(iter(positive))):
+                _checks.positive(f"{type(self).__name__}: {name}", value)
 
 
 @pytree
@@ -198,7 +202,7 @@ class WarmUp(Schedule):
         self._check()
         _checks.at_least_zero("WarmUp: duration", self.duration)
         if not callable(self.schedule):
-            _checks.positive("WarmUp: schedule", self.schedule)
+            self._check(schedule=self.schedule)
 
     def __call__(self, step: Any) -> jax.Array:
         step = jnp.asarray(step)

@@ -173,10 +173,17 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
         "GradientDescent: learning_rate: expected a finite number > 0",
     ),
     (
-        lambda: jaxgd.GradientDescent("auto"),
+        lambda: jaxgd.GradientDescent("fast"),
         TypeError,
-        "GradientDescent: learning_rate: expected a number, an array or a schedule, got 'auto'",
+        "GradientDescent: learning_rate: expected a number, an array, a schedule or 'auto', got 'fast'",
     ),
+    (lambda: jaxgd.schedules.Cosine(0.1, "auto"), TypeError, "Cosine: duration: expected a real number, got 'auto'"),
+    (lambda: jaxgd.Adam(relative=2), ValueError, "Adam: relative: expected True or False, got 2"),
+    (lambda: minimize(method=jaxgd.Automatic()), ValueError, "method: 'auto' is for fit"),
+    (lambda: minimize(method=jaxgd.Adam(jaxgd.schedules.Cosine("auto", 9))), ValueError, "method: 'auto' is for fit"),
+    (lambda: sweep(method=jaxgd.LBFGS()), TypeError, "method: expected a first-order method whose learning rate"),
+    (lambda: sweep(learning_rates=[0.1, -1]), ValueError, "learning_rates: expected a finite number > 0"),
+    (lambda: sweep(batch_size=0), ValueError, "batch_size: expected an integer"),
     (lambda: jaxgd.GradientDescent(momentum=1.1), ValueError, "GradientDescent: momentum: expected a number in [0, 1], got 1.1"),
     (lambda: jaxgd.GradientDescent(momentum=-0.1), ValueError, "GradientDescent: momentum: expected a number in [0, 1], got -0.1"),
     (lambda: jaxgd.GradientDescent(nesterov=WRONG), TypeError, "GradientDescent: nesterov: expected True or False, got 1"),
@@ -219,7 +226,7 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     (
         lambda: jaxgd.GradientDescent(jaxgd.schedules.Cosine),
         TypeError,
-        "GradientDescent: learning_rate: expected a number, an array or a schedule, got <class",
+        "GradientDescent: learning_rate: expected a number, an array, a schedule or 'auto', got <class",
     ),
     (
         lambda: jaxgd.GradientDescent(momentum=[0.1, 0.2]),

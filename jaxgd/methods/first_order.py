@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from jaxgd import _checks
 from jaxgd._program import explained
 from jaxgd._trees import is_number, pytree, static, wide, with_fields
-from jaxgd.schedules import Schedule
+from jaxgd.schedules import AUTO, Schedule
+
+_SMALLEST = 0.01  # the size of a parameter, for steps that are relative to it, is no smaller
 
 
 class RuleState(NamedTuple):
@@ -31,6 +33,7 @@ class Rule:
     """What all first-order rules share; see the module's docstring."""
 
     counts: ClassVar[bool] = False
+    rates: ClassVar[tuple[float, float]] = (-4.5, 1.0)  # decimal exponents of the learning rates that a search tries
     learning_rate: Any
 
     def memory(self, leaf: jax.Array) -> Any:
@@ -68,6 +71,10 @@ class Rule:
         """The learning rate after `count` updates: a scalar, or a pytree of the learning rates of the variables."""
         return self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate
 
+    def resolved(self, count: Any) -> "Rule":
+        """The same rule with the learning rate that it has after `count` updates in the place of its schedule."""
+        return with_fields(self, learning_rate=self.rate(count))
+
     def check(self, params: Any) -> None:
         """Check what depends on the parameters: a learning rate for each variable has to fit them."""
         name = f"{type(self).__name__}: learning_rate"
@@ -85,11 +92,12 @@ class Rule:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        if isinstance(self.learning_rate, str | type):
+        sought = isinstance(self.learning_rate, str) and self.learning_rate == AUTO
+        if isinstance(self.learning_rate, str | type) and not sought:
             raise TypeError(
-                f"{name}: learning_rate: expected a number, an array or a schedule, got {_checks.show(self.learning_rate)}."
+                f"{name}: learning_rate: expected a number, an array, a schedule or 'auto', got {_checks.show(self.learning_rate)}."
             )
-        if not callable(self.learning_rate):
+        if not callable(self.learning_rate) and not sought:
             for leaf in jax.tree.leaves(self.learning_rate):
                 _checks.positive(f"{name}: learning_rate", leaf)
         self.check_hyperparameters(name)
@@ -120,7 +128,8 @@ class GradientDescent(Rule):
         with nesterov:                x <- x + momentum * u - r * g
 
     Args:
-        learning_rate: r > 0: a number, an array per variable (a pytree like the parameters), or a schedule step -> rate.
+        learning_rate: r > 0: a number, an array per variable (a pytree like the parameters), or a schedule step -> rate. "auto"
+            has `fit` find a constant one as `Automatic` does, and "auto" as the first number of a schedule that number.
         momentum: in [0, 1]; the fraction of the last update that is added to the next. The learning rate stands inside the sum,
             as in Keras, which differs from r * (sum of gradients) only where the rate changes.
         nesterov: look ahead along the last update.
@@ -134,6 +143,7 @@ class GradientDescent(Rule):
     True
     """
 
+    rates: ClassVar[tuple[float, float]] = (-7.5, 1.0)
     learning_rate: Any = 0.1
     momentum: Any = 0.0
     nesterov: bool = static(default=False)
@@ -295,6 +305,7 @@ class Adam(Rule):
         m <- beta1 * m + (1 - beta1) * g;    v <- beta2 * v + (1 - beta2) * g**2
         M = m / (1 - beta1**t);              V = v / (1 - beta2**t)
         x <- x - r * (M / (sqrt(V) + epsilon) + weight_decay * x)
+        with relative:                       max(|x|, 0.01) * r in the place of r
 
     Args:
         learning_rate: r > 0, as in `GradientDescent`.
@@ -304,6 +315,7 @@ class Adam(Rule):
         weight_decay: >= 0, decoupled from the moments and multiplied by the rate (Loshchilov and Hutter; AdamW).
         amsgrad: divide by the largest V so far (Reddi et al.; like Optax of the corrected V, where the paper has v).
         nesterov: M = beta1 * m / (1 - beta1**(t + 1)) + (1 - beta1) * g / (1 - beta1**t) (Dozat; Nadam).
+        relative: make steps relative to the sizes of the parameters, for those of very different scales.
 
     D. P. Kingma, J. Ba, Adam: a method for stochastic optimization, ICLR 2015. I. Loshchilov, F. Hutter, Decoupled weight decay
     regularization, ICLR 2019. S. J. Reddi, S. Kale, S. Kumar, On the convergence of Adam and beyond, ICLR 2018. T. Dozat,
@@ -323,6 +335,7 @@ class Adam(Rule):
     weight_decay: Any = 0.0
     amsgrad: bool = static(default=False)
     nesterov: bool = static(default=False)
+    relative: Any = False
 
     def check_hyperparameters(self, name: str) -> None:
         _checks.fraction(f"{name}: beta1", self.beta1, closed=False)
@@ -331,6 +344,14 @@ class Adam(Rule):
         _checks.at_least_zero(f"{name}: weight_decay", self.weight_decay)
         _checks.flag(f"{name}: amsgrad", self.amsgrad)
         _checks.flag(f"{name}: nesterov", self.nesterov)
+        if not isinstance(self.relative, str) or self.relative != AUTO:
+            _checks.switch(f"{name}: relative", self.relative)
+
+    def bind(self, steps_per_epoch: int) -> "Rule":
+        """The same rule as `Rule.bind` has it; where steps are never relative nothing is multiplied."""
+        bound = super().bind(steps_per_epoch)
+        never = isinstance(self.relative, bool | float | int) and not self.relative
+        return with_fields(bound, relative=None if never else self.relative)
 
     def memory(self, leaf: jax.Array) -> _Moments:
         return _Moments(jnp.zeros_like(leaf), jnp.zeros_like(leaf), jnp.zeros_like(leaf) if self.amsgrad else None)
@@ -345,5 +366,8 @@ class Adam(Rule):
         square = second / (1 - self.beta2**count)
         largest = jnp.maximum(memory.largest, square) if self.amsgrad else None
         root = jnp.sqrt(square if largest is None else largest)
-        update = -self.learning_rate * (mean / (root + self.epsilon) + self.weight_decay * params)
+        rate = self.learning_rate
+        if self.relative is not None:
+            rate = rate * jnp.where(self.relative > 0, jnp.maximum(jnp.abs(params), _SMALLEST), 1)
+        update = -rate * (mean / (root + self.epsilon) + self.weight_decay * params)
         return update, _Moments(first, second, largest)

@@ -10,6 +10,7 @@ from jaxgd import _checks
 from jaxgd._fixed import Fixed
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
 from jaxgd.methods import first_order
+from jaxgd.methods.automatic import is_sought
 from jaxgd.methods.protocol import Method, Point, Problem, Step
 from jaxgd.schedules import Schedule
 
@@ -99,6 +100,8 @@ def lift(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) ->
     """Check a method against all parameters and bring it into the protocol of the loops, for the free ones."""
     if isinstance(method, type):
         raise TypeError(f"method: expected an instance, as in jaxgd.{method.__name__}(...), got the class {method.__name__}.")
+    if is_sought(method):
+        raise ValueError("method: 'auto' is for fit, which finds a learning rate in minibatches; minimize needs none by default.")
     if isinstance(method, first_order.Rule):
         method.check(params)
         return Lifted(_for_the_free(method.bind(steps_per_epoch), fixed))

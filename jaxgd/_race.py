@@ -1,0 +1,191 @@
+"""The race for a learning rate: candidates run side by side, in heats of a few lanes, before the run itself.
+
+All heats are turns of one loop, so that the cost is compiled once for them. The heats of the first round try every candidate for a
+short time; each round after it gives fewer of them, the best of either kind, more of it. A heat of one lane is what remains for
+parameters of which several copies would not fit.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd._batches import Batches
+from jaxgd._bounds import Bounds, moved
+from jaxgd._loops import Lowering, eager, traced
+from jaxgd._trees import all_finite, pytree, static, with_fields
+from jaxgd.methods.automatic import Candidates, Place, Sought, candidates
+
+_ROWS = 256  # rows on which candidates are compared
+_WIDTH = 2  # lanes in a heat
+_NUMBERS = 50_000_000  # of all lanes' parameters
+_LEFT = 6, 2  # candidates in the second round, and in the third
+_SHARES = 1 / 180, 1 / 50, 1 / 16  # of the run, for a candidate in each round
+_LONG = 2000  # updates, below which the shares are larger
+_MOST = 0.9  # of the run, for the race altogether
+
+
+class Tried(NamedTuple):
+    """What a search for a learning rate tried.
+
+    Attributes:
+        learning_rate: the candidates, (n,): the largest rate of each.
+        relative: which of them took steps relative to the parameters, (n,).
+        n_steps: the updates that a candidate got in each round, (3,).
+        cost: the costs reached in each round, (3, n), on some rows; infinite for what was not finite or did not take part.
+        n_evaluations: evaluations of the cost with its gradient, all together.
+    """
+
+    learning_rate: Any
+    relative: Any
+    n_steps: Any
+    cost: Any
+    n_evaluations: Any
+
+
+@pytree
+class Plan:
+    """What a race is told; `n_steps` are the updates of a candidate in each round, `total` those of the run."""
+
+    rule: Any
+    candidates: Candidates
+    batches: Batches
+    bounds: Bounds | None
+    n_steps: Any
+    total: Any
+    place: Place
+    width: int = static()
+
+    @property
+    def count(self) -> int:
+        """The number of candidates."""
+        return self.candidates.learning_rate.shape[0]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows on which candidates are compared, spread evenly over the data."""
+        n_rows = self.batches.n_rows
+        return np.arange(min(n_rows, _ROWS)) * n_rows // min(n_rows, _ROWS)
+
+
+def plan(found: Sought, rule: Any, batches: Batches, bounds: Bounds | None, params: Any, total: int) -> Plan:
+    """The race before a run of `total` updates of a rule in which some numbers are sought."""
+    tried = candidates(found, total)
+    count, size = len(tried.learning_rate), sum(leaf.size for leaf in jax.tree.leaves(params))
+    dtype = jax.tree.leaves(rule)[0].dtype
+    return Plan(
+        rule=rule,
+        candidates=Candidates(*(column.astype(dtype) for column in tried)),
+        batches=Batches(batches.data, batches.seed, batches.shuffle, batches.n_rows, batches.batch_size, 1),
+        bounds=bounds,
+        n_steps=np.array(_lengths(total, count), np.int32),
+        total=np.asarray(total, dtype),
+        place=with_fields(found.place, factor=np.asarray(found.place.factor, dtype)),
+        width=max(1, min(_WIDTH, count, _NUMBERS // max(size, 1))),
+    )
+
+
+def _counts(count: int) -> tuple[int, ...]:
+    """How many candidates take part in each round."""
+    return (count, *(min(count, left) for left in _LEFT))
+
+
+def _lengths(total: int, count: int) -> tuple[int, ...]:
+    """How many updates a candidate gets in each round: nobody has to race alone."""
+    if count == 1:
+        return (0,) * (1 + len(_LEFT))
+    if total >= _LONG:
+        return tuple(int(share * total) for share in _SHARES)
+    shares = [n * share for n, share in zip(_counts(count), _SHARES, strict=True)]
+    most = min(_MOST * total, _LONG * sum(shares))
+    return tuple(max(1, int(most * share / sum(shares) / n)) for n, share in zip(_counts(count), shares, strict=True))
+
+
+def race(plan: Plan, evaluate: Any, value: Any, start: Any, lower: Lowering = traced) -> tuple[Candidates, Tried]:
+    """Run the race; return the best candidate and what all achieved.
+
+    `evaluate` is the cost with its gradient for a batch, `value` the cost alone for the rows of `plan.rows`.
+    """
+    width, counts = plan.width, np.array(_counts(plan.count), np.int32)
+    heats = [-(-int(count) // width) for count in counts]
+    firsts = np.cumsum([0, *heats], dtype=np.int32)  # the first heat of each round, and the end
+    judges = jax.tree.map(lambda leaf: leaf[plan.rows], plan.batches.data)
+    each = _one_by_one if lower is eager else jax.vmap
+
+    def heat(carry: Any) -> Any:
+        number, costs = carry
+        now = jnp.sum(number >= firsts[1:-1], dtype=jnp.int32)
+        queue = _queue(costs, now, plan.candidates.relative)
+        place = (number - jnp.asarray(firsts)[now]) * width + np.arange(width, dtype=np.int32)
+        numbers = queue[jnp.minimum(place, jnp.asarray(counts)[now] - 1)]
+        lanes = Candidates(*(jnp.asarray(column)[numbers] for column in plan.candidates))
+        params = _run(plan, evaluate, lanes, jnp.asarray(plan.n_steps)[now], start, lower)
+        reached = each(lambda one: value(one, judges))(params).astype(costs.dtype)
+        sound = jax.vmap(all_finite)(reached, params)
+        return number + 1, costs.at[now, numbers].set(jnp.where(sound, reached, jnp.inf))
+
+    costs = jnp.full((len(counts), plan.count), jnp.inf, plan.total.dtype)
+    carry = jnp.zeros((), jnp.int32), costs
+    costs = lower.while_loop(lambda carry: carry[0] < firsts[-1], heat, carry)[1]
+    last = jnp.max(jnp.where(jnp.any(costs < jnp.inf, axis=1), np.arange(len(counts), dtype=np.int32), 0))
+    best = jnp.argmin(costs[last])
+    spent = jnp.asarray(plan.n_steps) @ counts
+    rates, relative = map(jnp.asarray, plan.candidates)
+    return Candidates(rates[best], relative[best]), Tried(rates, relative > 0, jnp.asarray(plan.n_steps), costs, spent)
+
+
+def _queue(costs: jax.Array, now: jax.Array, relative: Any) -> jax.Array:
+    """The candidates in the order in which a round takes them, the two kinds in turn.
+
+    The second round takes the best of the first and its neighbours, the faster before the slower, since what is too fast for a few
+    updates may be right for many; the third the best of the second.
+    """
+    rows = jnp.arange(costs.shape[1], dtype=jnp.int32)
+    kinds = jnp.asarray(relative) > 0
+
+    def leader(mine: jax.Array) -> jax.Array:
+        return jnp.argmin(jnp.where(mine, costs[0], jnp.inf)).astype(jnp.int32)
+
+    ahead = rows - jnp.where(kinds, leader(kinds), leader(~kinds))
+    distance = jnp.where(ahead > 0, 2 * ahead - 1, -2 * ahead).astype(costs.dtype)
+    nearness = jnp.where(costs[0] < jnp.inf, distance, jnp.inf)
+    order = jnp.argsort(jnp.where(now == 0, rows.astype(costs.dtype), jnp.where(now == 1, nearness, costs[1])))
+    mine = kinds[order]
+    place = jnp.where(mine, jnp.cumsum(mine, dtype=jnp.int32), jnp.cumsum(~mine, dtype=jnp.int32))  # among its own kind
+    return order[jnp.argsort(place)].astype(jnp.int32)
+
+
+def _run(plan: Plan, evaluate: Any, lanes: Candidates, n_steps: jax.Array, start: Any, lower: Lowering) -> Any:
+    """Where some candidates come to from the start in so many updates, the run's schedule being as much faster."""
+    batches, rule = plan.batches, plan.rule
+    each = _one_by_one if lower is eager else jax.vmap
+
+    def step(carry: Any) -> Any:
+        k, lap = carry
+        epoch, batch = k // batches.full, k % batches.full
+        rows = batches.block(batches.order(epoch), epoch, batch)
+        rows = batches.take(rows, batch if batches.in_order else jnp.zeros_like(batch), batches.batch_size)
+        time = (k.astype(plan.total.dtype) * (plan.total / n_steps.astype(plan.total.dtype))).astype(jnp.int32)
+
+        def one(candidate: Candidates, state: Any) -> Any:
+            params, memory = state
+            gradient = evaluate(params, rows)[1]
+            update, memory = plan.place.put(rule, candidate).resolved(time).update(gradient, memory, params)
+            return moved(params, update, plan.bounds)[0], memory
+
+        return k + 1, each(one)(lanes, lap)
+
+    lap = jax.vmap(lambda _: (start, rule.init(start)))(lanes.learning_rate)
+    return lower.while_loop(lambda carry: carry[0] < n_steps, step, (jnp.zeros((), jnp.int32), lap))[1][0]
+
+
+def _one_by_one(function: Any) -> Any:
+    """What `jax.vmap` does, for a function that can't be traced."""
+
+    def mapped(*arguments: Any) -> Any:
+        count = jax.tree.leaves(arguments)[0].shape[0]
+        results = [function(*jax.tree.map(lambda leaf, k=k: leaf[k], arguments)) for k in range(count)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+    return mapped

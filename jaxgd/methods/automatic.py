@@ -1,0 +1,149 @@
+"""What a search for a learning rate seeks: which number of which rule, and the candidates for it."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgd._trees import pytree, static, with_fields
+from jaxgd.methods.first_order import Adam, Rule
+from jaxgd.schedules import AUTO, Cosine, InverseTime, Schedule, WarmUp
+
+_RELATIVE = (-3.0, -0.5)  # decimal exponents of the rates of relative steps
+_FEWER = 500  # updates, below which the candidates are whole decades apart
+_NONE = 24  # updates, below which nothing is sought
+_WITHOUT = 0.01  # the rate then
+
+
+@pytree
+class Automatic:
+    """Adam without tuning, the default of `fit`, which finds the learning rate by a race before the run.
+
+        x <- x - r * c(t) * d * M / (sqrt(V) + epsilon),  c(t) = (1 + cos(pi * t / T)) / 2,  d = 1 or max(|x|, 0.01)
+
+    M and V are Adam's corrected moments with beta1 = 0.9 and beta2 = 0.99, and T is the number of updates planned. The candidates
+    are twelve rates r from 10**-4.5 to 10 with absolute steps (d = 1) and six from 10**-3 to 10**-0.5 with relative ones, half a
+    decade apart. All of them begin where the run does, on the same batches, and decay within the updates that they get:
+
+        round 1: all, T / 180 updates each
+        round 2: the best of either kind with its neighbours, six in all, T / 50 updates each
+        round 3: the best of either kind, T / 16 updates each
+
+    The cost on 256 rows, evenly spread, decides; what is not finite loses. The winner's rate makes the run, from the start. Should
+    the run end above its start, or not finite, it is made again at a rate lower by half a decade, up to four times (not inside an
+    outer `jax.jit`).
+
+    The race costs a third as many gradients as the run. Below 2000 updates the shares are larger, but all together no more than
+    the run itself; below 500 the candidates are whole decades apart, and below 24 there is no race, and r = 0.01. Beside the run's
+    own it holds two copies of the parameters and of Adam's moments, or one where two have more than 50 million numbers. It
+    depends on nothing but the cost, the data, the start and the key. `result.method` is what was chosen, ready to be used without
+    a race, and `result.tried` what the candidates achieved.
+
+    Trust it where one rate for all will do, as Adam with the best rate of a grid and a decay will: on regressions, networks,
+    factorisations, parameters of mixed scales. Name a method where you know your rate, where a third more gradients are dear, or
+    where the noise of small batches is what you want of them; and where all rows fit into memory and the parameters are few,
+    `minimize` is faster and exact.
+
+    K. Jamieson, A. Talwalkar, Non-stochastic best arm identification and hyperparameter optimization, AISTATS 2016, for races in
+    rounds, here each with a decay of its own; N. Shazeer, M. Stern, Adafactor: adaptive learning rates with sublinear memory cost,
+    ICML 2018, for relative steps, here of each number and not of each array; D. P. Kingma, J. Ba, Adam, ICLR 2015.
+
+    >>> import jax.numpy as jnp, numpy as np, jaxgd
+    >>> x = np.linspace(0, 1, 200)
+    >>> cost = lambda line, batch: jnp.mean((line[0] + line[1] * batch[0] - batch[1]) ** 2)
+    >>> result = jaxgd.fit(cost, [0.0, 0.0], (x, 4 + 3 * x), batch_size=20, n_epochs=200, key=0, method=jaxgd.Automatic())
+    >>> bool(result.cost < 1e-6)
+    True
+    """
+
+    def rule(self, n_steps: int) -> Rule:
+        """The rule whose numbers are sought."""
+        return Adam(Cosine(AUTO, n_steps), beta2=0.99, relative=AUTO)
+
+
+class Candidates(NamedTuple):
+    """What is tried: the learning rates, and whether the steps are relative, 0 or 1; two vectors."""
+
+    learning_rate: Any
+    relative: Any
+
+
+@pytree
+class Place:
+    """Where in a rule the numbers are that are sought.
+
+    `path` are the names of the fields that lead to that of the learning rate, which is `factor` times the largest rate; `relative`
+    says that it is also sought whether steps are relative.
+    """
+
+    factor: Any
+    path: tuple[str, ...] = static()
+    relative: bool = static()
+
+    def put(self, rule: Any, candidate: Any) -> Any:
+        """The rule with a candidate's numbers in the places of those sought."""
+        rule = _put(rule, self.path, candidate.learning_rate * self.factor)
+        return with_fields(rule, relative=candidate.relative) if self.relative else rule
+
+
+class Sought(NamedTuple):
+    """A rule with some numbers in the places of those sought, and these places."""
+
+    rule: Rule
+    place: Place
+
+
+def is_sought(method: Any) -> bool:
+    """Whether a method leaves something to a search."""
+    return isinstance(method, Automatic) or (isinstance(method, Rule) and _path(method.learning_rate, ()) is not None)
+
+
+def sought(method: Any, n_steps: int) -> Sought | None:
+    """What a method leaves to a search in a run of so many updates: nothing, unless it is `Automatic`, or "auto" is in its rate."""
+    if not is_sought(method):
+        return None
+    relative = isinstance(method, Automatic)
+    rule = method.rule(n_steps) if relative else method
+    path = _path(rule.learning_rate, ("learning_rate",)) or ()
+    rule = _put(rule, path, 1.0)
+    return Sought(with_fields(rule, relative=1.0) if relative else rule, Place(_factor(rule.learning_rate), path, relative))
+
+
+def candidates(found: Sought, n_steps: int) -> Candidates:
+    """What to try in a run of so many updates."""
+    if n_steps < _NONE:
+        return Candidates(np.array([_WITHOUT]), np.zeros(1))
+    stride = 2 if n_steps < _FEWER else 1
+    absolute = half_decades(*type(found.rule).rates)[::stride]
+    relative = half_decades(*_RELATIVE)[::stride] if found.place.relative else np.zeros(0)
+    kinds = np.repeat([0.0, 1.0], [len(absolute), len(relative)])
+    return Candidates(np.concatenate([absolute, relative]), kinds)
+
+
+def half_decades(low: float, high: float) -> np.ndarray:
+    """Numbers from 10**low to 10**high, half a decade apart."""
+    return 10.0 ** np.arange(low, high + 0.25, 0.5)
+
+
+def _factor(schedule: Any) -> Any:
+    """What the first number of a schedule is for a largest rate of one: the rate itself, but for `InverseTime`."""
+    if isinstance(schedule, WarmUp):
+        return _factor(schedule.schedule)
+    return schedule.t1 if isinstance(schedule, InverseTime) else 1.0
+
+
+def _path(value: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The names of the fields that lead to "auto": a learning rate itself, or the first number of a schedule, or of one inside."""
+    if isinstance(value, str) and value == AUTO:
+        return path
+    if not isinstance(value, Schedule):
+        return None
+    first = dataclasses.fields(value)[0].name  # type: ignore[arg-type]
+    return _path(getattr(value, first), (*path, first))
+
+
+def _put(node: Any, path: tuple[str, ...], value: Any) -> Any:
+    """A copy of nested objects with the field that a path leads to changed."""
+    if not path:
+        return value
+    return with_fields(node, **{path[0]: _put(getattr(node, path[0]), path[1:], value)})

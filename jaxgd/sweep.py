@@ -1,0 +1,124 @@
+"""A look at learning rates: the same run of `fit` with each of many."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd import _checks, _problem
+from jaxgd._fit import fit
+from jaxgd._trees import is_number, pytree, with_fields
+from jaxgd.methods.automatic import Candidates, half_decades, sought
+from jaxgd.methods.first_order import GradientDescent, Rule
+from jaxgd.result import Status
+from jaxgd.schedules import AUTO
+
+_NUMBERS = 50_000_000  # of all runs' parameters, side by side
+
+
+@pytree
+class Sweep:
+    """Where runs with different learning rates ended.
+
+    Attributes:
+        learning_rate: the rates, ascending if nothing else was asked for, (n,).
+        cost: the costs over all rows at the ends of the runs, (n,); infinite for a run that diverged.
+    """
+
+    learning_rate: Any
+    cost: Any
+
+    @property
+    def best(self) -> float:
+        """The learning rate with the lowest cost."""
+        return float(str(np.asarray(self.learning_rate)[np.argmin(np.asarray(self.cost))]))
+
+
+def learning_rate_sweep(
+    cost: Callable[..., Any],
+    start: Any,
+    data: Any,
+    *,
+    batch_size: int,
+    n_epochs: int,
+    learning_rates: Any = None,
+    method: Any = None,
+    key: Any = None,
+    shuffle: bool | str = True,
+    bounds: Any = None,
+    fixed: Any = None,
+    dtype: Any = None,
+) -> Sweep:
+    """Run `fit` with each of many learning rates, side by side in one program, to look at how the end depends on the rate.
+
+    Args:
+        cost: as in `fit`.
+        start: as in `fit`.
+        data: as in `fit`.
+        batch_size: as in `fit`.
+        n_epochs: as in `fit`.
+        learning_rates: the rates to try, > 0, a vector; None are half decades, from 10**-7.5 to 10 for `GradientDescent` and from
+            10**-4.5 to 10 for the other methods.
+        method: a first-order method with a number or "auto" for its learning rate, which each rate takes the place of, or with a
+            schedule whose first number is "auto", which then is scaled so that its largest rate is the one tried. None is
+            `GradientDescent("auto")`.
+        key: as in `fit`; all runs see the rows in one order.
+        shuffle: as in `fit`.
+        bounds: as in `fit`.
+        fixed: as in `fit`.
+        dtype: as in `fit`.
+
+    Returns:
+        A `Sweep`: the rates and the costs over all rows at the ends. What diverged costs infinity.
+
+    Raises:
+        TypeError, ValueError: for a bad argument, as in `fit`.
+
+    All runs are held in memory together, or as many as have 50 million parameters. The program is compiled at each call.
+
+    >>> import jax.numpy as jnp, numpy as np, jaxgd
+    >>> x = np.linspace(0, 1, 100)
+    >>> cost = lambda slope, batch: jnp.mean((slope * batch - 3 * batch) ** 2)
+    >>> sweep = jaxgd.learning_rate_sweep(cost, 0.0, x, batch_size=10, n_epochs=5, learning_rates=[0.01, 0.1, 1.0, 10.0], key=0)
+    >>> sweep.best
+    1.0
+    >>> bool(sweep.cost[-1] > 1e3)
+    True
+    """
+    rule = GradientDescent(AUTO) if method is None else method
+    if not isinstance(rule, Rule) or (not is_number(rule.learning_rate) and sought(rule, 1) is None):
+        expected = "a first-order method whose learning rate, or the first number of its schedule, is 'auto'"
+        raise TypeError(f"method: expected {expected}, got {_checks.show(method)}.")
+    if is_number(rule.learning_rate):
+        rule = with_fields(rule, learning_rate=AUTO)
+    place = sought(rule, 1)
+    assert place is not None
+    rates = half_decades(*type(rule).rates) if learning_rates is None else _checks.vector("learning_rates", learning_rates)
+    _checks.positive("learning_rates", rates)
+    with _problem.precision(dtype) as to:
+        parameters = start if not _problem.is_function(start) else _problem.start_point(start, key, to)
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves(parameters))
+
+        def end(rate: jax.Array) -> jax.Array:
+            chosen = place.place.put(place.rule, Candidates(rate, False))
+            result = fit(
+                cost,
+                start,
+                data,
+                batch_size=batch_size,
+                n_epochs=n_epochs,
+                method=chosen,
+                key=key,
+                shuffle=shuffle,
+                bounds=bounds,
+                fixed=fixed,
+                dtype=dtype,
+            )
+            return jnp.where((result.code == Status.DIVERGED.code) | ~jnp.isfinite(result.cost), jnp.inf, result.cost)
+
+        together = max(1, min(len(rates), _NUMBERS // max(size, 1)))
+        rates = jnp.asarray(rates, jnp.result_type(float))
+        costs = jax.jit(lambda rates: jax.lax.map(end, rates, batch_size=together))(rates)
+        return _problem.export(Sweep(rates, costs))

@@ -1,0 +1,222 @@
+"""Minibatches without a learning rate: the race, what it costs, what it chooses, and what happens when the run goes wrong."""
+
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgd
+from jaxgd import Status, _race
+from jaxgd.methods import first_order
+from jaxgd.schedules import Cosine, Exponential, InverseTime, WarmUp
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.normal(size=(160, 3))
+DATA = (ROWS, ROWS @ [1.0, -2.0, 0.5] + 0.3 + 0.1 * RNG.normal(size=160))
+START = {"w": np.zeros(3), "b": 0.0}
+RULES = [rule for _, rule in inspect.getmembers(first_order, inspect.isclass) if issubclass(rule, first_order.Rule)]
+RULES.remove(first_order.Rule)
+
+
+def plane(params: Any, rows: Any) -> Any:
+    x, y = rows
+    return jnp.mean((x @ params["w"] + params["b"] - y) ** 2) / 2
+
+
+def fit(**options: Any) -> jaxgd.Result:
+    defaults: dict[str, Any] = {"batch_size": 16, "n_epochs": 60, "key": 0, "dtype": "float64"}
+    return jaxgd.fit(options.pop("cost", plane), options.pop("start", START), options.pop("data", DATA), **(defaults | options))
+
+
+LEAST = float(fit(method=jaxgd.GradientDescent(0.5), batch_size=160, n_epochs=300).cost)
+
+
+def test_the_rounds_are_runs_of_adam_and_the_best_of_the_last_makes_the_run() -> None:
+    result = fit(batch_size=160, n_epochs=3600)
+    tried = result.tried
+    assert list(tried.n_steps) == [20, 72, 225] and tried.cost.shape == (3, 18)
+    assert np.sum(np.isfinite(tried.cost), axis=1).tolist() == [18, 6, 2]
+    for part, steps in enumerate(tried.n_steps):
+        for number in np.flatnonzero(np.isfinite(tried.cost[part]))[::2]:
+            rate, relative = float(tried.learning_rate[number]), bool(tried.relative[number])
+            alone = jaxgd.Adam(Cosine(rate, int(steps)), beta2=0.99, relative=relative)
+            expected = fit(batch_size=160, n_epochs=int(steps), method=alone).cost
+            np.testing.assert_allclose(tried.cost[part, number], expected, rtol=1e-9)
+    best = np.argmin(tried.cost[2])
+    assert result.method.relative == tried.relative[best] and result.method.learning_rate.duration == 3600
+    np.testing.assert_allclose(result.method.learning_rate.initial, tried.learning_rate[best], rtol=1e-15)
+    assert result.n_evaluations - result.n_steps - 1 == tried.n_evaluations == 18 * 20 + 6 * 72 + 2 * 225
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_method_that_was_chosen_makes_the_same_run_without_a_race(dtype: str) -> None:
+    result = fit(dtype=dtype, history="learning_rate")
+    again = fit(dtype=dtype, history="learning_rate", method=result.method)
+    assert again.method is None and again.tried is None
+    for one, other in zip(jax.tree.leaves(result.params), jax.tree.leaves(again.params), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert result.history is not None and again.history is not None
+    np.testing.assert_array_equal(result.history.learning_rate, again.history.learning_rate)
+    assert result.cost < 1.01 * LEAST
+
+
+@pytest.mark.parametrize("n_epochs", [1, 3, 19, 20, 49, 50, 199, 200, 1000])
+def test_the_race_never_costs_more_than_the_run_and_a_third_of_a_long_one(n_epochs: int) -> None:
+    result = fit(n_epochs=n_epochs)
+    steps = 10 * n_epochs
+    spent = result.n_evaluations - steps - 1
+    assert spent <= (0.35 if steps >= 2000 else 1) * steps
+    assert (spent == 0) == (steps < 24)
+    if steps < 24:
+        assert result.method.learning_rate.initial == 0.01
+
+
+def test_other_numbers_compile_nothing(compilations: Any) -> None:
+    fit()
+    with compilations() as compiled:
+        fit(n_epochs=80, key=3, data=(ROWS[::-1].copy(), DATA[1]), start={"w": np.ones(3), "b": 2.0})
+        fit(cost=lambda params, rows: plane(params, rows))
+    assert not compiled
+
+
+def test_a_race_of_one_lane_at_a_time_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    side_by_side = fit()
+    monkeypatch.setattr(_race, "_NUMBERS", 1)
+    one_by_one = fit()
+    np.testing.assert_allclose(one_by_one.tried.cost, side_by_side.tried.cost, rtol=1e-9)
+    assert one_by_one.method == side_by_side.method
+
+
+def test_it_runs_inside_jit_and_vmap_and_without_tracing() -> None:
+    expected = fit(n_epochs=10)
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 2)
+        several = jax.vmap(lambda key: fit(n_epochs=10, key=key))(keys)
+        one = jax.jit(lambda key: fit(n_epochs=10, key=key).cost)(keys[1])
+    np.testing.assert_allclose(several.cost[1], one, rtol=1e-12)
+    np.testing.assert_allclose(several.cost, LEAST, rtol=0.05)
+    assert several.tried.cost.shape == (2, 3, 9)
+    eager = fit(n_epochs=10, jit=False)
+    assert eager.method == expected.method
+    np.testing.assert_allclose(eager.cost, expected.cost, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options", [{"shuffle": "replacement"}, {"shuffle": False, "key": None}, {"batch_size": 160}, {"batch_size": 7}]
+)
+def test_any_order_of_rows_will_do(options: Any) -> None:
+    assert fit(n_epochs=100, **options).cost < 1.1 * LEAST
+
+
+def test_bounds_and_fixed_parameters_hold_in_the_race_too() -> None:
+    def walled(params: Any, rows: Any) -> Any:
+        return jnp.where(params["b"] > 0.2, jnp.nan, plane(params, rows))
+
+    result = fit(cost=walled, bounds=({"w": None, "b": None}, {"w": None, "b": 0.2}), fixed={"w": [False, True, False], "b": False})
+    assert result.params["b"] == 0.2 and result.params["w"][1] == 0 and abs(result.params["w"][0] - 1) < 0.3
+
+
+def test_scales_from_a_thousandth_to_a_thousand() -> None:
+    scales = 10.0 ** np.arange(-3, 4)
+    x = np.random.default_rng(1).normal(size=(640, 7)) * scales
+    y = x @ (1 / scales) + 2 + 0.9 * np.random.default_rng(2).normal(size=640)
+    least = np.mean((y - x @ np.linalg.lstsq(x, y - 2, rcond=None)[0] - 2) ** 2) / 2
+    start = {"w": np.zeros(7), "b": 0.0}
+    for dtype in ("float32", "float64"):
+        result = fit(start=start, data=(x, y), batch_size=32, n_epochs=100, dtype=dtype)
+        gap = (result.cost - least) / (np.mean(y**2) / 2 - least)
+        assert result.method.relative is True and gap < 1e-3
+
+
+def test_a_decay_of_mixed_scales() -> None:
+    time = np.linspace(0, 2000, 400)
+    counts = 1000 * np.exp(-1.5e-3 * time) + 80 + 20 * np.random.default_rng(3).normal(size=400)
+
+    def cost(p: Any, rows: Any) -> Any:
+        t, y = rows
+        return jnp.mean((p[0] * jnp.exp(-p[1] * t) + p[2] - y) ** 2)
+
+    exact = jaxgd.minimize(cost, [500.0, 1e-3, 0.0], (time, counts), dtype="float64")
+    result = fit(cost=cost, start=[500.0, 1e-3, 0.0], data=(time, counts), batch_size=32, n_epochs=200)
+    assert exact.converged and result.cost < 1.001 * exact.cost
+
+
+def cliff(params: Any, rows: Any) -> Any:
+    """A cost with an edge that only a long run at a high rate comes to."""
+    x, _ = rows
+    fall = -jnp.mean(x[:, 0] ** 2) * params["b"]
+    return fall + jnp.where(params["b"] > 20, jnp.inf, 0.0) + jnp.sum(params["w"] ** 2)
+
+
+def test_a_run_that_goes_wrong_is_made_again_more_slowly() -> None:
+    result = fit(cost=cliff, n_epochs=100)
+    winner = result.tried.learning_rate[np.argmin(result.tried.cost[2])]
+    assert result.status is Status.MAX_EPOCHS and result.cost < 0
+    assert result.method.learning_rate.initial < 0.9 * winner
+    assert result.n_evaluations > 2 * result.n_steps
+
+
+def test_where_nothing_is_finite_that_is_said() -> None:
+    result = fit(cost=lambda params, rows: jnp.nan * plane(params, rows))
+    assert result.status is Status.DIVERGED and np.all(np.isinf(result.tried.cost))
+    np.testing.assert_array_equal(result.params["w"], START["w"])
+
+
+def test_patience_ends_the_run_and_keeps_the_best_epoch() -> None:
+    result = fit(validation=DATA, stop=jaxgd.stopping.Patience(5), n_epochs=200, history="params", average=0.2)
+    assert result.status is Status.PATIENCE and result.history is not None
+    best = np.argmin(result.history.validation_cost[1:]) + 1
+    np.testing.assert_array_equal(result.best.params["w"], result.history.params["w"][best])
+    assert result.method.learning_rate.duration == 2000
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_rule_can_leave_its_learning_rate_to_the_race(rule: Any) -> None:
+    result = fit(method=rule("auto"), n_epochs=100)
+    assert result.cost < 1.3 * LEAST
+    assert result.method == rule(result.method.learning_rate) and not np.any(result.tried.relative)
+
+
+@pytest.mark.parametrize(
+    "schedule, largest",
+    [
+        (Cosine("auto", 600), lambda schedule: schedule.initial),
+        (Exponential("auto", 0.5, 100), lambda schedule: schedule.initial),
+        (InverseTime("auto", 50), lambda schedule: schedule.t0 / 50),
+        (WarmUp("auto", 3), lambda schedule: schedule.schedule),
+        (WarmUp(InverseTime("auto", 50), 3), lambda schedule: schedule.schedule.t0 / 50),
+    ],
+)
+def test_the_first_number_of_a_schedule_can_be_sought(schedule: Any, largest: Any) -> None:
+    result = fit(method=jaxgd.GradientDescent(schedule, momentum=0.5))
+    best = result.tried.learning_rate[np.argmin(result.tried.cost[2])]
+    np.testing.assert_allclose(largest(result.method.learning_rate), best, rtol=1e-14)
+    assert type(result.method.learning_rate) is type(schedule) and result.cost < 1.1 * LEAST
+
+
+def test_relative_steps_are_those_of_the_scaled_problem() -> None:
+    """In the logarithm of a parameter, Adam's relative steps are plain ones, up to the square of a step."""
+    rate, steps = 1e-5, 400
+    plain = jaxgd.minimize(lambda u: 3 * jnp.exp(u) - u, 1.0, method=jaxgd.Adam(rate), max_steps=steps, stop=(), dtype="float64")
+    relative = jaxgd.minimize(
+        lambda x: 3 * x - jnp.log(x), np.exp(1.0), method=jaxgd.Adam(rate, relative=True), max_steps=steps, stop=(), dtype="float64"
+    )
+    np.testing.assert_allclose(np.log(relative.params), plain.params, atol=10 * rate)
+    small = jaxgd.minimize(lambda x: x, 1e-9, method=jaxgd.Adam(0.1, relative=True), max_steps=1, stop=(), dtype="float64")
+    np.testing.assert_allclose(small.params, 1e-9 - 1e-3, rtol=1e-6)
+
+
+def test_a_sweep_is_the_grid_of_runs() -> None:
+    rates = [0.003, 0.1, 1.0, 1e9]
+    options: dict[str, Any] = {"batch_size": 16, "n_epochs": 5, "key": 0, "dtype": "float64"}
+    sweep = jaxgd.learning_rate_sweep(plane, START, DATA, learning_rates=rates, **options)
+    expected = [jaxgd.fit(plane, START, DATA, method=jaxgd.GradientDescent(rate), **options).cost for rate in rates[:3]]
+    np.testing.assert_allclose(sweep.cost[:3], expected, rtol=1e-12)
+    assert sweep.cost[3] > 1e9 and sweep.best == rates[int(np.argmin(expected))]
+    adam = jaxgd.learning_rate_sweep(plane, START, DATA, method=jaxgd.Adam(Cosine("auto", 50)), **options)
+    assert adam.learning_rate.shape == (12,)
+    one = jaxgd.fit(plane, START, DATA, method=jaxgd.Adam(Cosine(float(adam.learning_rate[9]), 50)), **options)
+    np.testing.assert_allclose(adam.cost[9], one.cost, rtol=1e-12)
