@@ -121,4 +121,4 @@ def learning_rate_sweep(
         together = max(1, min(len(rates), _NUMBERS // max(size, 1)))
         rates = jnp.asarray(rates, jnp.result_type(float))
         costs = jax.jit(lambda rates: jax.lax.map(end, rates, batch_size=together))(rates)
-        return _problem.export(Sweep(rates, costs))
+    return _problem.export(Sweep(rates, costs))

@@ -127,7 +127,7 @@ def test_scales_from_a_thousandth_to_a_thousand() -> None:
     start = {"w": np.zeros(7), "b": 0.0}
     for dtype in ("float32", "float64"):
         result = fit(start=start, data=(x, y), batch_size=32, n_epochs=100, dtype=dtype)
-        gap = (result.cost - least) / (np.mean(y**2) / 2 - least)
+        gap = (float(result.cost) - least) / (np.mean(y**2) / 2 - least)
         assert result.method.relative is True and gap < 1e-3
 
 
@@ -153,7 +153,8 @@ def cliff(params: Any, rows: Any) -> Any:
 
 def test_a_run_that_goes_wrong_is_made_again_more_slowly() -> None:
     result = fit(cost=cliff, n_epochs=100)
-    winner = result.tried.learning_rate[np.argmin(result.tried.cost[2])]
+    last = np.flatnonzero(np.any(np.isfinite(result.tried.cost), axis=1))[-1]
+    winner = result.tried.learning_rate[np.argmin(result.tried.cost[last])]
     assert result.status is Status.MAX_EPOCHS and result.cost < 0
     assert result.method.learning_rate.initial < 0.9 * winner
     assert result.n_evaluations > 2 * result.n_steps
@@ -176,7 +177,7 @@ def test_patience_ends_the_run_and_keeps_the_best_epoch() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_rule_can_leave_its_learning_rate_to_the_race(rule: Any) -> None:
     result = fit(method=rule("auto"), n_epochs=100)
-    assert result.cost < 1.3 * LEAST
+    assert result.cost - LEAST < 0.01 * (plane(START, DATA) - LEAST)  # a constant rate leaves some noise
     assert result.method == rule(result.method.learning_rate) and not np.any(result.tried.relative)
 
 

@@ -21,6 +21,11 @@ def fit(cost: Any = line, start: Any = (0.5, 0.5), data: Any = (X, Y), **options
     return jaxgd.fit(cost, start, data, **(defaults | options))
 
 
+def sweep(**options: Any) -> jaxgd.Sweep:
+    defaults: dict[str, Any] = {"batch_size": 3, "n_epochs": 2, "key": 0}
+    return jaxgd.learning_rate_sweep(line, (0.5, 0.5), (X, Y), **(defaults | options))
+
+
 def no_return(v: Any) -> None:
     del v
 
@@ -177,7 +182,7 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "GradientDescent: learning_rate: expected a number, an array, a schedule or 'auto', got 'fast'",
     ),
-    (lambda: jaxgd.schedules.Cosine(0.1, "auto"), TypeError, "Cosine: duration: expected a real number, got 'auto'"),
+    (lambda: jaxgd.schedules.Cosine(0.1, "auto"), TypeError, "Cosine: duration: expected a number, got 'auto'"),
     (lambda: jaxgd.Adam(relative=2), ValueError, "Adam: relative: expected True or False, got 2"),
     (lambda: minimize(method=jaxgd.Automatic()), ValueError, "method: 'auto' is for fit"),
     (lambda: minimize(method=jaxgd.Adam(jaxgd.schedules.Cosine("auto", 9))), ValueError, "method: 'auto' is for fit"),
