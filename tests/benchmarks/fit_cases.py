@@ -117,24 +117,53 @@ def million_rows_full_batch(quick: bool) -> dict[str, Any]:
 def digits(quick: bool) -> dict[str, Any]:
     """digits softmax 1797 x 64 x 10, batch 32, 50 epochs, Adam"""
     import optax
+
+    n_epochs = 2 if quick else 50
+    problem, method = softmax(), jaxgd.Adam(RATE)
+    data = problem[2]
+    return {
+        "jaxgd": lambda: jaxgd.fit(*problem, batch_size=32, n_epochs=n_epochs, key=0, method=method).params,
+        "Optax scan": peers.optax_scan(*problem, optax.adam(RATE), 32, n_epochs),
+        "SGDClassifier": peers.sgd_classifier(data, RATE, n_epochs),
+        **_torch(data, 10, "cross_entropy", "Adam", RATE, 32, n_epochs),
+    }
+
+
+@case(Bar("Adam, named", 1 / 1.6, 1), Bar("Adam, named", 1 / 2, 1, "first"))
+def digits_without_a_rate(quick: bool) -> dict[str, Any]:
+    """digits softmax, batch 32, 50 epochs, no method named"""
+    problem = softmax()
+    options: dict[str, Any] = {"batch_size": 32, "n_epochs": 2 if quick else 50, "key": 0}
+    return {
+        "jaxgd": lambda: jaxgd.fit(*problem, **options).params,
+        "Adam, named": lambda: jaxgd.fit(*problem, method=jaxgd.Adam(RATE), **options).params,
+    }
+
+
+@case(Bar("Adam, named", 1 / 1.6, 1), Bar("Adam, named", 1 / 2, 1, "first"))
+def million_rows_without_a_rate(quick: bool) -> dict[str, Any]:
+    """1e6 x 10 rows, batch 256, one epoch, no method named"""
+    data = table(10_000 if quick else 1_000_000)
+    options: dict[str, Any] = {"batch_size": 256, "n_epochs": 1, "key": 0}
+    return {
+        "jaxgd": lambda: jaxgd.fit(plane, plane_start(), data, **options).params,
+        "Adam, named": lambda: jaxgd.fit(plane, plane_start(), data, method=jaxgd.Adam(RATE), **options).params,
+    }
+
+
+def softmax() -> tuple[Any, Any, Any]:
+    """The cost, the start and the data of a linear classifier of digits."""
+    import optax
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
     data = jnp.asarray(x / 16, jnp.float32), jnp.asarray(y, jnp.int32)
-    start = {"w": jnp.zeros((64, 10)), "b": jnp.zeros(10)}
-    n_epochs = 2 if quick else 50
 
     def cost(params: Any, rows: Any) -> Any:
         x, y = rows
         return optax.softmax_cross_entropy_with_integer_labels(x @ params["w"] + params["b"], y).mean()
 
-    method = jaxgd.Adam(RATE)
-    return {
-        "jaxgd": lambda: jaxgd.fit(cost, start, data, batch_size=32, n_epochs=n_epochs, key=0, method=method).params,
-        "Optax scan": peers.optax_scan(cost, start, data, optax.adam(RATE), 32, n_epochs),
-        "SGDClassifier": peers.sgd_classifier(data, RATE, n_epochs),
-        **_torch(data, 10, "cross_entropy", "Adam", RATE, 32, n_epochs),
-    }
+    return cost, {"w": jnp.zeros((64, 10)), "b": jnp.zeros(10)}, data
 
 
 @case(Bar("10 000 rows", 1 / 1.5, 1, ours="10 000 000 rows"))
