@@ -30,7 +30,7 @@ class Tried(NamedTuple):
     """What a search for a learning rate tried.
 
     Attributes:
-        learning_rate: the candidates, (n,): the largest rate of each.
+        learning_rate: the candidates, (n,): the largest rate of each; the fastest of either kind first.
         relative: which of them took steps relative to the parameters, (n,).
         n_steps: the updates that a candidate got in each round, (3,).
         cost: the costs reached in each round, (3, n), on some rows; infinite for what was not finite or did not take part.
@@ -148,7 +148,7 @@ def _queue(costs: jax.Array, now: jax.Array, relative: Any) -> jax.Array:
         return jnp.argmin(jnp.where(mine, costs[0], jnp.inf)).astype(jnp.int32)
 
     ahead = rows - jnp.where(kinds, leader(kinds), leader(~kinds))
-    distance = jnp.where(ahead > 0, 2 * ahead - 1, -2 * ahead).astype(costs.dtype)
+    distance = jnp.where(ahead < 0, -2 * ahead - 1, 2 * ahead).astype(costs.dtype)
     nearness = jnp.where(costs[0] < jnp.inf, distance, jnp.inf)
     order = jnp.argsort(jnp.where(now == 0, rows.astype(costs.dtype), jnp.where(now == 1, nearness, costs[1])))
     mine = kinds[order]

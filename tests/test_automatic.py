@@ -97,7 +97,7 @@ def test_it_runs_inside_jit_and_vmap_and_without_tracing() -> None:
         several = jax.vmap(lambda key: fit(n_epochs=10, key=key))(keys)
         one = jax.jit(lambda key: fit(n_epochs=10, key=key).cost)(keys[1])
     np.testing.assert_allclose(several.cost[1], one, rtol=1e-12)
-    np.testing.assert_allclose(several.cost, LEAST, rtol=0.05)
+    assert np.all(np.asarray(several.cost) - LEAST < 0.001 * (plane(START, DATA) - LEAST))  # after a hundred updates
     assert several.tried.cost.shape == (2, 3, 9)
     eager = fit(n_epochs=10, jit=False)
     assert eager.method == expected.method
@@ -129,6 +129,13 @@ def test_scales_from_a_thousandth_to_a_thousand() -> None:
         result = fit(start=start, data=(x, y), batch_size=32, n_epochs=100, dtype=dtype)
         gap = (float(result.cost) - least) / (np.mean(y**2) / 2 - least)
         assert result.method.relative is True and gap < 1e-3
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_any_unit_of_the_data_in_single_precision(scale: float) -> None:
+    values = (scale * (5 + np.random.default_rng(4).normal(size=101))).astype(np.float32)
+    result = fit(cost=lambda p, rows: jnp.mean(jnp.abs(p - rows)), start=0.0, data=values, n_epochs=300, dtype="float32")
+    np.testing.assert_allclose(result.params / scale, np.median(values) / scale, rtol=0.02)
 
 
 def test_a_decay_of_mixed_scales() -> None:

@@ -110,12 +110,12 @@ def sought(method: Any, n_steps: int) -> Sought | None:
 
 
 def candidates(found: Sought, n_steps: int) -> Candidates:
-    """What to try in a run of so many updates."""
+    """What to try in a run of so many updates, of either kind the fastest first: it wins where rounding hides all differences."""
     if n_steps < _NONE:
         return Candidates(np.array([_WITHOUT]), np.zeros(1))
     stride = 2 if n_steps < _FEWER else 1
-    absolute = half_decades(*type(found.rule).rates)[::stride]
-    relative = half_decades(*_RELATIVE)[::stride] if found.place.relative else np.zeros(0)
+    absolute = half_decades(*type(found.rule).rates)[::-stride]
+    relative = half_decades(*_RELATIVE)[::-stride] if found.place.relative else np.zeros(0)
     kinds = np.repeat([0.0, 1.0], [len(absolute), len(relative)])
     return Candidates(np.concatenate([absolute, relative]), kinds)
 
