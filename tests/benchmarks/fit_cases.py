@@ -12,6 +12,7 @@ from tests.benchmarks.case import Bar, Per, available, case
 
 RATE = 1e-3
 SAME = 1 / 1.15
+LIMITS = Bar("hand-written JAX", SAME, 1), Bar("the same, with the cost of the end", SAME, 1)
 
 
 def line(params: Any, rows: Any) -> Any:
@@ -42,6 +43,7 @@ def regression(n_rows: int, batch_size: int, n_epochs: int = 1) -> dict[str, Any
     return {
         "jaxgd": Per(lambda: jaxgd.fit(plane, start, data, key=0, method=method, **options).params, n_epochs),
         "hand-written JAX": Per(peers.hand_written(plane, start, data, RATE, **options), n_epochs),
+        "the same, with the cost of the end": Per(peers.hand_written(plane, start, data, RATE, end=True, **options), n_epochs),
     }
 
 
@@ -66,7 +68,7 @@ def six_rows(quick: bool) -> dict[str, Any]:
     }
 
 
-@case(Bar("Optax scan", 10, 20), Bar("SGDRegressor", 3, 6), Bar("hand-written JAX", SAME, 1))
+@case(Bar("Optax scan", 10, 20), Bar("SGDRegressor", 3, 6), *LIMITS)
 def million_rows_batch_256(quick: bool) -> dict[str, Any]:
     """1e6 x 10 rows, batch 256, one epoch"""
     import optax
@@ -81,32 +83,32 @@ def million_rows_batch_256(quick: bool) -> dict[str, Any]:
     }
 
 
-@case(Bar("SGDRegressor", 2, 5), Bar("hand-written JAX", SAME, 1))
+@case(Bar("SGDRegressor", 2, 5), *LIMITS)
 def hundred_thousand_rows_batch_1(quick: bool) -> dict[str, Any]:
     """1e5 x 10 rows, batch 1, one epoch"""
     n_rows = 1000 if quick else 100_000
     return {**regression(n_rows, 1), "SGDRegressor": peers.sgd_regressor(table(n_rows), RATE, 1)}
 
 
-@case(Bar("hand-written JAX", SAME, 1))
+@case(*LIMITS)
 def million_rows_batch_1(quick: bool) -> dict[str, Any]:
     """1e6 x 10 rows, batch 1, one epoch"""
     return regression(1000 if quick else 1_000_000, 1)
 
 
-@case(Bar("hand-written JAX", SAME, 1))
+@case(*LIMITS)
 def million_rows_batch_32(quick: bool) -> dict[str, Any]:
     """1e6 x 10 rows, batch 32, one epoch"""
     return regression(10_000 if quick else 1_000_000, 32)
 
 
-@case(Bar("hand-written JAX", SAME, 1))
+@case(*LIMITS)
 def million_rows_batch_4096(quick: bool) -> dict[str, Any]:
     """1e6 x 10 rows, batch 4096, one epoch"""
     return regression(10_000 if quick else 1_000_000, 4096)
 
 
-@case(Bar("hand-written JAX", SAME, 1))
+@case(*LIMITS)
 def million_rows_full_batch(quick: bool) -> dict[str, Any]:
     """1e6 x 10 rows, all in every step, of ten steps each"""
     n_rows = 10_000 if quick else 1_000_000
