@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, History, Result, Status
 
 _SLOWER = 4  # runs more, each slower, after one that came to nothing
+_SHORT = 0.5  # seconds that a race may take in one go
 
 
 def fit(
@@ -163,8 +165,10 @@ def _run(
 
     def meanwhile(plan: _epochs.Plan) -> _epochs.Plan:
         finish.prepare(begun)
-        finish.plan = plan if race is None else race(plan)
-        return finish.plan
+        if race is not None:
+            plan = race(plan)
+            finish.plan = with_fields(finish.plan, method=plan.method)
+        return plan
 
     def attempt() -> Result:
         state, chunks = run(
@@ -185,12 +189,10 @@ def _run(
         return _result(finish.plan, state, point, tried, _problem.history_of(chunks, first))
 
     result = attempt()
-    while race is not None and race.failed(result, lambda: finish(begun)[0].cost):
-        race.spent += result.n_evaluations
-        result = attempt()
+    if race is not None:
+        result = race.settled(result, attempt, lambda: finish(begun)[0].cost)
     if not is_traced(result.code) and result.status is Status.DIVERGED:
         result = _best_of_start(result, *finish(begun))
-    result = result if race is None else race.told(result)
     return _problem.complete(result, fixed)
 
 
@@ -266,46 +268,69 @@ class _Race:
     def __init__(
         self, search: Sought, plan: _epochs.Plan, evaluate: Any, lowered: Any, cost: Any, params: Any, n_epochs: int, jit: bool
     ) -> None:
-        rule, total = plan.method.rule, n_epochs * plan.batches.count  # type: ignore[attr-defined]
+        total = n_epochs * plan.batches.count
+        rule = plan.method.rule  # type: ignore[attr-defined]
         self.search, self.jit = search, jit
         self.race = _race.plan(search, rule, plan.batches, plan.bounds, params, total)
         judges = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((self.race.rows.size, *leaf.shape[1:]), leaf.dtype), plan.data)
-        self.arguments = self.race, evaluate, lowered(_problem.value, cost, params, judges), params
-        self.attempts = 0
-        self.spent = 0
+        self.functions = evaluate, lowered(_problem.value, cost, params, judges), params
+        self.best: Any = None
+        self.tried: Any = None
 
     def __call__(self, plan: _epochs.Plan) -> _epochs.Plan:
         """The plan with the numbers that were sought; each further time with a lower learning rate."""
-        if self.attempts == 0:
-            program = compiled(_race.race, *self.arguments) if self.jit else functools.partial(_race.race, lower=eager)
-            self.best, self.tried = program(*self.arguments)
-            self.spent = _problem.host(self.tried.n_evaluations)
-            if not is_traced(self.best):
-                self.best = jax.tree.map(np.asarray, self.best)
+        if self.best is None:
+            self.best, self.tried = _race.verdict(self.race, self._costs())
         else:
             rate = self.best.learning_rate
             self.best = self.best._replace(learning_rate=np.asarray(rate / 10**0.5, rate.dtype))
-        self.attempts += 1
-        rule = self.race.place.put(self.race.rule, self.best)
-        return with_fields(plan, method=with_fields(plan.method, rule=rule))
+        return with_fields(plan, method=with_fields(plan.method, rule=self.race.place.put(self.race.rule, self.best)))
 
-    def failed(self, result: Result, cost_of_start: Callable[[], Any]) -> bool:
-        """Whether a run has come to nothing, for a better start, and may be made again."""
-        if is_traced(result.code) or self.attempts > _SLOWER or result.status is Status.INTERRUPTED:
-            return False
-        reached = float(np.min(self.tried.cost))
-        if result.status is not Status.DIVERGED and float(result.cost) <= reached:
-            return False
-        first = float(cost_of_start())
-        return np.isfinite(first) and (result.status is Status.DIVERGED or not float(result.cost) <= first)
+    def _costs(self) -> Any:
+        """What the candidates reach: in one go if that is short, else heat by heat, so that the keyboard can interrupt it."""
+        race, carry, end = self.race, _race.begin(self.race), sum(self.race.heats)
+        arguments = race, *self.functions
+        run = compiled(_race.race, *arguments, carry, np.int32(0)) if self.jit else functools.partial(_race.race, lower=eager)
+        until = end if is_traced(race, self.functions if self.jit else ()) else 1
+        while True:
+            began = time.perf_counter()
+            try:
+                carry = run(*arguments, carry, np.int32(until))
+            except NotImplementedError:  # the cost holds what can't be mapped over lanes
+                if race.width == 1:
+                    raise
+                self.race = with_fields(race, width=1)
+                return self._costs()
+            if until == end:
+                return carry[1]
+            done = int(carry[0])
+            left = float(np.dot(race.heats, race.n_steps)) / max(int(race.n_steps[0]), 1) * (time.perf_counter() - began)
+            until = end if done == 1 and left < _SHORT else done + 1
 
-    def told(self, result: Result) -> Result:
-        """A result that tells what the search chose and tried."""
+    def settled(self, result: Result, again: Callable[[], Result], cost_of_start: Callable[[], Any]) -> Result:
+        """The result, or that of a slower run if it has come to nothing for a better start; it tells what was chosen and tried."""
+        best, spent = self._told(result), self.tried.n_evaluations + result.n_evaluations
+        if not is_traced(result.code) and (result.status is Status.DIVERGED or float(result.cost) > float(np.min(self.tried.cost))):
+            first = float(cost_of_start())
+            lost = np.isfinite(first)
+            for _ in range(_SLOWER):
+                lost = lost and result.status not in (Status.CALLBACK, Status.INTERRUPTED)
+                if not lost or not (result.status is Status.DIVERGED or float(result.cost) > first + 0.01 * abs(first)):
+                    break
+                try:
+                    result = again()
+                except KeyboardInterrupt:
+                    break
+                spent += result.n_evaluations
+                if best.status is Status.DIVERGED or float(result.cost) < float(best.cost):
+                    best = self._told(result)
+        return with_fields(best, n_evaluations=spent)
+
+    def _told(self, result: Result) -> Result:
         best = self.best
         if not is_traced(best):
             best = Candidates(float(str(best.learning_rate)), bool(best.relative))  # the shortest decimal of the same number
-        method = self.search.place.put(self.search.rule, best)
-        return with_fields(result, method=method, tried=self.tried, n_evaluations=result.n_evaluations + self.spent)
+        return with_fields(result, method=self.search.place.put(self.search.rule, best), tried=self.tried)
 
 
 def _first_row(plan: _epochs.Plan, finish: _Finish, value: Any, state: _epochs.State) -> dict[str, Any]:

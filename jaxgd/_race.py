@@ -14,7 +14,7 @@ import numpy as np
 from jaxgd._batches import Batches
 from jaxgd._bounds import Bounds, moved
 from jaxgd._loops import Lowering, eager, traced
-from jaxgd._trees import all_finite, pytree, static, with_fields
+from jaxgd._trees import all_finite, is_traced, pytree, static, with_fields
 from jaxgd.methods.automatic import Candidates, Place, Sought, candidates
 
 _ROWS = 256  # rows on which candidates are compared
@@ -23,6 +23,7 @@ _NUMBERS = 50_000_000  # of all lanes' parameters
 _LEFT = 6, 2  # candidates in the second round, and in the third
 _SHARES = 1 / 180, 1 / 50, 1 / 16  # of the run, for a candidate in each round
 _LONG = 2000  # updates, below which the shares are larger
+_LONGEST = 100_000  # updates, above which a race gets no longer
 _MOST = 0.9  # of the run, for the race altogether
 
 
@@ -64,12 +65,18 @@ class Plan:
 
     @property
     def rows(self) -> np.ndarray:
-        """The rows on which candidates are compared, spread evenly over the data."""
+        """The rows on which candidates are compared: one from each of as many equal parts, at a place that follows no period."""
         n_rows = self.batches.n_rows
-        return np.arange(min(n_rows, _ROWS)) * n_rows // min(n_rows, _ROWS)
+        count = min(n_rows, _ROWS)
+        return np.array([(part * n_rows + (part * 2654435761 % 2**32 * n_rows >> 32)) // count for part in range(count)])
+
+    @property
+    def heats(self) -> list[int]:
+        """The number of heats in each round."""
+        return [-(-count // self.width) for count in _counts(self.count)]
 
 
-def plan(found: Sought, rule: Any, batches: Batches, bounds: Bounds | None, params: Any, total: int) -> Plan:
+def plan(found: Sought, rule: Any, batches: Batches, bounds: Bounds | None, params: Any, total: int, width: int = _WIDTH) -> Plan:
     """The race before a run of `total` updates of a rule in which some numbers are sought."""
     tried = candidates(found, total)
     count, size = len(tried.learning_rate), sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -79,11 +86,15 @@ def plan(found: Sought, rule: Any, batches: Batches, bounds: Bounds | None, para
         candidates=Candidates(*(column.astype(dtype) for column in tried)),
         batches=Batches(batches.data, batches.seed, batches.shuffle, batches.n_rows, batches.batch_size, 1),
         bounds=bounds,
-        n_steps=np.array(_lengths(total, count), np.int32),
+        n_steps=np.array(_lengths(min(total, _LONGEST), count), np.int32),
         total=np.asarray(total, dtype),
-        place=with_fields(found.place, factor=np.asarray(found.place.factor, dtype)),
-        width=max(1, min(_WIDTH, count, _NUMBERS // max(size, 1))),
+        place=with_fields(found.place, factor=_number(found.place.factor, dtype)),
+        width=max(1, min(width, count, _NUMBERS // max(size, 1))),
     )
+
+
+def _number(value: Any, dtype: Any) -> Any:
+    return value.astype(dtype) if is_traced(value) else np.asarray(value, dtype)
 
 
 def _counts(count: int) -> tuple[int, ...]:
@@ -102,16 +113,20 @@ def _lengths(total: int, count: int) -> tuple[int, ...]:
     return tuple(max(1, int(most * share / sum(shares) / n)) for n, share in zip(_counts(count), shares, strict=True))
 
 
-def race(plan: Plan, evaluate: Any, value: Any, start: Any, lower: Lowering = traced) -> tuple[Candidates, Tried]:
-    """Run the race; return the best candidate and what all achieved.
+def begin(plan: Plan) -> tuple[Any, Any]:
+    """The number of the next heat, and what was reached in each round."""
+    return np.int32(0), np.full((len(plan.heats), plan.count), np.inf, plan.total.dtype)
+
+
+def race(plan: Plan, evaluate: Any, value: Any, start: Any, carry: Any, until: Any, lower: Lowering = traced) -> tuple[Any, Any]:
+    """Run the heats before `until`.
 
     `evaluate` is the cost with its gradient for a batch, `value` the cost alone for the rows of `plan.rows`.
     """
     width, counts = plan.width, np.array(_counts(plan.count), np.int32)
-    heats = [-(-int(count) // width) for count in counts]
-    firsts = np.cumsum([0, *heats], dtype=np.int32)  # the first heat of each round, and the end
+    firsts = np.cumsum([0, *plan.heats], dtype=np.int32)  # the first heat of each round, and the end
     judges = jax.tree.map(lambda leaf: leaf[plan.rows], plan.batches.data)
-    each = _one_by_one if lower is eager else jax.vmap
+    each = _each(plan, lower)
 
     def heat(carry: Any) -> Any:
         number, costs = carry
@@ -123,16 +138,20 @@ def race(plan: Plan, evaluate: Any, value: Any, start: Any, lower: Lowering = tr
         params = _run(plan, evaluate, lanes, jnp.asarray(plan.n_steps)[now], start, lower)
         reached = each(lambda one: value(one, judges))(params).astype(costs.dtype)
         sound = jax.vmap(all_finite)(reached, params)
-        return number + 1, costs.at[now, numbers].set(jnp.where(sound, reached, jnp.inf))
+        return number + 1, jnp.asarray(costs).at[now, numbers].set(jnp.where(sound, reached, jnp.inf))
 
-    costs = jnp.full((len(counts), plan.count), jnp.inf, plan.total.dtype)
-    carry = jnp.zeros((), jnp.int32), costs
-    costs = lower.while_loop(lambda carry: carry[0] < firsts[-1], heat, carry)[1]
-    last = jnp.max(jnp.where(jnp.any(costs < jnp.inf, axis=1), np.arange(len(counts), dtype=np.int32), 0))
-    best = jnp.argmin(costs[last])
-    spent = jnp.asarray(plan.n_steps) @ counts
-    rates, relative = map(jnp.asarray, plan.candidates)
-    return Candidates(rates[best], relative[best]), Tried(rates, relative > 0, jnp.asarray(plan.n_steps), costs, spent)
+    return lower.while_loop(lambda carry: carry[0] < until, heat, carry)
+
+
+def verdict(plan: Plan, costs: Any) -> tuple[Candidates, Tried]:
+    """The best candidate, of the last round in which anything was finite, and what all achieved."""
+    xp: Any = jnp if is_traced(costs) else np
+    costs = xp.asarray(costs)
+    last = xp.max(xp.where(xp.any(costs < xp.inf, axis=1), np.arange(len(plan.heats), dtype=np.int32), 0))
+    best = xp.argmin(costs[last])
+    rates, relative = map(xp.asarray, plan.candidates)
+    tried = Tried(rates, relative > 0, plan.n_steps, costs, plan.width * int(np.dot(plan.heats, plan.n_steps)))
+    return Candidates(rates[best], relative[best]), tried
 
 
 def _queue(costs: jax.Array, now: jax.Array, relative: Any) -> jax.Array:
@@ -159,7 +178,7 @@ def _queue(costs: jax.Array, now: jax.Array, relative: Any) -> jax.Array:
 def _run(plan: Plan, evaluate: Any, lanes: Candidates, n_steps: jax.Array, start: Any, lower: Lowering) -> Any:
     """Where some candidates come to from the start in so many updates, the run's schedule being as much faster."""
     batches, rule = plan.batches, plan.rule
-    each = _one_by_one if lower is eager else jax.vmap
+    each = _each(plan, lower)
 
     def step(carry: Any) -> Any:
         k, lap = carry
@@ -180,8 +199,13 @@ def _run(plan: Plan, evaluate: Any, lanes: Candidates, n_steps: jax.Array, start
     return lower.while_loop(lambda carry: carry[0] < n_steps, step, (jnp.zeros((), jnp.int32), lap))[1][0]
 
 
+def _each(plan: Plan, lower: Lowering) -> Any:
+    """How a function is mapped over lanes."""
+    return _one_by_one if lower is eager or plan.width == 1 else jax.vmap
+
+
 def _one_by_one(function: Any) -> Any:
-    """What `jax.vmap` does, for a function that can't be traced."""
+    """What `jax.vmap` does, for one lane, and for a function that can't be traced."""
 
     def mapped(*arguments: Any) -> Any:
         count = jax.tree.leaves(arguments)[0].shape[0]

@@ -113,7 +113,7 @@ class Result:
         code: the number of the status, for programs that trace the run; `status` is for people.
         starts: the `Starts`, where there were several.
         method: the method that a search for a learning rate chose, ready to be used without a search; None where none was made.
-        tried: what the search tried: `learning_rate`, whether steps were `relative`, and the `cost` reached in either round.
+        tried: what the search tried: `learning_rate`, whether steps were `relative`, and the `cost` reached in each round.
 
     A result is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled.
     """

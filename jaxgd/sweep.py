@@ -15,7 +15,7 @@ from jaxgd.methods.first_order import GradientDescent, Rule
 from jaxgd.result import Status
 from jaxgd.schedules import AUTO
 
-_NUMBERS = 50_000_000  # of all runs' parameters, side by side
+_NUMBERS = 50_000_000  # of parameters, and of data, that runs side by side look at
 
 
 @pytree
@@ -32,7 +32,9 @@ class Sweep:
 
     @property
     def best(self) -> float:
-        """The learning rate with the lowest cost."""
+        """The learning rate with the lowest cost; NaN where all runs diverged."""
+        if not np.any(np.isfinite(np.asarray(self.cost))):
+            return float("nan")
         return float(str(np.asarray(self.learning_rate)[np.argmin(np.asarray(self.cost))]))
 
 
@@ -62,7 +64,7 @@ def learning_rate_sweep(
         learning_rates: the rates to try, > 0, a vector; None are half decades, from 10**-7.5 to 10 for `GradientDescent` and from
             10**-4.5 to 10 for the other methods.
         method: a first-order method with a number or "auto" for its learning rate, which each rate takes the place of, or with a
-            schedule whose first number is "auto", which then is scaled so that its largest rate is the one tried. None is
+            schedule whose first number is "auto", which takes its place (`InverseTime` begins at the rate). None is
             `GradientDescent("auto")`.
         key: as in `fit`; all runs see the rows in one order.
         shuffle: as in `fit`.
@@ -76,7 +78,8 @@ def learning_rate_sweep(
     Raises:
         TypeError, ValueError: for a bad argument, as in `fit`.
 
-    All runs are held in memory together, or as many as have 50 million parameters. The program is compiled at each call.
+    All runs go side by side, or as many as have 50 million parameters or look at as many numbers of data. The program is compiled
+    at each call.
 
     >>> import jax.numpy as jnp, numpy as np, jaxgd
     >>> x = np.linspace(0, 1, 100)
@@ -97,16 +100,20 @@ def learning_rate_sweep(
     assert place is not None
     rates = half_decades(*type(rule).rates) if learning_rates is None else _checks.vector("learning_rates", learning_rates)
     _checks.positive("learning_rates", rates)
+    if len(rates) == 0:
+        raise ValueError("learning_rates: expected at least one, got none.")
     with _problem.precision(dtype) as to:
-        parameters = start if not _problem.is_function(start) else _problem.start_point(start, key, to)
-        size = sum(np.size(leaf) for leaf in jax.tree.leaves(parameters))
+        parameters = _problem.start_point(start, key, to)
+        table, _ = _problem.table("data", data, to)
+        _problem.room(parameters, fixed, bounds, drawn=_problem.is_function(start))
+        sizes = [max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(tree))) for tree in (parameters, table)]
 
         def end(rate: jax.Array) -> jax.Array:
             chosen = place.place.put(place.rule, Candidates(rate, False))
             result = fit(
                 cost,
-                start,
-                data,
+                parameters,
+                table,
                 batch_size=batch_size,
                 n_epochs=n_epochs,
                 method=chosen,
@@ -118,7 +125,7 @@ def learning_rate_sweep(
             )
             return jnp.where((result.code == Status.DIVERGED.code) | ~jnp.isfinite(result.cost), jnp.inf, result.cost)
 
-        together = max(1, min(len(rates), _NUMBERS // max(size, 1)))
+        together = max(1, min(len(rates), *(_NUMBERS // size for size in sizes)))
         rates = jnp.asarray(rates, jnp.result_type(float))
         costs = jax.jit(lambda rates: jax.lax.map(end, rates, batch_size=together))(rates)
     return _problem.export(Sweep(rates, costs))

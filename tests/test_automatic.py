@@ -167,6 +167,44 @@ def test_a_run_that_goes_wrong_is_made_again_more_slowly() -> None:
     assert result.n_evaluations > 2 * result.n_steps
 
 
+def test_a_callback_that_ends_the_run_is_obeyed() -> None:
+    seen: list[int] = []
+
+    def stop(progress: Any) -> bool:
+        seen.append(progress.epoch)
+        return progress.epoch == 2
+
+    result = fit(
+        cost=lambda params, rows: plane(params, rows) + 1e6 * jnp.sum(params["b"] ** 2) * (params["b"] > 1e-3), callback=stop
+    )
+    assert result.status is Status.CALLBACK and seen == [1, 2]
+
+
+@jaxgd.pytree
+class Root(jaxgd.schedules.Schedule):
+    """A schedule without a number."""
+
+    def rate(self, time: Any) -> Any:
+        return 0.1 / jnp.sqrt(1 + time)
+
+
+def test_a_schedule_without_numbers_and_a_cost_that_cannot_be_mapped() -> None:
+    assert fit(method=jaxgd.GradientDescent(Root())).tried is None
+
+    def called(params: Any, rows: Any) -> Any:
+        plus = jax.pure_callback(lambda: np.float64(1), jax.ShapeDtypeStruct((), np.float64))
+        shift = jax.pure_callback(lambda b: np.asarray(b), plus, jax.lax.stop_gradient(params["b"]))
+        return plane(params, rows) + 0 * shift
+
+    assert fit(cost=called, n_epochs=10).cost < 2 * LEAST + 0.01
+
+
+def test_a_start_at_the_minimum_is_no_failure() -> None:
+    exact = jaxgd.minimize(plane, START, DATA, dtype="float64")
+    result = fit(start=exact.params, n_epochs=20)
+    assert result.n_evaluations <= 2 * result.n_steps + 1 and result.cost < 1.1 * exact.cost
+
+
 def test_where_nothing_is_finite_that_is_said() -> None:
     result = fit(cost=lambda params, rows: jnp.nan * plane(params, rows))
     assert result.status is Status.DIVERGED and np.all(np.isinf(result.tried.cost))

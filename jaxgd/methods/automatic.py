@@ -58,7 +58,7 @@ class Automatic:
 
     def rule(self, n_steps: int) -> Rule:
         """The rule whose numbers are sought."""
-        return Adam(Cosine(AUTO, n_steps), beta2=0.99, relative=AUTO)
+        return Adam(Cosine(AUTO, n_steps), beta2=0.99)
 
 
 class Candidates(NamedTuple):
@@ -72,8 +72,8 @@ class Candidates(NamedTuple):
 class Place:
     """Where in a rule the numbers are that are sought.
 
-    `path` are the names of the fields that lead to that of the learning rate, which is `factor` times the largest rate; `relative`
-    says that it is also sought whether steps are relative.
+    `path` are the names of the fields that lead to that of the learning rate, which is `factor` times the rate that is tried;
+    `relative` says that it is also sought whether steps are relative.
     """
 
     factor: Any
@@ -126,7 +126,7 @@ def half_decades(low: float, high: float) -> np.ndarray:
 
 
 def _factor(schedule: Any) -> Any:
-    """What the first number of a schedule is for a largest rate of one: the rate itself, but for `InverseTime`."""
+    """What the first number of a schedule is for a first rate of one: the rate itself, but for `InverseTime`."""
     if isinstance(schedule, WarmUp):
         return _factor(schedule.schedule)
     return schedule.t1 if isinstance(schedule, InverseTime) else 1.0
@@ -136,10 +136,8 @@ def _path(value: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
     """The names of the fields that lead to "auto": a learning rate itself, or the first number of a schedule, or of one inside."""
     if isinstance(value, str) and value == AUTO:
         return path
-    if not isinstance(value, Schedule):
-        return None
-    first = dataclasses.fields(value)[0].name  # type: ignore[arg-type]
-    return _path(getattr(value, first), (*path, first))
+    fields = dataclasses.fields(value) if isinstance(value, Schedule) and dataclasses.is_dataclass(value) else ()
+    return _path(getattr(value, fields[0].name), (*path, fields[0].name)) if fields else None
 
 
 def _put(node: Any, path: tuple[str, ...], value: Any) -> Any:

@@ -344,8 +344,7 @@ class Adam(Rule):
         _checks.at_least_zero(f"{name}: weight_decay", self.weight_decay)
         _checks.flag(f"{name}: amsgrad", self.amsgrad)
         _checks.flag(f"{name}: nesterov", self.nesterov)
-        if not isinstance(self.relative, str) or self.relative != AUTO:
-            _checks.switch(f"{name}: relative", self.relative)
+        _checks.switch(f"{name}: relative", self.relative)
 
     def bind(self, steps_per_epoch: int) -> "Rule":
         """The same rule as `Rule.bind` has it; where steps are never relative nothing is multiplied."""
