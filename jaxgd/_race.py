@@ -17,7 +17,8 @@ from jaxgd._loops import Lowering, eager, traced
 from jaxgd._trees import all_finite, is_traced, pytree, static, with_fields
 from jaxgd.methods.automatic import Candidates, Place, Sought, candidates
 
-_ROWS = 256  # rows on which candidates are compared
+_ROWS = 256, 512, 1024  # rows on which candidates are compared
+_SEEN = 64  # times as many at least does the run see; few rows choose badly, many cost too much
 _WIDTH = 2  # lanes in a heat
 _NUMBERS = 50_000_000  # of all lanes' parameters
 _LEFT = 6, 2  # candidates in the second round, and in the third
@@ -57,6 +58,7 @@ class Plan:
     total: Any
     place: Place
     width: int = static()
+    judges: int = static()
 
     @property
     def count(self) -> int:
@@ -67,7 +69,7 @@ class Plan:
     def rows(self) -> np.ndarray:
         """The rows on which candidates are compared: one from each of as many equal parts, at a place that follows no period."""
         n_rows = self.batches.n_rows
-        count = min(n_rows, _ROWS)
+        count = min(n_rows, self.judges)
         return np.array([(part * n_rows + (part * 2654435761 % 2**32 * n_rows >> 32)) // count for part in range(count)])
 
     @property
@@ -76,7 +78,7 @@ class Plan:
         return [-(-count // self.width) for count in _counts(self.count)]
 
 
-def plan(found: Sought, rule: Any, batches: Batches, bounds: Bounds | None, params: Any, total: int, width: int = _WIDTH) -> Plan:
+def plan(found: Sought, rule: Any, batches: Batches, bounds: Bounds | None, params: Any, total: int) -> Plan:
     """The race before a run of `total` updates of a rule in which some numbers are sought."""
     tried = candidates(found, total)
     count, size = len(tried.learning_rate), sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -89,7 +91,8 @@ def plan(found: Sought, rule: Any, batches: Batches, bounds: Bounds | None, para
         n_steps=np.array(_lengths(min(total, _LONGEST), count), np.int32),
         total=np.asarray(total, dtype),
         place=with_fields(found.place, factor=_number(found.place.factor, dtype)),
-        width=max(1, min(width, count, _NUMBERS // max(size, 1))),
+        width=max(1, min(_WIDTH, count, _NUMBERS // max(size, 1))),
+        judges=max(rows for rows in _ROWS if rows == _ROWS[0] or _SEEN * rows <= total * batches.batch_size),
     )
 
 

@@ -29,15 +29,15 @@ class Automatic:
         round 2: the best of either kind with its neighbours, six in all, T / 50 updates each
         round 3: the best of either kind, T / 16 updates each
 
-    The cost on 256 rows, evenly spread, decides; what is not finite loses. The winner's rate makes the run, from the start. Should
-    the run end above its start, or not finite, it is made again at a rate lower by half a decade, up to four times (not inside an
-    outer `jax.jit`).
+    The cost on 256 rows, evenly spread, decides, or on up to 1024 where the run sees 64 times as many; what is not finite loses.
+    The winner's rate makes the run, from the start. Should the run end well above its start, or not finite, it is made again at a
+    rate lower by half a decade, up to four times (not inside an outer `jax.jit`), and the best of these runs is returned.
 
     The race costs a third as many gradients as the run. Below 2000 updates the shares are larger, but all together no more than
-    the run itself; below 500 the candidates are whole decades apart, and below 24 there is no race, and r = 0.01. Beside the run's
-    own it holds two copies of the parameters and of Adam's moments, or one where two have more than 50 million numbers. It
-    depends on nothing but the cost, the data, the start and the key. `result.method` is what was chosen, ready to be used without
-    a race, and `result.tried` what the candidates achieved.
+    the run itself; above 100 000 they grow no more; below 500 the candidates are whole decades apart, and below 24 there is no
+    race, and r = 0.01. Beside the run's own it holds two copies of the parameters and of Adam's moments, or one where two have
+    more than 50 million numbers. It depends on nothing but the cost, the data, the start and the key. `result.method` is what was
+    chosen, ready to be used without a race, and `result.tried` what the candidates achieved.
 
     Trust it where one rate for all will do, as Adam with the best rate of a grid and a decay will: on regressions, networks,
     factorisations, parameters of mixed scales. Name a method where you know your rate, where a third more gradients are dear, or
