@@ -212,9 +212,12 @@ def test_a_method_that_searches_steps_back_from_what_is_not_finite() -> None:
 
 
 def test_an_interrupt_keeps_the_history_as_long_as_the_run() -> None:
-    alarm = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    descent = jaxgd.GradientDescent(1e-9)
+    options: dict[str, Any] = {"stop": (), "history": "cost"}
+    jaxgd.minimize(square, 1.0, method=descent, max_steps=2, **options)  # an interrupt while the program is compiled is raised
+    alarm = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     alarm.start()
-    result = jaxgd.minimize(square, 1.0, method=jaxgd.GradientDescent(1e-9), stop=(), max_steps=50_000_000, history="cost")
+    result = jaxgd.minimize(square, 1.0, method=descent, max_steps=50_000_000, **options)
     alarm.join()
     assert result.status is Status.INTERRUPTED and result.n_steps > 0
     assert result.history is not None and result.history.cost.shape == (result.n_steps + 1,)
@@ -222,10 +225,14 @@ def test_an_interrupt_keeps_the_history_as_long_as_the_run() -> None:
 
 
 def test_an_interrupt_among_many_starts_keeps_what_each_has_reached() -> None:
-    options: dict[str, Any] = {"method": jaxgd.GradientDescent(1e-9), "stop": (), "max_steps": 50_000_000, "key": 0}
-    alarm = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
+    def run(max_steps: int) -> jaxgd.Result:
+        options: dict[str, Any] = {"method": jaxgd.GradientDescent(1e-9), "stop": (), "key": 0, "n_starts": 20}
+        return jaxgd.minimize(lambda v: jnp.sum(v**2), jaxgd.normal(2), max_steps=max_steps, **options)
+
+    run(2)  # an interrupt while the program is compiled is raised
+    alarm = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     alarm.start()
-    result = jaxgd.minimize(lambda v: jnp.sum(v**2), jaxgd.normal(2), n_starts=20, **options)
+    result = run(100_000_000)
     alarm.join()
     reached = result.starts.n_evaluations > 0
     assert result.status is Status.INTERRUPTED and 0 < np.sum(reached) < 20
