@@ -3,27 +3,24 @@
 import dataclasses
 import functools
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxgd import _check_cost, _checks, _epochs, _problem, _race, _shuffle
+from jaxgd import _check_cost, _checks, _epochs, _problem, _shuffle
 from jaxgd._batches import Batches
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
 from jaxgd._loops import eager
 from jaxgd._program import compiled
+from jaxgd._search import Search
 from jaxgd._trees import is_traced, with_fields
 from jaxgd._whole import InParts, part_size
-from jaxgd.methods.automatic import Automatic, Candidates, Sought, sought
+from jaxgd.methods.automatic import Automatic, Sought, sought
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, History, Result, Status
-
-_SLOWER = 4  # runs more, each slower, after one that came to nothing
-_SHORT = 0.5  # seconds that a race may take in one go
 
 
 def fit(
@@ -119,8 +116,8 @@ def fit(
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
         n_batches = math.ceil(n_rows / batch_size)
         method = Automatic() if method is None else method
-        search = sought(method, n_epochs * n_batches)
-        method, rules = _problem.prepare(search.rule if search else method, stop, whole, held, n_batches, names, whole=False)
+        found = sought(method, n_epochs * n_batches)
+        method, rules = _problem.prepare(found.rule if found else method, stop, whole, held, n_batches, names, whole=False)
         seed = _seed(key, shuffle, batch_size == n_rows)
         plan = _epochs.Plan(
             method=method,
@@ -133,7 +130,7 @@ def fit(
             names=names,
             capacity=0,
         )
-        result = _run(cost, plan, params, held, n_epochs, Host(callback, progress, jit), search, has_aux=has_aux)
+        result = _run(cost, plan, params, held, n_epochs, Host(callback, progress, jit), found, has_aux=has_aux)
     return _problem.export(result)
 
 
@@ -144,7 +141,7 @@ def _run(
     fixed: Fixed | None,
     n_epochs: int,
     host: Host,
-    search: Sought | None,
+    found: Sought | None,
     *,
     has_aux: bool,
 ) -> Result:
@@ -161,12 +158,13 @@ def _run(
     )
     infinite = _problem.infinite_cost(functions.full) if host.jit else finish.empty.cost
     begun = compiled(_epochs.begin, plan, params, infinite)(plan, params, infinite)
-    race = None if search is None else _Race(search, plan, functions.full, lowered, cost, params, n_epochs, host.jit)
+    judge = functools.partial(lowered, _problem.value, cost, params)
+    search = None if found is None else Search(found, plan, functions.full, judge, params, n_epochs, jit=host.jit)
 
     def meanwhile(plan: _epochs.Plan) -> _epochs.Plan:
         finish.prepare(begun)
-        if race is not None:
-            plan = race(plan)
+        if search is not None:
+            plan = search(plan)
             finish.plan = with_fields(finish.plan, method=plan.method)
         return plan
 
@@ -189,8 +187,8 @@ def _run(
         return _result(finish.plan, state, point, tried, _problem.history_of(chunks, first))
 
     result = attempt()
-    if race is not None:
-        result = race.settled(result, attempt, lambda: finish(begun)[0].cost)
+    if search is not None:
+        result = search.settled(result, attempt, lambda: finish(begun)[0].cost)
     if not is_traced(result.code) and result.status is Status.DIVERGED:
         result = _best_of_start(result, *finish(begun))
     return _problem.complete(result, fixed)
@@ -260,77 +258,6 @@ class _Finish:
 
     def _arguments(self, state: _epochs.State) -> tuple[Any, Any, _epochs.State, Point]:
         return self.plan, self.whole, state, self.empty
-
-
-class _Race:
-    """The search for a learning rate before a run, see `_race.race`; and slower runs, should the run go wrong."""
-
-    def __init__(
-        self, search: Sought, plan: _epochs.Plan, evaluate: Any, lowered: Any, cost: Any, params: Any, n_epochs: int, jit: bool
-    ) -> None:
-        total = n_epochs * plan.batches.count
-        rule = plan.method.rule  # type: ignore[attr-defined]
-        self.search, self.jit = search, jit
-        self.race = _race.plan(search, rule, plan.batches, plan.bounds, params, total)
-        judges = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((self.race.rows.size, *leaf.shape[1:]), leaf.dtype), plan.data)
-        self.functions = evaluate, lowered(_problem.value, cost, params, judges), params
-        self.best: Any = None
-        self.tried: Any = None
-
-    def __call__(self, plan: _epochs.Plan) -> _epochs.Plan:
-        """The plan with the numbers that were sought; each further time with a lower learning rate."""
-        if self.best is None:
-            self.best, self.tried = _race.verdict(self.race, self._costs())
-        else:
-            rate = self.best.learning_rate
-            self.best = self.best._replace(learning_rate=np.asarray(rate / 10**0.5, rate.dtype))
-        return with_fields(plan, method=with_fields(plan.method, rule=self.race.place.put(self.race.rule, self.best)))
-
-    def _costs(self) -> Any:
-        """What the candidates reach: in one go if that is short, else heat by heat, so that the keyboard can interrupt it."""
-        race, carry, end = self.race, _race.begin(self.race), sum(self.race.heats)
-        arguments = race, *self.functions
-        run = compiled(_race.race, *arguments, carry, np.int32(0)) if self.jit else functools.partial(_race.race, lower=eager)
-        until = end if is_traced(race, self.functions if self.jit else ()) else 1
-        while True:
-            began = time.perf_counter()
-            try:
-                carry = run(*arguments, carry, np.int32(until))
-            except NotImplementedError:  # the cost holds what can't be mapped over lanes
-                if race.width == 1:
-                    raise
-                self.race = with_fields(race, width=1)
-                return self._costs()
-            if until == end:
-                return carry[1]
-            done = int(carry[0])
-            left = float(np.dot(race.heats, race.n_steps)) / max(int(race.n_steps[0]), 1) * (time.perf_counter() - began)
-            until = end if done == 1 and left < _SHORT else done + 1
-
-    def settled(self, result: Result, again: Callable[[], Result], cost_of_start: Callable[[], Any]) -> Result:
-        """The result, or that of a slower run if it has come to nothing for a better start; it tells what was chosen and tried."""
-        best, spent = self._told(result), self.tried.n_evaluations + result.n_evaluations
-        if not is_traced(result.code) and (result.status is Status.DIVERGED or float(result.cost) > float(np.min(self.tried.cost))):
-            first = float(cost_of_start())
-            lost = np.isfinite(first)
-            for _ in range(_SLOWER):
-                lost = lost and result.status not in (Status.CALLBACK, Status.INTERRUPTED)
-                if not lost or not (result.status is Status.DIVERGED or float(result.cost) > first + 0.01 * abs(first)):
-                    break
-                try:
-                    result = again()
-                except KeyboardInterrupt:
-                    break
-                spent += result.n_evaluations
-                if best.status is Status.DIVERGED or float(result.cost) < float(best.cost):
-                    best = self._told(result)
-        return with_fields(best, n_evaluations=spent)
-
-    def _told(self, result: Result) -> Result:
-        best = self.best
-        if not is_traced(best):
-            best = Candidates(float(str(best.learning_rate)), bool(best.relative))  # the shortest decimal of the same number
-        return with_fields(result, method=self.search.place.put(self.search.rule, best), tried=self.tried)
 
 
 def _first_row(plan: _epochs.Plan, finish: _Finish, value: Any, state: _epochs.State) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Minibatches without a learning rate: the race, what it costs, what it chooses, and what happens when the run goes wrong."""
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -176,6 +177,38 @@ def test_a_callback_that_ends_the_run_is_obeyed() -> None:
 
     result = fit(cost=cliff, n_epochs=100, callback=stop)
     assert result.status is Status.CALLBACK and seen == [1, 2]
+
+
+def test_an_interrupt_in_a_slower_run_ends_them_all() -> None:
+    firsts: list[float] = []
+
+    def interrupt(progress: Any) -> None:
+        if progress.epoch == 1:
+            firsts.append(float(progress.params["b"]))
+            if len(firsts) == 2:
+                raise KeyboardInterrupt
+
+    result = fit(cost=cliff, n_epochs=100, callback=interrupt)
+    assert result.status is Status.INTERRUPTED and result.n_epochs == 1 and len(firsts) == 2
+    assert float(result.params["b"]) == firsts[1] < firsts[0]
+
+
+def test_the_best_of_the_slower_runs_is_returned() -> None:
+    def plateau(params: Any, rows: Any) -> Any:  # beyond an edge the cost is high, and falls on
+        return jnp.where(params["b"] > 10, 1e4, 0.0) - jnp.mean(rows[0][:, 0] ** 2) * params["b"] + jnp.sum(params["w"] ** 2)
+
+    result = fit(cost=plateau, n_epochs=100, method=jaxgd.Adam(Cosine("auto", 1000)))
+    first = result.tried.learning_rate[np.argmin(result.tried.cost[2])]
+    attempts = [fit(cost=plateau, n_epochs=100, method=with_rate(result.method, first / 10 ** (k / 2))) for k in range(5)]
+    ends = [float(attempt.cost) for attempt in attempts]
+    made = next(k for k, end in enumerate(ends) if end < 0) + 1
+    assert made > 1
+    np.testing.assert_allclose(result.cost, min(ends[:made]), rtol=1e-12)
+    assert result.n_evaluations == result.tried.n_evaluations + made * (result.n_steps + 1)
+
+
+def with_rate(method: Any, rate: float) -> Any:
+    return dataclasses.replace(method, learning_rate=dataclasses.replace(method.learning_rate, initial=rate))
 
 
 @jaxgd.pytree

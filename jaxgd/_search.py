@@ -1,0 +1,91 @@
+"""The host's side of a search for a learning rate: the race before a run, and slower runs should the run go wrong."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgd import _race
+from jaxgd._epochs import Plan
+from jaxgd._loops import eager
+from jaxgd._program import compiled
+from jaxgd._trees import is_traced, with_fields
+from jaxgd.methods.automatic import Candidates, Sought
+from jaxgd.result import Result, Status
+
+_SLOWER = 4  # runs more, each slower, after one that came to nothing
+_SHORT = 0.5  # seconds that a race may take in one go
+
+
+class Search:
+    """The search for a learning rate before a run, see `_race.race`; and slower runs, should the run go wrong."""
+
+    def __init__(
+        self, found: Sought, plan: Plan, evaluate: Any, value: Callable[[Any], Any], params: Any, n_epochs: int, *, jit: bool
+    ) -> None:
+        """Plan the race; `evaluate` is the cost with its gradient for a batch, `value` traces the cost alone for given rows."""
+        rule = plan.method.rule  # type: ignore[attr-defined]
+        self.found, self.jit = found, jit
+        self.race = _race.plan(found, rule, plan.batches, plan.bounds, params, n_epochs * plan.batches.count)
+        judges = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((self.race.rows.size, *leaf.shape[1:]), leaf.dtype), plan.data)
+        self.functions = evaluate, value(judges), params
+        self.best: Any = None
+        self.tried: Any = None
+
+    def __call__(self, plan: Plan) -> Plan:
+        """The plan with the numbers that were sought; each further time with a lower learning rate."""
+        if self.best is None:
+            self.best, self.tried = _race.verdict(self.race, self._costs())
+        else:
+            rate = self.best.learning_rate
+            self.best = self.best._replace(learning_rate=np.asarray(rate / 10**0.5, rate.dtype))
+        return with_fields(plan, method=with_fields(plan.method, rule=self.race.place.put(self.race.rule, self.best)))
+
+    def _costs(self) -> Any:
+        """What the candidates reach: in one go if that is short, else heat by heat, so that the keyboard can interrupt it."""
+        race, carry, end = self.race, _race.begin(self.race), sum(self.race.heats)
+        arguments = race, *self.functions
+        run = compiled(_race.race, *arguments, carry, np.int32(0)) if self.jit else functools.partial(_race.race, lower=eager)
+        until = end if is_traced(race, self.functions if self.jit else ()) else 1
+        while True:
+            began = time.perf_counter()
+            try:
+                carry = run(*arguments, carry, np.int32(until))
+            except NotImplementedError:  # the cost holds what can't be mapped over lanes
+                if race.width == 1:
+                    raise
+                self.race = with_fields(race, width=1)
+                return self._costs()
+            if until == end:
+                return carry[1]
+            done = int(carry[0])
+            left = float(np.dot(race.heats, race.n_steps)) / max(int(race.n_steps[0]), 1) * (time.perf_counter() - began)
+            until = end if done == 1 and left < _SHORT else done + 1
+
+    def settled(self, result: Result, again: Callable[[], Result], cost_of_start: Callable[[], Any]) -> Result:
+        """The result, or that of a slower run if it has come to nothing for a better start; it tells what was chosen and tried."""
+        best, spent = self._told(result), self.tried.n_evaluations + result.n_evaluations
+        if not is_traced(result.code) and (result.status is Status.DIVERGED or float(result.cost) > float(np.min(self.tried.cost))):
+            first = float(cost_of_start())
+            lost = np.isfinite(first)
+            for _ in range(_SLOWER):
+                lost = lost and result.status not in (Status.CALLBACK, Status.INTERRUPTED)
+                if not lost or not (result.status is Status.DIVERGED or float(result.cost) > first + 0.01 * abs(first)):
+                    break
+                try:
+                    result = again()
+                except KeyboardInterrupt:
+                    break
+                spent += result.n_evaluations
+                if best.status is Status.DIVERGED or float(result.cost) < float(best.cost):
+                    best = self._told(result)
+        return with_fields(best, n_evaluations=spent)
+
+    def _told(self, result: Result) -> Result:
+        best = self.best
+        if not is_traced(best):
+            best = Candidates(float(str(best.learning_rate)), bool(best.relative))  # the shortest decimal of the same number
+        return with_fields(result, method=self.found.place.put(self.found.rule, best), tried=self.tried)
