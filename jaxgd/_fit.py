@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,7 @@ def fit(
     >>> round(float(result.params["slope"]), 3), round(float(result.params["offset"]), 3)
     (3.0, 4.0)
     """
+    began = time.perf_counter()
     _checks.options(callback, has_aux=has_aux, progress=progress, jit=jit)
     n_epochs = _checks.whole("n_epochs", n_epochs, 1, 2**31 - 2)
     names = _checks.history_names(history, () if validation is None else ("validation_cost",))
@@ -131,7 +133,7 @@ def fit(
             capacity=0,
         )
         result = _run(cost, plan, params, held, n_epochs, Host(callback, progress, jit), found, has_aux=has_aux)
-    return _problem.export(result)
+    return _problem.timed(_problem.export(result), began)
 
 
 def _run(

@@ -1,6 +1,7 @@
 """minimize(): a scalar cost, all rows in every step."""
 
 import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,7 @@ def minimize(
     >>> result.converged, round(float(result.params), 3)
     (True, 1.714)
     """
+    began = time.perf_counter()
     _checks.options(callback, has_aux=has_aux, progress=progress, jit=jit)
     if max_steps is not None:
         max_steps = _checks.whole("max_steps", max_steps, 1, 2**31 - 2)
@@ -124,7 +126,7 @@ def minimize(
         else:
             result = _best_of_many(plan, functions, empty, draws, held)
         result = _problem.complete(result, held)
-    return _problem.export(result)
+    return _problem.timed(_problem.export(result), began)
 
 
 def _default(params: Any, evaluate: Any) -> Any:

@@ -1,6 +1,7 @@
 """What both verbs start from: the precision, the start, the data, and the cost with its gradient, traced or eager."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -239,6 +240,11 @@ def export(tree: Any) -> Any:
         return np.asarray(leaf) if wide else leaf
 
     return jax.tree.map(leave, tree)
+
+
+def timed(result: Any, began: float) -> Any:
+    """A result that tells how long ago its call began, unless it is traced."""
+    return result if is_traced(result.code) else with_fields(result, seconds=time.perf_counter() - began)
 
 
 def host(value: Any) -> Any:

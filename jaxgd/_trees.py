@@ -19,7 +19,12 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+def aside(default: Any) -> Any:
+    """A dataclass field that is no part of the pytree: None wherever JAX has rebuilt it."""
+    return dataclasses.field(default=default, compare=False, repr=False, metadata={"aside": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, aside, dataclasses.field))
 def pytree(cls: _Class) -> _Class:
     """Make a class a frozen dataclass whose fields are its children in the pytree, for methods, schedules and rules of one's own.
 
@@ -36,7 +41,8 @@ def pytree(cls: _Class) -> _Class:
     True
     """
     cls = dataclasses.dataclass(frozen=True)(cls)
-    fields = dataclasses.fields(cls)
+    asides = [field.name for field in dataclasses.fields(cls) if field.metadata.get("aside")]
+    fields = [field for field in dataclasses.fields(cls) if field.name not in asides]
     children = tuple(field.name for field in fields if not field.metadata.get("static"))
     structure = tuple(field.name for field in fields if field.metadata.get("static"))
 
@@ -51,6 +57,8 @@ def pytree(cls: _Class) -> _Class:
         node = object.__new__(cls)
         for name, value in zip(children + structure, tuple(leaves) + tuple(values), strict=True):
             object.__setattr__(node, name, value)
+        for name in asides:
+            object.__setattr__(node, name, None)
         return node
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)

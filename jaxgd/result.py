@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd._trees import is_traced, pytree
+from jaxgd import _text
+from jaxgd._trees import aside, is_traced, pytree
 
 
 class Sentences(enum.Enum):
@@ -114,6 +115,8 @@ class Result:
         starts: the `Starts`, where there were several.
         method: the method that a search for a learning rate chose, ready to be used without a search; None where none was made.
         tried: what the search tried: `learning_rate`, whether steps were `relative`, and the `cost` reached in each round.
+        seconds: the time that the call took, with tracing and compiling; None in an outer `jax.jit` or `jax.vmap`. Two runs that
+            are the same to the last bit differ in it, and so it is no leaf of the pytree, and is left behind by functions over it.
 
     A result is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled.
     """
@@ -132,6 +135,7 @@ class Result:
     starts: Any = dataclasses.field(default=None, repr=False)
     method: Any = None
     tried: Any = dataclasses.field(default=None, repr=False)
+    seconds: float | None = aside(default=None)
 
     @property
     def status(self) -> Any:
@@ -146,10 +150,28 @@ class Result:
             return status.converged
         return np.array([one.converged for one in status.ravel()], dtype=bool).reshape(status.shape)
 
+    def summary(self, covariance: Any = None) -> str:
+        """What `str(result)` says; with the `Covariance` of the parameters, each of them with its standard error.
+
+        >>> import jaxgd
+        >>> result = jaxgd.minimize(lambda x: (x - 3) ** 2 / 8, 0.0)
+        >>> print(result.summary(jaxgd.covariance(lambda x: (x - 3) ** 2 / 8, result.params)))  # doctest: +ELLIPSIS
+        Converged: ...
+          params    3.0 ± 2.0
+        """
+        return self._sheet(covariance).text()
+
     def __str__(self) -> str:
-        if is_traced(self.code) or np.ndim(self.code):
-            return self.__repr__()
-        return _describe(self)
+        return f"Result(params={self.params}, cost={self.cost}, ...)" if is_traced(self.code) else self.summary()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str | None:
+        """The table that a notebook shows."""
+        return None if is_traced(self.code) else self._sheet(None).html()
+
+    def _sheet(self, covariance: Any) -> _text.Sheet:
+        return (_several if np.ndim(self.code) else _one)(self, None if covariance is None else covariance.standard_errors)
 
 
 def _statuses(codes: Any) -> Any:
@@ -159,45 +181,34 @@ def _statuses(codes: Any) -> Any:
     return np.array([statuses[code] for code in codes.ravel()], dtype=object).reshape(codes.shape)
 
 
-def _describe(result: Result) -> str:
-    """The lines that `str(result)` shows."""
-    count = f"{_plural(result.n_steps, 'step')}, {_plural(result.n_evaluations, 'evaluation')}"
-    if result.n_epochs != result.n_steps:
-        count = f"{_plural(result.n_epochs, 'epoch')}, {count}"
+def _one(result: Result, errors: Any) -> _text.Sheet:
+    """What there is to say of a run."""
     gradient = max((float(np.max(np.abs(leaf), initial=0.0)) for leaf in _arrays(result.gradient)), default=0.0)
-    lines = [
-        str(result.status),
-        f"  cost      {_number(result.cost)}",
-        f"  gradient  {gradient:.2g} (largest component)",
-        f"  after     {count}",
-    ]
+    counts = [_text.plural(result.n_steps, "step"), _text.plural(result.n_evaluations, "evaluation")]
+    if result.n_epochs != result.n_steps:
+        counts.insert(0, _text.plural(result.n_epochs, "epoch"))
+    if result.seconds is not None:
+        counts.append(_text.duration(result.seconds))
+    facts = [("cost", _text.number(result.cost)), ("gradient", f"{gradient:.2g} (largest component)"), ("after", ", ".join(counts))]
+    if result.status in (Status.PATIENCE, Status.DIVERGED):
+        facts.append(("best cost", f"{_text.number(result.best.cost)} (result.best)"))
     if result.starts is not None:
-        lines.append(f"  best of   {_plural(np.shape(result.starts.cost)[0], 'start')}")
-    paths = jax.tree_util.tree_flatten_with_path(result.params)[0]
-    names = ["params" + jax.tree_util.keystr(path) for path, _ in paths]
-    width = max((len(name) for name in names), default=0)
-    lines += [f"  {name:<{max(width, 8)}}  {_array(leaf)}" for name, (_, leaf) in zip(names, paths, strict=True)]
-    return "\n".join(lines)
+        facts.append(("best of", _text.plural(np.shape(result.starts.cost)[0], "start")))
+    if result.method is not None:
+        facts.append(("method", _text.brief(result.method)))
+    return _text.Sheet(str(result.status), facts, _text.of_tree(result.params, errors))
 
 
-def _plural(count: Any, noun: str) -> str:
-    return f"{int(count)} {noun}" + ("" if int(count) == 1 else "s")
+def _several(result: Result, errors: Any) -> _text.Sheet:
+    """What there is to say of many runs side by side."""
+    codes, counts = np.unique(np.asarray(result.code), return_counts=True)
+    statuses = list(Status)
+    ends = [f"{count} {statuses[code].name}" for code, count in zip(codes, counts, strict=True)]
+    facts = [(name, _text.array(getattr(result, field))) for name, field in (("cost", "cost"), ("steps", "n_steps"))]
+    return _text.Sheet(
+        f"{_text.plural(np.size(result.code), 'run')}: {', '.join(ends)}.", facts, _text.of_tree(result.params, errors)
+    )
 
 
 def _arrays(tree: Any) -> list[np.ndarray]:
     return [np.asarray(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)]
-
-
-def _number(value: Any) -> str:
-    return f"{float(np.asarray(value).astype(np.float64)):.9g}"
-
-
-def _array(leaf: Any) -> str:
-    values = np.asarray(leaf).astype(np.float64)
-    if values.ndim == 0:
-        return _number(values)
-    if values.size > 8:
-        low, high = float(np.min(values)), float(np.max(values))
-        return f"{np.asarray(leaf).dtype} {values.shape}, from {low:.4g} to {high:.4g}"
-    with np.printoptions(precision=6, linewidth=100):
-        return str(values).replace("\n", "\n" + " " * 12)

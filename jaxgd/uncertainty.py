@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd import _check_cost, _checks, _problem
+from jaxgd import _check_cost, _checks, _problem, _text
 from jaxgd._bounds import Bounds
 from jaxgd._curvature import Spectrum, linearised, linearised_eagerly, slack, spectrum
 from jaxgd._fixed import Fixed
@@ -70,7 +70,15 @@ class Covariance:
         return self.code == CovarianceStatus.POSITIVE_DEFINITE.code
 
     def __str__(self) -> str:
-        return self.__repr__() if is_traced(self.code) or np.ndim(self.code) else _describe(self)
+        if is_traced(self.code) or np.ndim(self.code):
+            return f"Covariance(params={self.params}, standard_errors={self.standard_errors}, ...)"
+        return _sheet(self).text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str | None:
+        """The table that a notebook shows."""
+        return None if is_traced(self.code) or np.ndim(self.code) else _sheet(self).html()
 
 
 def covariance(
@@ -239,22 +247,18 @@ def _names(params: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _describe(found: Covariance) -> str:
-    """The lines that `str(covariance)` shows."""
-    flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (found.params, found.standard_errors)]
-    values, errors = (vector.astype(np.float64) for vector in flat)
-    correlation = np.asarray(found.correlation)
-    held = np.diagonal(correlation) == 0
-    lost = [name for name, error in zip(found.names, errors, strict=True) if np.isnan(error)]
-    lines = [str(found.status)]
+def _sheet(found: Covariance) -> _text.Sheet:
+    """What there is to say of a covariance."""
+    correlation, names = np.asarray(found.correlation), np.array(found.names)
+    errors = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found.standard_errors)])
+    held, lost = np.diagonal(correlation) == 0, names[np.isnan(errors)]
+    facts = []
     if found.status is CovarianceStatus.SINGULAR:
-        lines.append(f"  not determined: {', '.join(lost[:_SMALL])}{', ...' if len(lost) > _SMALL else ''}")
-    numbers = [f"{value:.9g}" for value in values]
-    width, digits = max(map(len, found.names)), max(map(len, numbers))
-    for name, number, error, still in zip(found.names, numbers, errors, held, strict=True):
-        lines.append(f"  {name:<{width}}  {number:>{digits}} ± " + ("0 (held)" if still else f"{error:.3g}"))
+        facts = [("not determined", f"{', '.join(lost[:_SMALL])}{', ...' if len(lost) > _SMALL else ''}")]
+    notes = []
     if 1 < np.sum(~held) <= _SMALL and found.valid:
-        lines.append("  correlation")
-        for name, row in zip(np.array(found.names)[~held], correlation[np.ix_(~held, ~held)], strict=True):
-            lines.append(f"  {name:<{width}}  " + " ".join(f"{value:7.4f}" for value in row))
-    return "\n".join(lines)
+        width = max(map(len, names[~held]))
+        notes = ["correlation"]
+        for name, row in zip(names[~held], correlation[np.ix_(~held, ~held)], strict=True):
+            notes.append(f"{name:<{width}}  " + " ".join(f"{value:7.4f}" for value in row))
+    return _text.Sheet(str(found.status), facts, _text.of_tree(found.params, found.standard_errors), notes)

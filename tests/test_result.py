@@ -1,4 +1,6 @@
 import pickle
+import re
+import xml.etree.ElementTree
 from typing import Any
 
 import jax
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import Status
+from jaxgd import Status, _text
 from tests.problems import X, Y, line, nested, square
 
 NESTED = {"scalar": 0.0, "pair": (np.zeros(2), {"deep": np.zeros((2, 2))})}
@@ -66,15 +68,21 @@ def test_every_status_is_a_sentence_and_has_a_code() -> None:
     assert Status.RUNNING.code == 0
 
 
+def timeless(result: jaxgd.Result) -> str:
+    """The text of a result without the time that it took."""
+    return re.sub(r"(evaluations?), [\d.e+]+ (s|ms|µs)$", r"\1", str(result), flags=re.MULTILINE)
+
+
 def test_the_text_of_a_result() -> None:
     result = jaxgd.gradient_descent(square, 10.0, learning_rate=0.2)
-    assert str(result) == (
+    assert timeless(result) == (
         "Converged: the next update is within the tolerance (UpdateTolerance).\n"
         "  cost      4.8873678e-12\n"
         "  gradient  4.4e-06 (largest component)\n"
         "  after     30 steps, 31 evaluations\n"
         "  params    2.2107392e-06"
     )
+    assert result.seconds is not None and str(result) == repr(result) != timeless(result)
     fitted = jaxgd.fit(
         lambda p, b: (p["a"] * b.mean() + p["w"].sum()) ** 2,
         {"a": 1.0, "w": np.zeros(100)},
@@ -84,7 +92,7 @@ def test_the_text_of_a_result() -> None:
         method=jaxgd.GradientDescent(2e-9),
         dtype="float64",
     )
-    assert str(fitted) == (
+    assert timeless(fitted) == (
         "Finished: every epoch was run.\n"
         "  cost      2.24999816\n"
         "  gradient  4.5 (largest component)\n"
@@ -92,6 +100,58 @@ def test_the_text_of_a_result() -> None:
         "  params['a']  0.999999991\n"
         "  params['w']  float64 (100,), from -6e-09 to -6e-09"
     )
+
+
+def test_the_text_of_a_run_that_diverged_of_many_runs_and_of_many_arrays() -> None:
+    def run(rate: Any, start: Any = 1.0) -> jaxgd.Result:
+        return jaxgd.minimize(lambda v: v**4, start, method=jaxgd.GradientDescent(rate), max_steps=5, stop=())
+
+    assert "\n  best cost  1 (result.best)\n" in str(run(1e9))
+    several = jax.vmap(run)(jnp.array([1e-3, 1e9]))
+    assert str(several).startswith("2 runs: 1 MAX_STEPS, 1 DIVERGED.\n  cost      [") and several.seconds is None
+    wide = jaxgd.minimize(lambda p: sum(jnp.sum(leaf**2) for leaf in p), [np.ones(2)] * 30, method=jaxgd.Adam(0.1), max_steps=1)
+    assert str(wide).endswith("  params[19]  [0.9 0.9]\n  ... and 10 more arrays")
+    texts: list[str] = []
+    jax.jit(lambda v: texts.append(str(jaxgd.minimize(square, v))))(1.0)
+    assert texts[0].startswith("Result(params=")
+
+
+def test_a_result_with_its_uncertainties_in_a_terminal_and_in_a_notebook() -> None:
+    def cost(p: Any) -> Any:
+        return ((p["a<b"] - 3) / 0.0173) ** 2 / 2 + jnp.sum((p["c"] - 1e6) ** 2) / 2e4
+
+    start = {"a<b": 1.0, "c": np.zeros(2)}
+    result = jaxgd.minimize(cost, start, dtype="float64")
+    found = jaxgd.covariance(cost, result.params, fixed={"a<b": False, "c": [False, True]}, dtype="float64")
+    assert result.summary(found).splitlines()[-3:] == [
+        "  params['a<b']     3.000 ± 0.017",
+        "  params['c'][0]  1000000 ± 100",
+        "  params['c'][1]  1000000 ± 0 (held)",
+    ]
+    table = result._repr_html_()
+    assert table is not None and "<b>Converged: " in table and "params[&#x27;a&lt;b&#x27;]" in table and "<b>a<b" not in table
+    parsed = xml.etree.ElementTree.fromstring(table)
+    assert [len(row) for row in parsed.iter("tr")] == [2] * 5
+    assert "3.000 ± 0.017" in (found._repr_html_() or "")
+
+
+@pytest.mark.parametrize(
+    "value, error, shown",
+    [
+        (5.63333, 0.1731, ("5.63", "0.17")),
+        (0.54, 0.0096, ("0.5400", "0.0096")),
+        (-12345.6, 210.0, ("-12350", "210")),
+        (9.999, 0.0999, ("10.00", "0.10")),
+        (1.234e-9, 5.6e-12, ("1.2340e-09", "5.6e-12")),
+        (6.02214076e23, 1e15, ("6.022140760e+23", "1.0e+15")),
+        (0.001, 5.0, ("0.0", "5.0")),
+        (1.5, 0.0, ("1.5", "0")),
+        (1.5, np.nan, ("1.5", "nan")),
+        (np.inf, 1.0, ("inf", "1")),
+    ],
+)
+def test_a_value_is_shown_as_far_as_its_error_reaches(value: float, error: float, shown: tuple[str, str]) -> None:
+    assert _text.measured(value, error) == shown
 
 
 def test_an_empty_array_among_the_parameters() -> None:
