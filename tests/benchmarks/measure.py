@@ -8,6 +8,7 @@ from tests.benchmarks.case import Bar, Case
 from tests.benchmarks.worker import Here, Worker, names
 
 SECONDS = 40.0  # for the later calls of a case
+TURN = 0.25  # seconds that a contender calls before the next one has its turn
 
 
 def measure(case: Case, quick: bool) -> dict[str, Any]:
@@ -24,13 +25,13 @@ def measure(case: Case, quick: bool) -> dict[str, Any]:
         began, rounds = time.perf_counter(), 0
         while rounds < 3 or (rounds < 9 and not quick and time.perf_counter() - began < SECONDS / 3):
             for name, worker in workers.items():
-                seconds, things, peaks[name] = worker.run()
+                seconds, things, peaks[name] = worker.run(TURN)
                 laters[name].append(seconds / things)
             rounds += 1
         for worker in workers.values():
             worker.close()
     contenders = {
-        name: {"first": median(firsts[name]), "later": median(laters[name]), "calls": len(laters[name]), "peak_mib": peaks[name]}
+        name: {"first": median(firsts[name]), "later": median(laters[name]), "turns": len(laters[name]), "peak_mib": peaks[name]}
         for name in contending
     }
     bars = [_held(bar, contenders) for bar in case.bars if {bar.ours, bar.peer} <= set(contending)]

@@ -6,6 +6,7 @@ import resource
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from statistics import median
 from typing import Any
 
 _spawn = multiprocessing.get_context("spawn")
@@ -26,9 +27,10 @@ class Here:
     def __init__(self, case: str, contender: str) -> None:
         self.call = _runner(case, contender, True)
 
-    def run(self) -> tuple[float, float, float]:
-        """As `Worker.run`."""
-        return self.call()
+    def run(self, seconds: float = 0.0) -> tuple[float, float, float]:
+        """As `Worker.run`, one call."""
+        del seconds
+        return self.call(0.0)
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -42,13 +44,17 @@ class Worker:
         self.process = _spawn.Process(target=_serve, args=(other, case, contender, quick), daemon=True)
         self.process.start()
 
-    def run(self) -> tuple[float, float, float]:
-        """The seconds of one call, how many things it does, and the process's peak memory so far in MiB."""
-        self.pipe.send("run")
+    def run(self, seconds: float = 0.0) -> tuple[float, float, float]:
+        """The seconds of a call, how many things it does, and the process's peak memory so far in MiB.
+
+        Calls are made for so many seconds, one at least, and the median of their times is given: the first after a rest takes
+        longer, while the system finds places for the threads again, and the more so the longer the others took.
+        """
+        self.pipe.send(seconds)
         return self.pipe.recv()
 
     def close(self) -> None:
-        self.pipe.send("end")
+        self.pipe.send(None)
         self.process.join()
 
 
@@ -60,12 +66,12 @@ def _names(case: str, quick: bool) -> list[str]:
 
 def _serve(pipe: Connection, case: str, name: str, quick: bool) -> None:
     call = _runner(case, name, quick)
-    while pipe.recv() == "run":
-        pipe.send(call())
+    while (seconds := pipe.recv()) is not None:
+        pipe.send(call(seconds))
 
 
-def _runner(case: str, name: str, quick: bool) -> Callable[[], tuple[float, float, float]]:
-    """A function that runs a contender once, and says what `Worker.run` does."""
+def _runner(case: str, name: str, quick: bool) -> Callable[[float], tuple[float, float, float]]:
+    """A function that runs a contender for some time, and says what `Worker.run` does."""
     import jax
 
     from tests.benchmarks.case import contender
@@ -74,10 +80,13 @@ def _runner(case: str, name: str, quick: bool) -> Callable[[], tuple[float, floa
     run, things = contender(CASES[case].make(quick), name)
     jax.block_until_ready(jax.numpy.zeros(3) + 1)  # JAX itself has been started
 
-    def call() -> tuple[float, float, float]:
-        began = time.perf_counter()
-        _wait(run())
-        return time.perf_counter() - began, things, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    def call(seconds: float) -> tuple[float, float, float]:
+        times: list[float] = []
+        while not times or sum(times) < seconds:
+            began = time.perf_counter()
+            _wait(run())
+            times.append(time.perf_counter() - began)
+        return median(times), things, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     return call
 
