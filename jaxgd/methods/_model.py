@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._eigen import eigh
 from jaxgd._trees import unit
 
 _FLOOR = 0.1  # a variable's size never falls below this part of its size at the start
@@ -84,7 +85,7 @@ def model(
     slopes, scaled = g * size, hessian * size[:, None] * size[None, :]
     if held is not None:
         scaled = jnp.where(own & held[:, None], unit(jnp.max(jnp.abs(scaled))), scaled)
-    curvatures, vectors = jnp.linalg.eigh(scaled, symmetrize_input=False)
+    curvatures, vectors = eigh(scaled)
     reach = jnp.abs(x) / size
     still = jnp.all(jnp.abs(slopes) <= eps * (jnp.abs(scaled) @ reach))
     slopes = slopes @ vectors
