@@ -237,6 +237,7 @@ class _Finish:
 
     def __init__(self, plan: _epochs.Plan, make_whole: Callable[[], Any], params: Any, jit: bool) -> None:
         self.plan, self.make_whole, self.params, self.jit = plan, make_whole, params, jit
+        self.program: Any = None
 
     @functools.cached_property
     def whole(self) -> Any:
@@ -249,13 +250,15 @@ class _Finish:
         return _problem.empty_point(self.whole, self.params, self.plan.data)
 
     def prepare(self, state: _epochs.State) -> None:
-        """Begin to compile, for states like this one."""
+        """Begin to compile, for states like this one: all states of a run."""
         if self.jit:
-            compiled(_epochs.finish, *self._arguments(state)).prepare(*self._arguments(state))
+            arguments = self._arguments(state)
+            self.program = compiled(_epochs.finish, *arguments)
+            self.program.prepare(*arguments)
 
     def __call__(self, state: _epochs.State) -> tuple[Point, Any]:
         if self.jit:
-            return compiled(_epochs.finish, *self._arguments(state))(*self._arguments(state))
+            return self.program(*self._arguments(state))
         return _epochs.finish(*self._arguments(state), lower=eager)
 
     def _arguments(self, state: _epochs.State) -> tuple[Any, Any, _epochs.State, Point]:

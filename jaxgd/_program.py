@@ -23,6 +23,7 @@ from jaxgd import _jaxpr
 from jaxgd._trees import is_leaf, is_traced
 
 _CACHE_SIZE = 256
+_NARROW = {np.dtype(wide): np.dtype(to) for wide, to in (("f8", "f4"), ("i8", "i4"), ("u8", "u4"), ("c16", "c8"))}  # without x64
 JITTED: Any = type(jax.jit(lambda: None))
 _codes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # of jaxprs that JAX remembers
 _lock = threading.Lock()
@@ -153,7 +154,8 @@ _programs: OrderedDict[Hashable, Program] = OrderedDict()
 def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
     """The program of a function for arguments of this structure and these shapes; the longest unused are dropped in time."""
     leaves, structure = jax.tree.flatten(arguments)
-    name = (function, structure, tuple(map(_shape_and_dtype, leaves)))
+    narrow = {} if jax.config.jax_enable_x64 else _NARROW  # type: ignore[attr-defined]
+    name = (function, structure, tuple([_shape_and_dtype(leaf, narrow) for leaf in leaves]))
     with _lock:
         program = _programs[name] = _programs.pop(name, None) or Program(function)
         while len(_programs) > _CACHE_SIZE:
@@ -161,8 +163,9 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
     return program
 
 
-def _shape_and_dtype(leaf: Any) -> tuple[Any, Any]:
-    return (leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)) if hasattr(leaf, "dtype") else (jnp.shape(leaf), type(leaf))
+def _shape_and_dtype(leaf: Any, narrow: dict[Any, Any]) -> tuple[Any, Any]:
+    dtype = getattr(leaf, "dtype", None)
+    return (jnp.shape(leaf), type(leaf)) if dtype is None else (leaf.shape, narrow.get(dtype, dtype))
 
 
 class explained:
