@@ -36,6 +36,16 @@ class Progress:
         cost: their cost in `minimize`; in `fit` the mean minibatch cost of the epoch.
         validation_cost: in `fit` the cost of `params` on the validation data; None where there are none.
         best: `best.params` and `best.cost` so far.
+
+    >>> import jaxgd
+    >>> def watch(progress):
+    ...     print(progress.step, float(progress.params), float(progress.cost))
+    ...     return progress.cost < 0.1
+    >>> result = jaxgd.minimize(lambda v: v**2, 1.0, method=jaxgd.GradientDescent(0.25), callback=watch)
+    1 0.5 0.25
+    2 0.25 0.0625
+    >>> print(result.status)
+    Stopped by the callback.
     """
 
     step: Any

@@ -132,7 +132,7 @@ def array(values: Any) -> str:
 
 
 def brief(node: Any) -> str:
-    """An object of one of our dataclasses with the fields alone that are not as they are by default.
+    """An object of one of our dataclasses with its first field, and those that are not as they are by default.
 
     >>> import jaxgd
     >>> brief(jaxgd.GradientDescent(0.1)), brief(jaxgd.GradientDescent(0.1, 0.9))
@@ -141,7 +141,9 @@ def brief(node: Any) -> str:
     if not dataclasses.is_dataclass(node):
         return f"{node:.6g}" if isinstance(node, float) else str(node)
     fields = [(field, getattr(node, field.name)) for field in dataclasses.fields(node)]
-    shown = [f"{field.name}={brief(value)}" for field, value in fields if not _is_default(value, field.default)]
+    shown = [
+        f"{field.name}={brief(value)}" for k, (field, value) in enumerate(fields) if k == 0 or not _is_default(value, field.default)
+    ]
     return f"{type(node).__name__}({', '.join(shown)})"
 
 

@@ -28,6 +28,13 @@ class Status(Sentences):
 
     The converged ones say that a test of convergence held. `code` is the number that stands for the status inside compiled
     programs, the position in this list.
+
+    >>> import jaxgd
+    >>> status = jaxgd.minimize(lambda v: v**2, 1.0).status
+    >>> print(status)
+    Converged: the gradient is negligible at the scale of the problem and its precision.
+    >>> status is jaxgd.Status.CONVERGED, status.converged, jaxgd.Status.DIVERGED.converged
+    (True, True, False)
     """
 
     RUNNING = "Running: the run has not ended."
@@ -55,7 +62,17 @@ RUNNING = Status.RUNNING.code
 
 @pytree
 class Best:
-    """The best finite point seen: its parameters and its cost."""
+    """The best finite point seen.
+
+    Attributes:
+        params: its parameters, with the structure of the start.
+        cost: its cost, a scalar; in `fit` the validation cost after its epoch, or the epoch's mean minibatch cost.
+
+    >>> import jaxgd
+    >>> result = jaxgd.minimize(lambda v: v**4, 1.0, method=jaxgd.GradientDescent(10.0))
+    >>> result.status.name, float(result.best.params), float(result.best.cost)
+    ('DIVERGED', 1.0, 1.0)
+    """
 
     params: Any
     cost: Any
@@ -65,9 +82,21 @@ class Best:
 class History:
     """What was recorded, the start included: row k is the state after k steps (`minimize`) or k epochs (`fit`).
 
-    Inside `jax.jit` or `jax.vmap`, where lengths are fixed, the rows after the end of a run are NaN. Quantities that were not asked
-    for are None. `cost`, `gradient_norm`, `validation_cost` have shape (n + 1,); `params` is the
-    parameters' pytree with a leading axis of that length, `learning_rate` the rate of the next update.
+    Attributes:
+        cost: the cost, (n + 1,); in `fit` the mean of the epoch's minibatch costs, and for the start the cost over all rows.
+        params: the parameters' pytree with a leading axis of length n + 1.
+        gradient_norm: the Euclidean norm of the gradient over all rows, (n + 1,).
+        learning_rate: the rate of the next update, (n + 1,).
+        validation_cost: the cost on the validation data, (n + 1,).
+
+    Quantities that were not asked for are None. Inside `jax.jit` or `jax.vmap`, where lengths are fixed, the rows after the end of
+    a run are NaN.
+
+    >>> import jaxgd
+    >>> descent = jaxgd.GradientDescent(0.25)
+    >>> history = jaxgd.minimize(lambda v: v**2, 1.0, method=descent, max_steps=3, stop=(), history="params").history
+    >>> history.params.tolist(), history.cost.tolist()
+    ([1.0, 0.5, 0.25, 0.125], [1.0, 0.25, 0.0625, 0.015625])
     """
 
     cost: Any = None
@@ -79,9 +108,18 @@ class History:
 
 @pytree
 class Starts:
-    """Where the runs from many starts ended: arrays with a row for each start, in the order in which they were drawn.
+    """Where the runs from many starts ended: a row for each start, in the order in which they were drawn.
 
-    `params` is the parameters' pytree with a leading axis; `status` an array of `Status`.
+    Attributes:
+        params: the parameters' pytree with a leading axis.
+        cost: their costs, (n,); not finite for a run that came to nothing.
+        code: the numbers of the statuses, (n,); `status` is an array of `Status`.
+        n_evaluations: evaluations of the cost with its gradient, (n,).
+
+    >>> import jaxgd
+    >>> result = jaxgd.minimize(lambda v: v**4 - 5 * v**2 - 3 * v, jaxgd.normal(scale=2.0), key=0, n_starts=8)
+    >>> sorted({round(float(end), 3) for end in result.starts.params}), round(float(result.params), 3)
+    ([-1.402, 1.714], 1.714)
     """
 
     params: Any
@@ -118,7 +156,15 @@ class Result:
         seconds: the time that the call took, with tracing and compiling; None in an outer `jax.jit` or `jax.vmap`. Two runs that
             are the same to the last bit differ in it, and so it is no leaf of the pytree, and is left behind by functions over it.
 
-    A result is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled.
+    A result is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled. Printed it says what matters:
+
+    >>> import jaxgd
+    >>> print(jaxgd.minimize(lambda v: (v["x"] - 3) ** 2, {"x": 0.0}))  # doctest: +ELLIPSIS
+    Converged: the gradient is negligible at the scale of the problem and its precision.
+      cost      0
+      gradient  0 (largest component)
+      after     ... steps, ... evaluations, ...
+      params['x']  3
     """
 
     params: Any

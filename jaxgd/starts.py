@@ -22,6 +22,9 @@ def normal(shape: Any = (), scale: float = 1.0) -> Callable[[jax.Array], Any]:
     Returns:
         A function key -> params, to be passed as `start` together with `key`.
 
+    Raises:
+        TypeError, ValueError: for a shape that is none, or a scale that is not positive.
+
     >>> import jax
     >>> jax.tree.map(lambda leaf: leaf.shape, normal({"weights": (3, 2), "bias": ()})(jax.random.key(0)))
     {'bias': (), 'weights': (3, 2)}

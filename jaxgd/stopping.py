@@ -78,6 +78,12 @@ class UpdateTolerance(Rule):
     Args:
         tolerance: the largest update, > 0, in the units of the parameters. None: one rounding unit of each parameter.
         relative: the tolerance is multiplied by |params|, each parameter's own.
+
+    >>> import jaxgd
+    >>> descent = jaxgd.GradientDescent(0.2)
+    >>> result = jaxgd.minimize(lambda v: v**2, 10.0, method=descent, stop=UpdateTolerance(1e-6), dtype="float64")
+    >>> result.n_steps, result.status.name
+    (30, 'UPDATE_TOLERANCE')
     """
 
     watches: ClassVar[str] = "update"
@@ -103,6 +109,12 @@ class CostTolerance(Rule):
     Args:
         tolerance: the largest change, in the units of the cost; a negative one never stops. None: one rounding unit of the cost.
         relative: the tolerance is multiplied by |cost|.
+
+    >>> import jaxgd
+    >>> descent = jaxgd.GradientDescent(0.25)
+    >>> result = jaxgd.minimize(lambda v: v**2, 1.0, method=descent, stop=CostTolerance(0.01), dtype="float64")
+    >>> result.n_steps, float(result.cost)  # the cost falls by a factor of four
+    (5, 0.0009765625)
     """
 
     status: ClassVar[Status] = Status.COST_TOLERANCE
@@ -132,6 +144,12 @@ class GradientTolerance(Rule):
         tolerance: the largest component, > 0, in units of the cost per unit of a parameter. None: eps**(2/3), relative.
         relative: the tolerance is multiplied by the largest component seen since the start, which makes the test independent of
             the units of the cost, and looser the worse the start was; see `Stationary` for a test that does not depend on it.
+
+    >>> import jaxgd
+    >>> descent = jaxgd.GradientDescent(0.25)
+    >>> result = jaxgd.minimize(lambda v: v**2, 1.0, method=descent, stop=GradientTolerance(0.1), dtype="float64")
+    >>> result.n_steps, float(result.gradient)
+    (5, 0.0625)
     """
 
     needs_gradient: ClassVar[bool] = True
@@ -172,6 +190,12 @@ class Stationary(Rule):
 
     or at once if g = 0, in Euclidean norms, where X is the largest |x| so far and eps the rounding unit of the precision. The test
     does not change with the units of the cost or of all the parameters, and a bad start does not loosen it.
+
+    >>> import jaxgd
+    >>> descent = jaxgd.GradientDescent(0.2)
+    >>> result = jaxgd.minimize(lambda v: (v - 7.0) ** 2, 1e6, method=descent, stop=Stationary(), dtype="float64")
+    >>> result.converged, round(float(result.params), 9)
+    (True, 7.0)
     """
 
     needs_gradient: ClassVar[bool] = True
@@ -220,6 +244,12 @@ class Patience(Rule):
         duration: how many points to wait for, >= 1.
         minimum_change: what counts as an improvement: a fall below the cost of the last improvement by more than this,
             >= 0, in the units of the cost.
+
+    >>> import jaxgd
+    >>> descent = jaxgd.GradientDescent(1.0)  # jumps from side to side
+    >>> result = jaxgd.minimize(lambda v: v**2, 1.0, method=descent, stop=Patience(5))
+    >>> result.n_steps, result.status.name
+    (5, 'PATIENCE')
     """
 
     status: ClassVar[Status] = Status.PATIENCE

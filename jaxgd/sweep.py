@@ -25,6 +25,10 @@ class Sweep:
     Attributes:
         learning_rate: the rates, ascending if nothing else was asked for, (n,).
         cost: the costs over all rows at the ends of the runs, (n,); infinite for a run that diverged.
+
+    >>> import numpy as np
+    >>> Sweep(np.array([0.1, 1.0, 10.0]), np.array([2.0, 0.5, np.inf])).best
+    1.0
     """
 
     learning_rate: Any

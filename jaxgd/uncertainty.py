@@ -23,6 +23,10 @@ class CovarianceStatus(Sentences):
     """Whether the curvature gives a covariance; the value is the sentence to show to a person.
 
     `code` is the number that stands for the status inside compiled programs, the position in this list.
+
+    >>> import jaxgd
+    >>> jaxgd.covariance(lambda p: p["a"] ** 2, {"a": 0.0, "unused": 1.0}).status is CovarianceStatus.SINGULAR
+    True
     """
 
     POSITIVE_DEFINITE = "Valid: the curvature is positive definite."
@@ -48,6 +52,15 @@ class Covariance:
         names: where each number is in the parameters, such as "params['w'][2]".
 
     It is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled.
+
+    >>> import jaxgd
+    >>> print(jaxgd.covariance(lambda p: (p["a"] - 3) ** 2 / 8 + (p["b"] - 2) ** 2 * 50, {"a": 3.0, "b": 2.0}))
+    Valid: the curvature is positive definite.
+      params['a']   3.0 ± 2.0
+      params['b']  2.00 ± 0.10
+      correlation
+      params['a']   1.0000  0.0000
+      params['b']   0.0000  1.0000
     """
 
     params: Any

@@ -1,6 +1,7 @@
 """The README, the docstrings and the examples run; the package is laid out as it says."""
 
 import ast
+import dataclasses
 import doctest
 import importlib
 import inspect
@@ -59,15 +60,29 @@ def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"quickstart": "1.7139394", "digits": "0.69 % of the training rows, 1.39 % of the others"}[path.stem] in text
 
 
-def test_every_public_name_is_documented() -> None:
-    for name in jaxgd.__all__:
-        assert inspect.getdoc(getattr(jaxgd, name)), name
-    for function in (jaxgd.minimize, jaxgd.fit, jaxgd.gradient_descent, jaxgd.sgd, jaxgd.covariance):
-        text = inspect.getdoc(function) or ""
-        for section in ("Args:", "Returns:", "Raises:", ">>>"):
-            assert section in text, (function.__name__, section)
-        for parameter in inspect.signature(function).parameters:
-            assert re.search(rf"^    {parameter}: ", text, flags=re.MULTILINE), (function.__name__, parameter)
+PUBLIC = [
+    (f"{module.__name__}.{name}", getattr(module, name))
+    for module in (jaxgd, jaxgd.schedules, jaxgd.stopping)
+    for name in module.__all__
+    if not inspect.ismodule(getattr(module, name))
+]
+TO_DERIVE_FROM = {"jaxgd.schedules.Schedule", "jaxgd.stopping.Rule"}
+
+
+@pytest.mark.parametrize("name, thing", PUBLIC, ids=[name for name, _ in PUBLIC])
+def test_every_public_name_is_documented_to_the_template(name: str, thing: Any) -> None:
+    text = inspect.getdoc(thing) or ""
+    assert re.match(r"[^\n]{20,}[.:,]", text) and (">>>" in text or name in TO_DERIVE_FROM)
+    if inspect.isfunction(thing) and name != "jaxgd.pytree":
+        for section in ("Args:", "Returns:", "Raises:"):
+            assert section in text, section
+        for parameter in inspect.signature(thing).parameters:
+            assert re.search(rf"^    {parameter}: ", text, flags=re.MULTILINE), parameter
+    elif inspect.isclass(thing) and dataclasses.is_dataclass(thing):
+        for field in dataclasses.fields(thing):
+            assert field.name == "steps_per_epoch" or re.search(rf"^    {field.name}: |`([a-z]+\.)?{field.name}\b", text, re.M), (
+                field
+            )
 
 
 def test_data_flow_one_way() -> None:

@@ -186,6 +186,11 @@ class Adagrad(Rule):
             the update is zero.
 
     J. Duchi, E. Hazan, Y. Singer, Adaptive subgradient methods, J. Mach. Learn. Res. 12 (2011).
+
+    >>> import jaxgd
+    >>> result = jaxgd.minimize(lambda v: (v - 3.0) ** 2, 0.0, method=jaxgd.Adagrad(1.0), max_steps=200)
+    >>> round(float(result.params), 4)
+    3.0
     """
 
     learning_rate: Any = 0.1
@@ -223,6 +228,11 @@ class Adadelta(Rule):
         epsilon: > 0, inside both roots, as in the paper; it sets the size of the first steps.
 
     M. D. Zeiler, ADADELTA: an adaptive learning rate method, arXiv:1212.5701 (2012).
+
+    >>> import jaxgd
+    >>> result = jaxgd.minimize(lambda v: (v - 3.0) ** 2, 0.0, method=jaxgd.Adadelta(), max_steps=2000)
+    >>> round(float(result.params), 2)
+    3.0
     """
 
     learning_rate: Any = 1.0
@@ -265,6 +275,12 @@ class RMSProp(Rule):
         centered: divide by the standard deviation.
 
     T. Tieleman, G. Hinton, Lecture 6.5: rmsprop, Neural Networks for Machine Learning (2012).
+
+    >>> import jaxgd
+    >>> decaying = jaxgd.RMSProp(jaxgd.schedules.Cosine(0.1, duration=300))
+    >>> result = jaxgd.minimize(lambda v: (v - 3.0) ** 2, 0.0, method=decaying, max_steps=300)
+    >>> round(float(result.params), 4)
+    3.0
     """
 
     learning_rate: Any = 0.001
