@@ -43,7 +43,7 @@ def test_every_call_in_the_readmes_tables_names_what_exists() -> None:
             target = getattr(target, part)
     rows = re.findall(r"^\|.*$", README, flags=re.MULTILINE)
     for status in re.findall(r"`([A-Z_]{5,})`", "\n".join(rows)):
-        assert status in jaxgd.Status.__members__
+        assert status in jaxgd.Status.__members__ or hasattr(jaxgd, status)
     assert {status.name for status in jaxgd.Status} - {"RUNNING"} <= set(re.findall(r"`([A-Z_]+)`", README))
 
 
