@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgd import _checks, _problem
 from jaxgd._fit import fit
+from jaxgd._program import Traced, compiled, trace
 from jaxgd._trees import is_number, pytree, with_fields
 from jaxgd.methods.automatic import Candidates, half_decades, sought
 from jaxgd.methods.first_order import GradientDescent, Rule
@@ -82,8 +83,7 @@ def learning_rate_sweep(
     Raises:
         TypeError, ValueError: for a bad argument, as in `fit`.
 
-    All runs go side by side, or as many as have 50 million parameters or look at as many numbers of data. The program is compiled
-    at each call.
+    All runs go side by side, or as many as have 50 million parameters or look at as many numbers of data.
 
     >>> import jax.numpy as jnp, numpy as np, jaxgd
     >>> x = np.linspace(0, 1, 100)
@@ -131,5 +131,6 @@ def learning_rate_sweep(
 
         together = max(1, min(len(rates), *(_NUMBERS // size for size in sizes)))
         rates = jnp.asarray(rates, jnp.result_type(float))
-        costs = jax.jit(lambda rates: jax.lax.map(end, rates, batch_size=together))(rates)
+        ends = trace(lambda rates: jax.lax.map(end, rates, batch_size=together), rates)
+        costs = compiled(Traced.__call__, ends, rates)(ends, rates)
     return _problem.export(Sweep(rates, costs))

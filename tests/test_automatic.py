@@ -287,6 +287,19 @@ def test_relative_steps_are_those_of_the_scaled_problem() -> None:
     np.testing.assert_allclose(small.params, 1e-9 - 1e-3, rtol=1e-6)
 
 
+def test_another_sweep_compiles_nothing(compilations: Any) -> None:
+    def sweep(cost: Any, data: Any) -> Any:
+        options: dict[str, Any] = {"batch_size": 16, "n_epochs": 2, "key": 0, "dtype": "float64", "learning_rates": [0.01, 0.1]}
+        return jaxgd.learning_rate_sweep(cost, START, data, **options)
+
+    first = sweep(plane, DATA)
+    with compilations() as compiled:
+        again, other = sweep(lambda params, rows: plane(params, rows), DATA), sweep(plane, (ROWS, 2 * DATA[1]))
+    assert not compiled
+    np.testing.assert_array_equal(again.cost, first.cost)
+    np.testing.assert_allclose(other.cost, 4 * first.cost, rtol=1e-12)
+
+
 def test_a_sweep_is_the_grid_of_runs() -> None:
     rates = [0.003, 0.1, 1.0, 1e9]
     options: dict[str, Any] = {"batch_size": 16, "n_epochs": 5, "key": 0, "dtype": "float64"}
