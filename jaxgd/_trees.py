@@ -197,6 +197,15 @@ def working_dtype(tree: Any) -> Any:
     return jnp.dtype(jnp.float64 if wide else jnp.float32)
 
 
+def number_names(params: Any) -> tuple[str, ...]:
+    """Where each number is in the parameters, such as "params['w'][2]", in the order of their leaves."""
+    found = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        place = "params" + jax.tree_util.keystr(path)
+        found += [place + (f"[{','.join(map(str, index))}]" if index else "") for index in np.ndindex(np.shape(leaf))]
+    return tuple(found)
+
+
 def is_traced(*trees: Any) -> bool:
     """Whether any leaf is being traced by an outer `jit`, `vmap` or `grad`."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))

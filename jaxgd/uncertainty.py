@@ -13,7 +13,7 @@ from jaxgd._bounds import Bounds
 from jaxgd._curvature import Spectrum, linearised, linearised_eagerly, slack, spectrum
 from jaxgd._fixed import Fixed
 from jaxgd._program import compiled
-from jaxgd._trees import is_traced, pytree, static, unit, unpack, with_fields
+from jaxgd._trees import is_traced, number_names, pytree, static, unit, unpack, with_fields
 from jaxgd.result import Result, Sentences
 
 _SMALL = 8  # parameters, up to which the correlations are shown
@@ -189,7 +189,7 @@ def covariance(
         n = len(found.left) if residuals is not None and scale is None else n_observations
         factor = jnp.asarray(1.0 if scale is None else 2 * scale, found.size.dtype)
         plan = (found, None if n is None else np.int32(n), factor, held, whole)
-        result = Covariance(whole, **compiled(_covariance, *plan)(*plan), names=_names(whole))
+        result = Covariance(whole, **compiled(_covariance, *plan)(*plan), names=number_names(whole))
         result = with_fields(result, code=_problem.host(result.code))
     return _problem.export(result)
 
@@ -249,15 +249,6 @@ def _covariance(found: Spectrum, n: Any, factor: Any, held: Fixed | None, whole:
             at = np.ix_(*(places for _ in value.shape))
             fields[name] = jnp.zeros((n_all,) * value.ndim, value.dtype).at[at].set(value)
     return fields | {"standard_errors": unpack(fields["standard_errors"], whole), "factor": factor, "code": code}
-
-
-def _names(params: Any) -> tuple[str, ...]:
-    """Where each number is in the parameters."""
-    names = []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        place = "params" + jax.tree_util.keystr(path)
-        names += [place + (f"[{','.join(map(str, index))}]" if index else "") for index in np.ndindex(leaf.shape)]
-    return tuple(names)
 
 
 def _sheet(found: Covariance) -> _text.Sheet:
