@@ -34,7 +34,7 @@ Without a method nothing has to be tuned: `minimize` takes `TrustRegion` for up 
 `help(jaxgd.minimize)`, `help(jaxgd.fit)` and so on tell all; the README is the tour.
 """
 
-from jaxgd import schedules, stopping
+from jaxgd import plot, schedules, stopping
 from jaxgd._classic import gradient_descent, sgd
 from jaxgd._drive import Progress
 from jaxgd._fit import fit
@@ -75,6 +75,7 @@ __all__ = [
     "learning_rate_sweep",
     "minimize",
     "normal",
+    "plot",
     "pytree",
     "schedules",
     "sgd",

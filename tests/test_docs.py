@@ -62,7 +62,7 @@ def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 PUBLIC = [
     (f"{module.__name__}.{name}", getattr(module, name))
-    for module in (jaxgd, jaxgd.schedules, jaxgd.stopping)
+    for module in (jaxgd, jaxgd.plot, jaxgd.schedules, jaxgd.stopping)
     for name in module.__all__
     if not inspect.ismodule(getattr(module, name))
 ]
@@ -92,7 +92,9 @@ def test_data_flow_one_way() -> None:
         source = Path(inspect.getfile(importlib.import_module(name))).read_text(encoding="utf-8")
         froms = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.module]
         targets = {f"{node.module}.{alias.name}" for node in froms for alias in node.names} | {str(node.module) for node in froms}
-        imports[name] = {target for target in targets if target in MODULES and target not in ("jaxgd", "jaxgd.methods")}
+        imports[name] = {
+            target for target in targets if target in MODULES and target not in ("jaxgd", "jaxgd.methods", "jaxgd.plot")
+        }
     while imports:
         bottom = {name for name, targets in imports.items() if not targets & imports.keys()}
         assert bottom, f"a circle of imports among {sorted(imports)}"

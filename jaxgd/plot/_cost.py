@@ -1,0 +1,261 @@
+"""The cost of runs over their steps or epochs."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jaxgd import _checks
+from jaxgd._trees import is_number
+from jaxgd.plot import _scale, _style, _thin
+from jaxgd.result import Result, Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FEW = 8  # runs that get a colour and a marker each
+_MANY = 256  # runs above which a band stands for them
+_POINTS = 60_000  # of all lines together
+_DECADES = 200.0  # on either side of one: beyond them matplotlib's ticks on a logarithmic scale leave 64 bits
+_END = 1e307  # the same for linear scales
+_EXPECTED = "a Result with a history, several of them, or a dict of them"
+
+
+class _Run(NamedTuple):
+    """One line: costs and validation costs at the steps or epochs `x`."""
+
+    name: str
+    x: np.ndarray
+    cost: np.ndarray
+    validation: np.ndarray | None
+    code: int
+    floor: float | None = None  # where its zeros are on a logarithmic scale
+
+
+def cost(
+    results: Any,
+    *,
+    ax: "Axes | None" = None,
+    labels: Any = None,
+    log: bool | None = None,
+    unit: str | None = None,
+) -> "Axes":
+    """The cost over the steps or epochs of one run or of several, the validation cost dashed beside it.
+
+    Up to eight runs have a colour and a marker each; up to 256 a colour from dark to light in their order; of more the band that
+    holds all of them is drawn, the band of their middle half, and their median, where a run that has ended counts with its last
+    cost. A run that left for infinity does not set the scale where another did not: it leaves the frame, and is named as diverged
+    if it ended so. Where all costs are positive or zero and span a decade, the scale is logarithmic; zeros are at its lower edge.
+
+    Args:
+        results: a `Result` with `history="cost"`, a sequence of them, a dict label -> result, or what `jax.vmap` returned, which
+            has a line for each run.
+        ax: the Axes to draw into; None makes a figure.
+        labels: the names of the lines, as many as there are: text or numbers, such as the learning rates.
+        log: whether the costs are on a logarithmic scale; None says so where it helps.
+        unit: "epoch" or "step"; None is the epoch for `fit` and the step for `minimize`, and the epoch for both together.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        TypeError, ValueError: for a bad argument; the message names it.
+        ImportError: without matplotlib.
+
+    >>> import jax, jax.numpy as jnp, jaxgd
+    >>> def run(rate):
+    ...     descent = jaxgd.GradientDescent(rate)
+    ...     return jaxgd.minimize(lambda v: v**2, 10.0, method=descent, max_steps=20, stop=(), history="cost")
+    >>> ax = jaxgd.plot.cost({"slow": run(0.05), "fast": run(0.3)})
+    >>> ax.get_xlabel(), ax.get_yscale(), [text.get_text() for text in ax.get_legend().get_texts()]
+    ('step', 'log', ['slow', 'fast'])
+    >>> rates = jnp.array([0.05, 0.3, 0.5])
+    >>> ax = jaxgd.plot.cost(jax.vmap(run)(rates), labels=rates)
+    """
+    _style.needed()
+    if log is not None:
+        _checks.flag("log", log)
+    if unit is not None:
+        _checks.one_of("unit", unit, ("epoch", "step"))
+    given = _given(results, labels)
+    in_epochs = any(np.any(np.asarray(result.n_epochs) != np.asarray(result.n_steps)) for _, result in given)
+    unit = unit or ("epoch" if in_epochs else "step")
+    runs = _named([run for name, result in given for run in _runs(name, result, unit)], labels)
+    ax = _style.axes(ax)
+    if log is True or (log is None and _scale.helps(np.concatenate([_counted(run) for run in _leading(runs)]))):
+        ax.set_yscale("log")
+        runs = _on_the_floor(runs)
+    _limit(ax, runs)
+    draw = _bands if len(runs) > _MANY else _family if len(runs) > _FEW else _lines
+    draw(ax, runs)
+    ax.set(xlabel=unit, ylabel="cost")
+    _style.counted(ax.xaxis)
+    _style.powers(ax.yaxis)
+    if len(runs) > 1 or runs[0].validation is not None or ax.get_legend() or runs[0].name:
+        ax.legend(framealpha=0.85)
+    return ax
+
+
+def _given(results: Any, labels: Any) -> list[tuple[str, Result]]:
+    """The results with the names that they came with, checked."""
+    if isinstance(results, Result):
+        given = [("", results)]
+    elif isinstance(results, dict):
+        if labels is not None:
+            raise ValueError(f"labels: expected None beside a dict of results, got {_checks.show(labels)}.")
+        given = [(_style.label(name), result) for name, result in results.items()]
+    elif isinstance(results, list | tuple):
+        given = [("", result) for result in results]
+    else:
+        raise TypeError(f"results: expected {_EXPECTED}, got {_checks.show(results)}.")
+    for _, result in given:
+        if not isinstance(result, Result):
+            raise TypeError(f"results: expected {_EXPECTED}, among them is {_checks.show(result)}.")
+        _style.concrete("results", result.code, result.n_steps, result.n_epochs, result.history)
+        if result.history is None or result.history.cost is None:
+            raise _style.no_history("results", "cost")
+    if not given:
+        raise ValueError(f"results: expected {_EXPECTED}, got none.")
+    return given
+
+
+def _runs(name: str, result: Result, unit: str) -> Iterator[_Run]:
+    """The runs of a result: one, or after `jax.vmap` one for each lane."""
+    history = result.history
+    assert history is not None
+    costs = _style.numbers(history.cost)
+    lanes = costs.shape[:-1]
+    validation = None if history.validation_cost is None else _style.numbers(history.validation_cost)
+    shared = (result.code, result.n_steps, result.n_epochs, getattr(result.state, "batch", 0))
+    code, n_steps, n_epochs, batch = (np.broadcast_to(np.asarray(value), lanes) for value in shared)
+    for lane in np.ndindex(lanes):
+        index = ", ".join(map(str, lane))
+        known = np.flatnonzero(~np.isnan(costs[lane]))
+        length = int(known[-1]) + 1 if known.size else 1  # after the end of a lane there are NaN
+        x = np.arange(length, dtype=np.float64)
+        if unit == "step" and n_epochs[lane]:
+            lost = code[lane] == Status.DIVERGED.code and n_steps[lane] != n_epochs[lane]  # the update that was taken back
+            x *= round(float(n_steps[lane] + lost - batch[lane]) / float(n_epochs[lane]))
+        held_out = None if validation is None else validation[lane][:length]
+        full = (f"{name} [{index}]" if name else f"run {index}") if index else name
+        yield _Run(full, x, costs[lane][:length], held_out, int(code[lane]))
+
+
+def _named(runs: list[_Run], labels: Any) -> list[_Run]:
+    """The runs with their labels, or with numbers where they have none; what diverged says so."""
+    if labels is not None:
+        single = isinstance(labels, str) or is_number(labels)
+        names = [_style.label(one) for one in ([labels] if single else labels)]
+        if len(names) != len(runs):
+            raise ValueError(f"labels: expected one for each of {len(runs)} lines, got {len(names)}.")
+    else:
+        names = [run.name or (f"run {place}" if len(runs) > 1 else "") for place, run in enumerate(runs)]
+    named = []
+    for name, run in zip(names, runs, strict=True):
+        diverged = run.code == Status.DIVERGED.code
+        named.append(run._replace(name=_style.short(name) + diverged * (" (diverged)" if name else "diverged")))
+    return named
+
+
+def _leading(runs: list[_Run]) -> list[_Run]:
+    """The runs that set the scale: those that did not leave for infinity, or all where all did."""
+    return [run for run in runs if not _scale.blown_up(run.cost, run.code)] or runs
+
+
+def _counted(run: _Run) -> np.ndarray:
+    values = run.cost if run.validation is None else np.concatenate([run.cost, run.validation])
+    return values[np.isfinite(values)]
+
+
+def _on_the_floor(runs: list[_Run]) -> list[_Run]:
+    """The runs with their zeros where the lower edge of a logarithmic scale will be."""
+    floor = _scale.floor(np.concatenate([_counted(run) for run in _leading(runs)]))
+    if floor is None:
+        return runs
+
+    def raised(column: Any) -> Any:
+        return None if column is None else np.where(column == 0, floor, column)
+
+    return [run._replace(cost=raised(run.cost), validation=raised(run.validation), floor=floor) for run in runs]
+
+
+def _limit(ax: "Axes", runs: list[_Run]) -> None:
+    """Set the limits where runs left for infinity, where zeros are at the lower edge, and where matplotlib's own would overflow."""
+    leading, floor, log = _leading(runs), runs[0].floor, ax.get_yscale() == "log"
+    values = np.concatenate([*map(_counted, leading), *(run.cost[:1] for run in runs)])
+    values = values[np.isfinite(values) & ((values > 0) | (not log))]
+    if not values.size:
+        return
+    values = np.log10(values) if log else values
+    most = _DECADES if log else _END
+    if len(leading) == len(runs) and floor is None and np.max(abs(values)) < 0.9 * most:
+        return
+    low, high = np.clip([values.min(), values.max()], -most, most)
+    room = 0.05 * (high - low) or 0.5
+    low, high = (10**low / 10**room, 10 ** (high + room)) if log else (low - room, high + room)
+    ax.set_ylim(low if floor is None else floor, high)
+
+
+def _lines(ax: "Axes", runs: list[_Run]) -> None:
+    """A few runs, with a colour and a marker each."""
+    drawn = sum(line.get_gid() == "cost" for line in ax.get_lines())  # by calls before this one
+    for place, run in enumerate(runs, start=drawn):
+        color, marker = _style.COLORS[place % len(_style.COLORS)], _style.MARKERS[place % len(_style.MARKERS)]
+        plain = len(runs) + drawn == 1 and len(run.x) > 20
+        for values, dashed in ((run.cost, False), (run.validation, True)):
+            if values is None:
+                continue
+            kept = _thin.envelope(values)
+            ax.plot(
+                run.x[kept],
+                values[kept],
+                color=color,
+                linestyle="--" if dashed else "-",
+                linewidth=1.4 if len(kept) == len(values) else 0.8,
+                marker="" if plain else marker,
+                markersize=4.5,
+                markerfacecolor=ax.get_facecolor() if dashed else color,
+                markevery=max(1, len(kept) // 8) if len(kept) > 20 else None,
+                label="_" if dashed else run.name or "cost",
+                gid="validation" if dashed else "cost",
+            )
+    if any(run.validation is not None for run in runs):
+        color = _style.COLORS[0] if len(runs) == 1 else _style.ink(ax)
+        ax.plot([], [], color=color, linestyle="--", linewidth=1.4, label="validation")
+
+
+def _family(ax: "Axes", runs: list[_Run]) -> None:
+    """Some more runs, coloured from dark to light in their order, a few of them named."""
+    import matplotlib
+
+    colors = matplotlib.colormaps["cividis"](np.linspace(0, 0.9, len(runs)))
+    named = set(np.linspace(0, len(runs) - 1, 6).astype(int))
+    for place, (run, color) in enumerate(zip(runs, colors, strict=True)):
+        for values, dashed in ((run.cost, False), (run.validation, True)):
+            if values is not None:
+                kept = _thin.envelope(values, max(100, _POINTS // len(runs)))
+                style = {"linestyle": "--" if dashed else "-", "linewidth": 0.9, "gid": "validation" if dashed else "cost"}
+                ax.plot(run.x[kept], values[kept], color=color, label="_" if dashed or place not in named else run.name, **style)
+
+
+def _bands(ax: "Axes", runs: list[_Run]) -> None:
+    """Very many runs: the band of all, the band of their middle half, and the median."""
+    longest = max((run.x for run in runs), key=len)
+    kept = np.unique(np.linspace(0, len(longest) - 1, min(len(longest), max(50, 10_000_000 // len(runs)))).astype(int))
+    for dashed, pick in ((False, lambda run: run.cost), (True, lambda run: run.validation)):
+        values = [pick(run) for run in runs]
+        held = [_held(one, kept) for one in values if one is not None and np.isfinite(one[0])]
+        if not held:
+            continue
+        low, lower, median, upper, high = np.quantile(held, [0, 0.25, 0.5, 0.75, 1], axis=0)
+        if not dashed:
+            ax.fill_between(longest[kept], low, high, color=_style.SKY, alpha=0.3, linewidth=0, label=f"all {len(runs):,} runs")
+            ax.fill_between(longest[kept], lower, upper, color=_style.BLUE, alpha=0.4, linewidth=0, label="the middle half")
+        name = "median, validation" if dashed else "median"
+        ax.plot(longest[kept], median, color=_style.ink(ax), linestyle="--" if dashed else "-", linewidth=1.4, label=name)
+
+
+def _held(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The values at some places, where a finite one stands for those after it that are not finite or not there."""
+    last = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), 0))
+    return values[last[np.minimum(places, len(values) - 1)]]

@@ -1,0 +1,206 @@
+"""The path of a run over its cost, of one or two parameters."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgd import _checks, _problem
+from jaxgd._trees import number_names
+from jaxgd.plot import _scale, _style, _thin
+from jaxgd.plot._ground import Ground
+from jaxgd.plot._surface import Costs, flat
+from jaxgd.result import Result, Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_ARROWS = 30  # steps up to which each is an arrow
+_HEADS = 16  # arrowheads on a longer path
+_ABOVE = 4.0  # times as high above the lowest as its start is where a path ends that does not stay
+_HEAD = 1e-3  # of the step is drawn behind a head
+_TANGLED = 30.0  # widths of the picture, above which the line of a path is faint
+_FAR = 5.0  # widths of the picture, where a path that leaves it is cut
+
+
+class Walk(NamedTuple):
+    """What a path is drawn from: its points (n, k), the best of them, their costs, and the names of the parameters."""
+
+    points: np.ndarray
+    best: np.ndarray
+    costs: np.ndarray
+    left: bool  # for infinity
+    diverged: bool  # and said so
+    names: tuple[str, ...]
+
+
+def path(
+    result: Result,
+    cost: Callable[..., Any],
+    data: Any = None,
+    *,
+    ax: "Axes | None" = None,
+    minimum: Any = None,
+    arrows: int | None = None,
+) -> "Axes":
+    """The path of a run over the cost of its one or two parameters.
+
+    Two parameters: the path with arrows over filled contours, dark where the cost is low; the levels are those of the cost, or
+    of the logarithm of what it is above the lowest, where a narrow valley would not be seen otherwise. One parameter: the curve of
+    the cost with the points on it. Up to 30 steps are an arrow each, from point to point; a longer path is a line with arrowheads
+    at even distances. The minimum is in the picture however far it is. A path that leaves for infinity leaves the frame.
+
+    Args:
+        result: the `Result` of a run with `history="params"`, of two numbers or of one.
+        cost: its cost, cost(params), or cost(params, data).
+        data: its data, or None.
+        ax: the Axes to draw into; None makes a figure, with a bar that explains the levels.
+        minimum: the point to mark, a pytree like the parameters; None finds it by `jaxgd.minimize` from the best point of the
+            run, and marks it if that converges (bounds are not known here); False marks none.
+        arrows: how many arrows at most, >= 0; None is 30 for steps, or 16 heads on a longer path.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        TypeError, ValueError: for a bad argument; the message names it.
+        ImportError: without matplotlib.
+
+    >>> import jax.numpy as jnp, jaxgd
+    >>> def bowl(v):
+    ...     return v["slope"] ** 2 + 5 * v["offset"] ** 2
+    >>> descent = jaxgd.GradientDescent(0.08, momentum=0.5)
+    >>> result = jaxgd.minimize(bowl, {"slope": 2.0, "offset": 1.0}, method=descent, max_steps=15, stop=(), history="params")
+    >>> ax = jaxgd.plot.path(result, bowl)
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('offset', 'slope')
+    """
+    _style.needed()
+    walk = walked(result)
+    if arrows is not None:
+        arrows = _checks.whole("arrows", arrows, 0)
+    given = known_minimum(minimum, result.params)
+    costs = Costs(cost, data, result)
+    found = costs.minimum() if minimum is None else given
+    ground = Ground(costs, *limits([walk], found))
+    own = ax is None
+    ax = _style.axes(ax)
+    ground.draw(ax, walk.names)
+    draw(ax, ground, walk, found, arrows)
+    ground.frame(ax, walk.points)
+    if own:
+        ground.explain(ax)
+    ax.legend(loc="best", framealpha=0.85, fontsize="small")
+    return ax
+
+
+def walked(result: Any) -> Walk:
+    """The path of a run, checked."""
+    result = _style.one_run(result, 'a Result with history="params"')
+    if result.history is None or result.history.params is None:
+        raise _style.no_history("result", "params")
+    named = number_names(result.params)
+    if len(named) not in (1, 2):
+        raise ValueError(f"result: expected one or two parameters to draw the path of, got {len(named)}.")
+    points, costs = _style.rows(result.history.params), _style.numbers(result.history.cost)
+    sound = np.all(np.isfinite(points), axis=1) & np.isfinite(costs)
+    if not np.any(sound):
+        raise ValueError("result: expected a run with a finite start, got none.")
+    diverged, left = int(result.code) == Status.DIVERGED.code, _scale.blown_up(costs, result.code)
+    return Walk(points[sound], flat(result.best.params), costs[sound], left, diverged, tuple(map(_style.pretty, named)))
+
+
+def known_minimum(minimum: Any, params: Any) -> np.ndarray | None:
+    """The minimum that was given, checked."""
+    if minimum is None or minimum is False:
+        return None
+    _style.concrete("minimum", minimum)
+    with _problem.precision("float64") as to:
+        point = _checks.parameters("minimum", minimum, to)
+    shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (point, params)]
+    if jax.tree.structure(point) != jax.tree.structure(params) or shapes[0] != shapes[1]:
+        raise ValueError(f"minimum: expected None, False or a pytree like the parameters, got {_checks.show(minimum)}.")
+    return flat(point)
+
+
+def limits(walks: list[Walk], minimum: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The limits of a picture of some paths: those of the paths that stay and, of several, end not far above their start."""
+    lowest = min(float(walk.costs.min()) for walk in walks)
+    staying = [walk for walk in walks if not walk.left]
+    staying = [walk for walk in staying if walk.costs[-1] - lowest <= _ABOVE * (walk.costs[0] - lowest)] or staying
+    anchors = [walk.points[0] for walk in staying or walks] + ([] if minimum is None else [minimum])
+    anchors += [] if staying else [walk.best for walk in walks]
+    points = np.concatenate([walk.points for walk in staying or walks])
+    return _scale.window(points, np.array(anchors), cut=not staying)
+
+
+def draw(ax: "Axes", ground: Ground, walk: Walk, minimum: np.ndarray | None, arrows: int | None = None) -> None:
+    """Draw a path over its ground, with its start, its end and the minimum."""
+    points = _near(walk.points, ground.low, ground.high) if walk.left else walk.points
+    kept = _thin.trail(points, ground.low, ground.high)
+    places = ground.places(points[kept])
+    steps, flat_ground = len(points) - 1, len(ground.low) == 2
+    most = (_ARROWS if steps <= _ARROWS else _HEADS) if arrows is None else arrows
+    each = steps <= most and len(kept) == len(points)
+    color = "black" if flat_ground else _style.ink(ax)
+    if not flat_ground:
+        ax.plot(*places.T, linestyle="", marker="o", markersize=4, color=color, zorder=3, gid="path", rasterized=len(kept) > 2000)
+    elif not each:
+        length = np.sum(_lengths(places, ground.low, ground.high))
+        style: dict[str, Any] = {"linewidth": 0.9} if length < _TANGLED else {"linewidth": 0.5, "alpha": 0.4}
+        ax.plot(*places.T, color=color, zorder=3, gid="path", rasterized=len(kept) > 2000, **style)
+    if each:
+        _arrows(ax, places[:-1], places[1:], color)
+    elif flat_ground:
+        tips = _evenly(places, ground.low, ground.high, most)
+        steps_there = points[kept[tips]] - points[kept[tips] - 1]
+        _arrows(ax, places[tips] - _HEAD * steps_there, places[tips], color, heads=True)
+    paper: Any = "white" if flat_ground else ax.get_facecolor()
+    style = {"color": color, "markeredgecolor": color, "markeredgewidth": 0.9, "linestyle": ""}
+    if minimum is not None:
+        place = ground.places(minimum[None])
+        ax.plot(*place.T, marker="*", markersize=14, markerfacecolor=_style.ORANGE, zorder=5, label="minimum", **style)
+    ax.plot(*places[:1].T, marker="o", markersize=7, markerfacecolor=paper, zorder=6, label="start", **style)
+    if walk.left:
+        ax.plot([], [], color=color, linewidth=0.9, label="diverged" if walk.diverged else "leaves the picture")
+    else:
+        ax.plot(*places[-1:].T, marker="s", markersize=5, markerfacecolor=_style.VERMILLION, zorder=7, label="end", **style)
+
+
+def _arrows(ax: "Axes", tails: np.ndarray, tips: np.ndarray, color: Any, *, heads: bool = False) -> None:
+    """Arrows from point to point, smaller ones where they are shorter than their heads; or the heads alone, all of one size."""
+    if not len(tips):
+        return
+    width = 0.0007 if heads else 0.014  # inches; sizes of a head are in units of it
+    lengths: dict[str, Any] = {
+        "headwidth": 0.09 / width,
+        "headlength": 0.11 / width,
+        "headaxislength": (0.11 if heads else 0.09) / width,
+    }
+    style: dict[str, Any] = {"units": "inches", "width": width, "minshaft": 0 if heads else 1, "minlength": 0 if heads else 1}
+    ax.quiver(*tails.T, *(tips - tails).T, angles="xy", scale_units="xy", scale=1, color=color, zorder=4, **style, **lengths)
+
+
+def _evenly(places: np.ndarray, low: np.ndarray, high: np.ndarray, count: int) -> np.ndarray:
+    """The places on a path, never the first, that are at even distances along it, as it is seen."""
+    length = np.cumsum(_lengths(places, low, high))
+    wanted = (np.arange(count) + 0.5) / max(count, 1) * length[-1]
+    return np.unique(1 + np.minimum(np.searchsorted(length, wanted), len(length) - 1))
+
+
+def _lengths(places: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The lengths of the steps of a path, as shares of the picture."""
+    return np.linalg.norm(np.diff((places - low) / (high - low), axis=0), axis=1)
+
+
+def _near(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The points of a path up to the first that is far outside the picture, which is pulled near along its step."""
+    seen = (points - low) / (high - low) - 0.5
+    far = np.flatnonzero(np.any(abs(seen) > _FAR, axis=1))
+    if not far.size or far[0] == 0:
+        return points
+    first = far[0]
+    share = _FAR / np.max(abs(seen[first]))
+    pulled = points[first - 1] + share * (points[first] - points[first - 1])
+    return np.concatenate([points[:first], pulled[None]])
