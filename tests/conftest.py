@@ -1,12 +1,15 @@
-"""What every test runs under: strict dtype promotion, and a way to count compilations."""
+"""What every test runs under: strict dtype promotion, figures without a screen, and a way to count compilations."""
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import pytest
 
+os.environ["MPLBACKEND"] = "Agg"  # matplotlib is imported where it is first needed
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 _seen: dict[str, list[str]] = {"/jax/core/compile/backend_compile_duration": [], "/jax/core/compile/jaxpr_trace_duration": []}
@@ -29,6 +32,14 @@ def _counter(event: str) -> Callable[[], contextlib.AbstractContextManager[list[
         inside.extend(_seen[event][before:])
 
     return counted
+
+
+@pytest.fixture(autouse=True)
+def closed_figures() -> Iterator[None]:
+    """No figure of matplotlib's outlives a test."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture
