@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgd import _checks
 from jaxgd.plot import _style
 from jaxgd.uncertainty import Covariance
 
@@ -43,11 +42,7 @@ def correlation(covariance: Covariance, *, ax: "Axes | None" = None) -> "Axes":
     ['1.00', '-0.87', '-0.87', '1.00']
     """
     _style.needed()
-    if not isinstance(covariance, Covariance):
-        raise TypeError(f"covariance: expected a jaxgd.Covariance, got {_checks.show(covariance)}.")
-    _style.concrete("covariance", covariance)
-    if np.ndim(covariance.code):
-        raise ValueError(f"covariance: expected that of one fit, got those of {np.size(covariance.code)}.")
+    covariance = _style.one_covariance(covariance)
     matrix = _style.numbers(covariance.correlation)
     names = [_style.pretty(name) for name in covariance.names]
     own = ax is None
@@ -62,9 +57,7 @@ def correlation(covariance: Covariance, *, ax: "Axes | None" = None) -> "Axes":
         rows, columns = np.nonzero(matrix < -0.05)
         ax.plot(columns, rows, linestyle="", marker="_", color="black", markersize=0.35 * room, markeredgewidth=0.7, gid="negative")
     if own:
-        bar = ax.figure.colorbar(image, ax=ax, label="correlation", ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.8, pad=0.02)
-        bar.outline.set_linewidth(0.6)
-        bar.ax.tick_params(width=0.6, length=2)
+        _style.bar(image, ax, "correlation", ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.8)
     return ax
 
 

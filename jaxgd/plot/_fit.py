@@ -122,11 +122,7 @@ def _check_covariance(covariance: Any, params: Any) -> None:
     """Check that a covariance is one of these parameters."""
     if covariance is None:
         return
-    if not isinstance(covariance, Covariance):
-        raise TypeError(f"covariance: expected a jaxgd.Covariance, got {_checks.show(covariance)}.")
-    _style.concrete("covariance", covariance)
-    if np.ndim(covariance.code):
-        raise ValueError(f"covariance: expected that of one fit, got those of {np.size(covariance.code)}.")
+    covariance = _style.one_covariance(covariance)
     if covariance.names != number_names(params):
         mine, theirs = (", ".join(names[:5]) for names in (number_names(params), covariance.names))
         raise ValueError(f"covariance: expected that of the parameters {mine}, got that of {theirs}.")

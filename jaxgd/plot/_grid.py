@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd import _checks, _problem
 from jaxgd._minimize import minimize
 from jaxgd.methods.first_order import GradientDescent
 from jaxgd.plot import _style
-from jaxgd.plot._ground import Ground
-from jaxgd.plot._path import draw, known_minimum, limits, walked
+from jaxgd.plot._path import draw, grounded, known_minimum, one_or_two, walked
 from jaxgd.plot._surface import Costs
 
 
@@ -62,6 +61,9 @@ def paths_grid(
     _checks.positive("learning_rates", rates)
     for momentum in beyond:
         _checks.fraction("momenta", float(momentum), closed=True)
+    params = _problem.start_point(start, None, None)
+    one_or_two("start", params)
+    given = known_minimum(minimum, params)
     shape = len(beyond), len(rates)
     panels = None if ax is None else _panels(ax, shape)
     options: dict[str, Any] = {"max_steps": max_steps, "stop": (), "history": "params", "jit": jit}
@@ -69,10 +71,7 @@ def paths_grid(
     results = [minimize(cost, start, data, method=GradientDescent(*pair), **options) for pair in pairs]
     walks = [walked(result) for result in results]
     best = min(results, key=lambda result: float(result.best.cost))
-    given = known_minimum(minimum, best.params)
-    costs = Costs(cost, data, best)
-    found = costs.minimum() if minimum is None else given
-    ground = Ground(costs, *limits(walks, found))
+    ground, found = grounded(Costs(cost, data, best), walks, minimum, given)
     own = panels is None
     panels = _new_panels(shape) if panels is None else panels
     for panel, walk in zip(panels.flat, walks, strict=True):

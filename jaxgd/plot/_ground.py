@@ -85,10 +85,7 @@ class Ground:
         """Put a bar beside the Axes that says what the levels are."""
         if self.filled is None:
             return
-        figure = np.ravel(ax)[0].figure
-        bar = figure.colorbar(self.filled, ax=ax, label="cost above the lowest" if self.logarithmic else "cost", pad=0.02)
-        bar.outline.set_linewidth(0.6)
-        bar.ax.tick_params(width=0.6, length=2)
+        bar = _style.bar(self.filled, ax, "cost above the lowest" if self.logarithmic else "cost")
         _style.powers(bar.ax.yaxis)
         if self.logarithmic:
             ticks = self.filled.levels[:: -(-len(self.filled.levels) // 8)]

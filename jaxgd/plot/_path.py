@@ -81,9 +81,7 @@ def path(
     if arrows is not None:
         arrows = _checks.whole("arrows", arrows, 0)
     given = known_minimum(minimum, result.params)
-    costs = Costs(cost, data, result)
-    found = costs.minimum() if minimum is None else given
-    ground = Ground(costs, *limits([walk], found))
+    ground, found = grounded(Costs(cost, data, result), [walk], minimum, given)
     own = ax is None
     ax = _style.axes(ax)
     ground.draw(ax, walk.names)
@@ -100,15 +98,21 @@ def walked(result: Any) -> Walk:
     result = _style.one_run(result, 'a Result with history="params"')
     if result.history is None or result.history.params is None:
         raise _style.no_history("result", "params")
-    named = number_names(result.params)
-    if len(named) not in (1, 2):
-        raise ValueError(f"result: expected one or two parameters to draw the path of, got {len(named)}.")
+    named = one_or_two("result", result.params)
     points, costs = _style.rows(result.history.params), _style.numbers(result.history.cost)
     sound = np.all(np.isfinite(points), axis=1) & np.isfinite(costs)
     if not np.any(sound):
         raise ValueError("result: expected a run with a finite start, got none.")
     diverged, left = int(result.code) == Status.DIVERGED.code, _scale.blown_up(costs, result.code)
-    return Walk(points[sound], flat(result.best.params), costs[sound], left, diverged, tuple(map(_style.pretty, named)))
+    return Walk(points[sound], flat(result.best.params), costs[sound], left, diverged, named)
+
+
+def one_or_two(name: str, params: Any) -> tuple[str, ...]:
+    """Check that there are one or two numbers in the parameters, and return their names."""
+    named = number_names(params)
+    if len(named) not in (1, 2):
+        raise ValueError(f"{name}: expected one or two parameters to draw the path of, got {len(named)}.")
+    return tuple(map(_style.pretty, named))
 
 
 def known_minimum(minimum: Any, params: Any) -> np.ndarray | None:
@@ -122,6 +126,12 @@ def known_minimum(minimum: Any, params: Any) -> np.ndarray | None:
     if jax.tree.structure(point) != jax.tree.structure(params) or shapes[0] != shapes[1]:
         raise ValueError(f"minimum: expected None, False or a pytree like the parameters, got {_checks.show(minimum)}.")
     return flat(point)
+
+
+def grounded(costs: Costs, walks: list[Walk], minimum: Any, given: np.ndarray | None) -> tuple[Ground, np.ndarray | None]:
+    """The ground of some paths, and the minimum to mark: the one that was given, or else the one that is found."""
+    found = costs.minimum() if minimum is None else given
+    return Ground(costs, *limits(walks, found)), found
 
 
 def limits(walks: list[Walk], minimum: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

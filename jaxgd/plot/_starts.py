@@ -61,8 +61,7 @@ def starts(result: Result | Starts, *, ax: "Axes | None" = None, log: bool | Non
         ax.set_yscale("log")
     _points(ax, costs, codes, inside)
     if shown.size:
-        mark = {"marker": "*", "markersize": 15, "color": _style.ORANGE, "markeredgecolor": _style.ink(ax), "linestyle": ""}
-        ax.plot([1], shown[:1], zorder=5, label=f"best: {shown[0]:.6g}", clip_on=False, **mark)
+        _style.best(ax, 1, shown[0], f"best: {shown[0]:.6g}")
     ax.set(xlabel="start, in the order of the final costs", ylabel="cost at the end")
     _style.counted(ax.xaxis)
     _style.powers(ax.yaxis)
@@ -91,7 +90,7 @@ def _top(costs: np.ndarray, codes: np.ndarray) -> float:
     staying = costs[np.isfinite(costs) & (codes != Status.DIVERGED.code)]
     if not staying.size:
         return np.inf
-    with np.errstate(over="ignore"):  # what is above infinity is no edge
+    with np.errstate(over="ignore"):  # no edge then
         return float(staying.max() + (np.ptp(staying) or abs(staying.max()) or 1.0))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxgd import _checks
 from jaxgd._trees import is_number, is_traced
 from jaxgd.result import Result
+from jaxgd.uncertainty import Covariance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,6 +81,20 @@ def powers(axis: Any) -> None:
         axis.set_major_formatter(ScalarFormatter(useMathText=True))
 
 
+def best(ax: "Axes", x: float, y: float, text: str) -> None:
+    """Mark the best point of a picture with a star."""
+    style: dict[str, Any] = {"marker": "*", "markersize": 15, "color": ORANGE, "markeredgecolor": ink(ax), "linestyle": ""}
+    ax.plot([x], [y], zorder=5, label=text, clip_on=False, **style)
+
+
+def bar(mappable: Any, ax: Any, text: str, **options: Any) -> Any:
+    """A bar beside Axes, or an array of them, that explains colours."""
+    drawn = np.ravel(ax)[0].figure.colorbar(mappable, ax=ax, label=text, pad=0.02, **options)
+    drawn.outline.set_linewidth(0.6)
+    drawn.ax.tick_params(width=0.6, length=2)
+    return drawn
+
+
 def hatched(ax: "Axes") -> None:
     """Hatch the Axes, behind everything: what stays bare of values is seen to be so."""
     from matplotlib.patches import Rectangle
@@ -103,6 +118,16 @@ def one_run(result: Any, what: str = "a Result") -> Result:
         cure = "take one, as in jax.tree.map(lambda leaf: leaf[0], result)"
         raise ValueError(f"result: expected that of one run, got those of {np.size(result.code)}: {cure}.")
     return result
+
+
+def one_covariance(covariance: Any) -> Covariance:
+    """Check that something is the covariance of one fit."""
+    if not isinstance(covariance, Covariance):
+        raise TypeError(f"covariance: expected a jaxgd.Covariance, got {_checks.show(covariance)}.")
+    concrete("covariance", covariance)
+    if np.ndim(covariance.code):
+        raise ValueError(f"covariance: expected that of one fit, got those of {np.size(covariance.code)}.")
+    return covariance
 
 
 def no_history(name: str, wanted: str) -> ValueError:

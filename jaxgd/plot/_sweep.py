@@ -87,7 +87,6 @@ def _line(ax: "Axes", rates: np.ndarray, costs: np.ndarray) -> None:
     kept, best = _thin.envelope(values), np.nanargmin(costs)
     marker = "o" if len(kept) <= 100 else ""
     ax.plot(rates[kept], values[kept], marker=marker, markersize=4.5, linewidth=1.4, color=_style.BLUE, gid="cost")
-    mark = {"marker": "*", "markersize": 15, "color": _style.ORANGE, "markeredgecolor": _style.ink(ax), "linestyle": ""}
-    ax.plot(rates[best], values[best], zorder=5, label=f"best: {rates[best]:.6g}", **mark)
+    _style.best(ax, rates[best], values[best], f"best: {rates[best]:.6g}")
     if edge is not None:
         ax.set_ylim(bottom=edge)
