@@ -34,7 +34,10 @@ Without a method nothing has to be tuned: `minimize` takes `TrustRegion` for up 
 `help(jaxgd.minimize)`, `help(jaxgd.fit)` and so on tell all; the README is the tour.
 """
 
-from jaxgd import plot, schedules, stopping
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from jaxgd import schedules, stopping
 from jaxgd._classic import gradient_descent, sgd
 from jaxgd._drive import Progress
 from jaxgd._fit import fit
@@ -49,6 +52,9 @@ from jaxgd.result import Best, History, Result, Starts, Status
 from jaxgd.starts import normal
 from jaxgd.sweep import Sweep, learning_rate_sweep
 from jaxgd.uncertainty import Covariance, CovarianceStatus, covariance
+
+if TYPE_CHECKING:
+    from jaxgd import plot
 
 __all__ = [
     "LBFGS",
@@ -81,3 +87,10 @@ __all__ = [
     "sgd",
     "stopping",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The pictures, whose files are read when they are first asked for."""
+    if name == "plot":
+        return importlib.import_module("jaxgd.plot")
+    raise AttributeError(f"module 'jaxgd' has no attribute {name!r}")
