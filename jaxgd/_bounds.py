@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd import _check_trees, _checks
 from jaxgd._trees import add, is_traced, pytree
 
 
@@ -31,7 +31,7 @@ class Bounds:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TypeError(f"bounds: expected a pair (lower, upper), got {_checks.show(bounds)}.")
         lower, upper = (
-            _checks.like_parameters(f"bounds[{k}]", side, params, functools.partial(_side, -1 if k == 0 else 1))
+            _check_trees.like_parameters(f"bounds[{k}]", side, params, functools.partial(_side, -1 if k == 0 else 1))
             for k, side in enumerate(pair)
         )
         leaves = zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True)
@@ -84,7 +84,7 @@ def _side(sign: int, name: str, value: Any, like: Any) -> Any:
     near = array.astype(like.dtype)
     outside = sign * near.astype(np.float64) > sign * array
     inside = np.where(outside, np.nextafter(near, near.dtype.type(-sign * np.inf)), near)
-    return _checks.fitting(name, inside, like)
+    return _check_trees.fitting(name, inside, like)
 
 
 def outward(x: jax.Array, gradient: jax.Array, low: Any, high: Any) -> jax.Array:

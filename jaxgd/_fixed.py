@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd import _check_trees, _checks
 from jaxgd._trees import pytree, static
 
 
@@ -48,7 +48,7 @@ class Fixed:
         """Check the argument `fixed`: None, or booleans for parameters, parts of an array, or whole branches of the tree."""
         if fixed is None:
             return None
-        masks = _checks.like_parameters("fixed", fixed, values, _mask)
+        masks = _check_trees.like_parameters("fixed", fixed, values, _mask)
         held = tuple(_summary(mask) for mask in jax.tree.leaves(masks))
         if all(one is True for one in held):
             raise ValueError("fixed: expected at least one parameter that is free, got True for all.")
@@ -94,7 +94,7 @@ def _mask(name: str, value: Any, like: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype != bool:
         raise TypeError(f"{name}: expected True or False, got {_checks.show(value)}.")
-    return _checks.fitting(name, array, like)
+    return _check_trees.fitting(name, array, like)
 
 
 def _summary(mask: np.ndarray) -> bool | bytes:

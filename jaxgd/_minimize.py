@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _check_cost, _checks, _lanes, _problem, _steps
+from jaxgd import _check_cost, _check_trees, _checks, _lanes, _problem, _steps
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
 from jaxgd._program import compiled
@@ -109,7 +109,7 @@ def minimize(
         draws = _problem.starts(start, key, n_starts, to) if n_starts > 1 else None
         whole = _problem.start_point(start, key, to) if draws is None else jax.tree.map(lambda leaf: leaf[0], draws)
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
-        arrays = () if data is None else (_checks.data_arrays("data", data, to),)
+        arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
         lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit, fixed=held)
         evaluate = lowered(_problem.value_and_gradient, cost, params, *arrays)
         if method is None:

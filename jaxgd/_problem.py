@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_cost, _checks, _jaxpr
+from jaxgd import _check_cost, _check_trees, _checks, _jaxpr
 from jaxgd._bounds import Bounds
 from jaxgd._fixed import Fixed, Held
 from jaxgd._memory import numbers, remembered
@@ -47,8 +47,8 @@ def is_function(value: Any) -> bool:
 
 def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]:
     """Checked data of one row for each observation, and the number of rows; `like` is data that they have to resemble."""
-    arrays = _checks.data_arrays(name, data, dtype)
-    n_rows = _checks.rows(name, arrays)
+    arrays = _check_trees.data_arrays(name, data, dtype)
+    n_rows = _check_trees.rows(name, arrays)
     if like is not None and jax.tree.structure(arrays) != jax.tree.structure(like):
         expected, got = jax.tree.structure(like), jax.tree.structure(arrays)
         raise ValueError(f"{name}: expected the structure of the data, {expected}, got {got}.")
@@ -64,7 +64,7 @@ def start_point(start: Any, key: Any, dtype: Any) -> Any:
         if key is None:
             _checks.missing_key("a random start")
         start = start(jax.random.key(key) if isinstance(key, int) else key)
-    return _checks.parameters("start", start, dtype)
+    return _check_trees.parameters("start", start, dtype)
 
 
 def starts(start: Any, key: Any, count: int, dtype: Any) -> Any:
@@ -75,7 +75,7 @@ def starts(start: Any, key: Any, count: int, dtype: Any) -> Any:
         _checks.missing_key("a random start")
     keys = jax.random.split(jax.random.key(key) if isinstance(key, int) else key, count)
     with explained("start", eager=True):
-        return _checks.parameters("start", jax.vmap(start)(keys), dtype)
+        return _check_trees.parameters("start", jax.vmap(start)(keys), dtype)
 
 
 def free_starts(draws: Any, fixed: Fixed | None, bounds: Bounds | None) -> Any:

@@ -12,7 +12,8 @@ from jaxgd._fit import fit
 from jaxgd._program import Traced, compiled, trace
 from jaxgd._trees import is_number, pytree, with_fields
 from jaxgd.methods.automatic import Candidates, half_decades, sought
-from jaxgd.methods.first_order import GradientDescent, Rule
+from jaxgd.methods.first_order import GradientDescent
+from jaxgd.methods.rule import Rule
 from jaxgd.result import Status
 from jaxgd.schedules import AUTO
 

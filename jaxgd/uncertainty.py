@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd import _check_cost, _checks, _problem, _text
+from jaxgd import _check_cost, _check_trees, _checks, _problem, _text
 from jaxgd._bounds import Bounds
 from jaxgd._curvature import Spectrum, linearised, linearised_eagerly, slack, spectrum
 from jaxgd._fixed import Fixed
@@ -174,9 +174,9 @@ def covariance(
     function: Any = cost if residuals is None else residuals
     _check_cost.signature(function, ("params",) if data is None else ("params", "data"), name)
     with _problem.precision(dtype) as to:
-        whole = _inside(_checks.parameters("params", params, to), bounds)
+        whole = _inside(_check_trees.parameters("params", params, to), bounds)
         free, held, box = _problem.room(whole, fixed, bounds, drawn=False)
-        arrays = () if data is None else (_checks.data_arrays("data", data, to),)
+        arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
         options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name}
         makers = (_problem.value_and_gradient, _problem.hessian if jit else _problem.hessian_eagerly)
         if residuals is not None:

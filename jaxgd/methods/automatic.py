@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgd._trees import pytree, static, with_fields
-from jaxgd.methods.first_order import Adam, Rule
+from jaxgd.methods.first_order import Adam
+from jaxgd.methods.rule import Rule
 from jaxgd.schedules import AUTO, Cosine, InverseTime, Schedule, WarmUp
 
 _RELATIVE = (-3.0, -0.5)  # decimal exponents of the rates of relative steps

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxgd import _checks
 from jaxgd._fixed import Fixed
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
-from jaxgd.methods import first_order
 from jaxgd.methods.automatic import is_sought
 from jaxgd.methods.protocol import Method, Point, Problem, Step
+from jaxgd.methods.rule import Rule
 from jaxgd.schedules import Schedule
 
 
@@ -57,7 +57,7 @@ class Optax:
         return Step(update, state)
 
 
-def _for_the_free(rule: first_order.Rule, fixed: Fixed | None) -> first_order.Rule:
+def _for_the_free(rule: Rule, fixed: Fixed | None) -> Rule:
     """A rule whose learning rates of the variables are those of the free ones."""
     rates = rule.learning_rate
     if fixed is None or is_number(rates) or isinstance(rates, Schedule):
@@ -102,7 +102,7 @@ def lift(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) ->
         raise TypeError(f"method: expected an instance, as in jaxgd.{method.__name__}(...), got the class {method.__name__}.")
     if is_sought(method):
         raise ValueError("method: 'auto' is for fit, which finds a learning rate in minibatches; minimize needs none by default.")
-    if isinstance(method, first_order.Rule):
+    if isinstance(method, Rule):
         method.check(params)
         return Lifted(_for_the_free(method.bind(steps_per_epoch), fixed))
     if callable(getattr(method, "step", None)) and callable(getattr(method, "init", None)):

@@ -1,0 +1,108 @@
+"""What all first-order rules share: how what happens to one array is mapped over a pytree, with a learning rate or a schedule."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd import _check_trees, _checks
+from jaxgd._program import explained
+from jaxgd._trees import is_number, wide, with_fields
+from jaxgd.schedules import AUTO, Schedule
+
+
+class RuleState(NamedTuple):
+    """The state of a first-order rule.
+
+    The updates so far (int32; None where nothing looks at it), and what is remembered of each array.
+    """
+
+    count: Any
+    memory: Any
+
+
+class Rule:
+    """What all first-order rules share; see `first_order`."""
+
+    counts: ClassVar[bool] = False
+    rates: ClassVar[tuple[float, float]] = (-4.5, 1.0)  # decimal exponents of the learning rates that a search tries
+    learning_rate: Any
+
+    def memory(self, leaf: jax.Array) -> Any:
+        """What is remembered for one array, before the first gradient."""
+        raise NotImplementedError
+
+    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
+        """The update of one array and its next memory, the rate being resolved.
+
+        `count` is 1 at the first update, and given to rules that say that it `counts` for them.
+        """
+        raise NotImplementedError
+
+    def init(self, params: Any) -> RuleState:
+        """The state before the first update."""
+        count = jnp.zeros((), jnp.int32) if self.counts or callable(self.learning_rate) else None
+        return RuleState(count, [self.memory(wide(leaf)) for leaf in jax.tree.leaves(params)])
+
+    def update(self, gradient: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
+        """The updates, a pytree like the gradient to be added to the parameters, and the next state."""
+        gradients, structure = jax.tree.flatten(gradient)
+        values = gradients if params is None else structure.flatten_up_to(params)
+        rates = self._rates(self.rate(state.count), structure)
+        count = None if state.count is None else jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
+        updates, memories = [], []
+        for g, memory, x, rate in zip(gradients, state.memory, values, rates, strict=True):
+            leaf = wide(g)
+            number = count.astype(leaf.dtype) if self.counts and count is not None else None
+            update, memory = self._at(rate, leaf.dtype).recurrence(leaf, memory, wide(x), number)
+            updates.append(update.astype(g.dtype))
+            memories.append(memory)
+        return structure.unflatten(updates), RuleState(count, memories)
+
+    def rate(self, count: Any) -> Any:
+        """The learning rate after `count` updates: a scalar, or a pytree of the learning rates of the variables."""
+        return self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate
+
+    def resolved(self, count: Any) -> "Rule":
+        """The same rule with the learning rate that it has after `count` updates in the place of its schedule."""
+        return with_fields(self, learning_rate=self.rate(count))
+
+    def check(self, params: Any) -> None:
+        """Check what depends on the parameters: a learning rate for each variable has to fit them."""
+        name = f"{type(self).__name__}: learning_rate"
+        if not callable(self.learning_rate):
+            _check_trees.per_variable(name, self.learning_rate, params, _checks.positive)
+        elif not isinstance(self.learning_rate, Schedule):
+            with explained(name, eager=True):
+                _check_trees.schedule(name, self.learning_rate, params)
+
+    def bind(self, steps_per_epoch: int) -> "Rule":
+        """The same rule, its schedule knowing how many updates an epoch has."""
+        if not isinstance(self.learning_rate, Schedule):
+            return self
+        return with_fields(self, learning_rate=self.learning_rate.bind(steps_per_epoch))
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        sought = isinstance(self.learning_rate, str) and self.learning_rate == AUTO
+        if isinstance(self.learning_rate, str | type) and not sought:
+            raise TypeError(
+                f"{name}: learning_rate: expected a number, an array, a schedule or 'auto', got {_checks.show(self.learning_rate)}."
+            )
+        if not callable(self.learning_rate) and not sought:
+            for leaf in jax.tree.leaves(self.learning_rate):
+                _checks.positive(f"{name}: learning_rate", leaf)
+        self.check_hyperparameters(name)
+
+    def check_hyperparameters(self, name: str) -> None:
+        """Check the rule's own hyperparameters; `name` is the name of its class."""
+
+    def _rates(self, rate: Any, structure: Any) -> list[Any]:
+        if is_number(rate):
+            return [rate] * structure.num_leaves
+        return structure.flatten_up_to(rate)
+
+    def _at(self, rate: Any, dtype: Any) -> Any:
+        """The rule for one array: the learning rate resolved, every hyperparameter in the precision of the array."""
+        rule = with_fields(self, learning_rate=rate)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), rule)
