@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import keystr, tree_flatten_with_path
 
 from jaxgd import _check_trees, _checks
-from jaxgd._trees import add, is_traced, pytree
+from jaxgd._trees import add, is_leaf, is_traced, pytree
 
 
 @pytree
@@ -28,31 +29,38 @@ class Bounds:
         if bounds is None:
             return None
         pair = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") and hasattr(bounds, "ub") else bounds
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise TypeError(f"bounds: expected a pair (lower, upper), got {_checks.show(bounds)}.")
+        several = isinstance(pair, tuple | list) and len(pair) > 0
+        each = several and all(isinstance(one, tuple) and len(one) == 2 for one in pair)  # as SciPy has it
+        if not several or len(pair) != 2 or (each and is_leaf(params)):
+            cure = f": pass {_checks.show(tuple(map(list, zip(*pair, strict=True))))}" if each else ""
+            raise TypeError(f"bounds: expected a tuple (lower, upper), got {_checks.show(bounds)}{cure}.")
         lower, upper = (
             _check_trees.like_parameters(f"bounds[{k}]", side, params, functools.partial(_side, -1 if k == 0 else 1))
             for k, side in enumerate(pair)
         )
-        leaves = zip(jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True)
-        if any(not is_traced(low, high) and np.any(np.asarray(low) > np.asarray(high)) for low, high in leaves):
-            raise ValueError(f"bounds: expected every lower bound to be at most the upper one, got {_checks.show(bounds)}.")
+        named, _ = tree_flatten_with_path(params)
+        for (path, _), low, high in zip(named, jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True):
+            index = None if is_traced(low, high) else _check_trees.first(np.asarray(low) > np.asarray(high))
+            if index is not None:
+                where = _checks.entry("params" + keystr(path), index)
+                got = f"{np.asarray(low)[index]!s} and {np.asarray(high)[index]!s} for {where}"
+                raise ValueError(f"bounds: expected every lower bound to be at most the upper one, got {got}.")
         if all(not is_traced(leaf) and np.all(np.isinf(leaf)) for leaf in jax.tree.leaves((lower, upper))):
             return None
         return Bounds(lower, upper)
 
-    def check(self, name: str, params: Any) -> None:
-        """Check that parameters lie in the box."""
-        named, _ = jax.tree_util.tree_flatten_with_path(params)
+    def check(self, name: str, params: Any, roundings: float = 0.0) -> None:
+        """Check that parameters lie in the box, or beyond it by so many roundings at most."""
+        named, _ = tree_flatten_with_path(params)
         for (path, x), low, high in zip(named, jax.tree.leaves(self.lower), jax.tree.leaves(self.upper), strict=True):
             if is_traced(x, low, high):
                 continue
             x, low, high = map(np.asarray, (x, low, high))
-            if np.any((x < low) | (x > high)):
-                raise ValueError(
-                    f"{name}{jax.tree_util.keystr(path)}: expected a value within the bounds, "
-                    f"from {_checks.show(low)} to {_checks.show(high)}, got {_checks.show(x)}."
-                )
+            slack = roundings * float(jnp.finfo(x.dtype).eps) * np.abs(x)
+            index = _check_trees.first((x + slack < low) | (x - slack > high))
+            if index is not None:
+                where, limits = _checks.entry(name + keystr(path), index), f"from {low[index]!s} to {high[index]!s}"
+                raise ValueError(f"{where}: expected a value within the bounds, {limits}, got {x[index]!s}.")
 
     def project(self, params: Any) -> Any:
         """The nearest point in the box."""
@@ -79,9 +87,10 @@ def _side(sign: int, name: str, value: Any, like: Any) -> Any:
     array = _checks.real(name, value)
     if array is None:
         return jnp.broadcast_to(jnp.asarray(value, like.dtype), like.shape)
-    if np.any(np.isnan(array)):
+    if np.any(np.isnan(array) | (array == -sign * np.inf)):
         raise ValueError(f"{name}: expected a number or None, got {_checks.show(value)}.")
-    near = array.astype(like.dtype)
+    with np.errstate(over="ignore"):
+        near = array.astype(like.dtype)
     outside = sign * near.astype(np.float64) > sign * array
     inside = np.where(outside, np.nextafter(near, near.dtype.type(-sign * np.inf)), near)
     return _check_trees.fitting(name, inside, like)

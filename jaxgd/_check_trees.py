@@ -1,15 +1,30 @@
 """The checks of trees: a start, data, and what has to resemble the parameters."""
 
-import inspect
-from collections.abc import Callable
-from typing import Any
+import numbers
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import keystr, tree_flatten_with_path
 
 from jaxgd import _checks
+from jaxgd._checks import entry, show
 from jaxgd._trees import is_number, is_traced
+
+_WIDER = "pass dtype='float64', or set JAX's 64-bit flag"
+_PLAIN = (bool, int, float, np.number, np.bool_)
+
+
+def layout(tree: Any) -> str:
+    """The structure of a tree, with a star for each array.
+
+    >>> layout({"a": 1.0, "b": (2.0, 3.0)}), layout(1.0)
+    ("{'a': *, 'b': (*, *)}", 'one array')
+    """
+    text = str(jax.tree.structure(tree)).removeprefix("PyTreeDef(").removesuffix(")")
+    return "one array" if text == "*" else text
 
 
 def parameters(name: str, start: Any, dtype: Any = None) -> Any:
@@ -17,15 +32,16 @@ def parameters(name: str, start: Any, dtype: Any = None) -> Any:
 
     Floating arrays come back in `dtype`, or in their own where it is None.
     """
-    params = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _parameter(name + jax.tree_util.keystr(path), leaf, dtype), start, is_leaf=_is_array_like
-    )
+    params = _converted(name, start, lambda path, leaf: _parameter(path, leaf, dtype))
     leaves = jax.tree.leaves(params)
     if not leaves or all(leaf.size == 0 for leaf in leaves):
-        raise ValueError(f"{name}: expected at least one number, got {_checks.show(start)}.")
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        if not is_traced(leaf) and leaf.is_fully_addressable and not np.all(np.isfinite(np.asarray(leaf))):
-            raise ValueError(f"{name}{jax.tree_util.keystr(path)}: expected finite numbers, got {_checks.show(np.asarray(leaf))}.")
+        raise ValueError(f"{name}: expected at least one number, got {show(start)}.")
+    for path, leaf in tree_flatten_with_path(params)[0]:
+        if not is_traced(leaf) and leaf.is_fully_addressable:
+            array = np.asarray(leaf)
+            index = first(~np.isfinite(array))
+            if index is not None:
+                raise ValueError(f"{entry(name + keystr(path), index)}: expected a finite number, got {array[index]!s}.")
     return params
 
 
@@ -34,7 +50,7 @@ def _parameter(name: str, leaf: Any, dtype: Any) -> jax.Array:
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{name}: expected real numbers, got complex ones: use the real and the imaginary parts as parameters.")
     floating = jnp.issubdtype(array.dtype, jnp.floating)
-    return _on_device(array, dtype if floating else dtype or jnp.result_type(float))
+    return _on_device(name, array, dtype if floating else dtype or jnp.result_type(float))
 
 
 def data_arrays(name: str, data: Any, dtype: Any = None) -> Any:
@@ -43,25 +59,39 @@ def data_arrays(name: str, data: Any, dtype: Any = None) -> Any:
     Floating arrays come back in `dtype`, or in their own where it is None.
     """
 
-    def convert(path: Any, leaf: Any) -> jax.Array:
-        array = _number_array(name + jax.tree_util.keystr(path), leaf, boolean=True)
-        return _on_device(array, dtype if jnp.issubdtype(array.dtype, jnp.floating) else None)
+    def convert(path: str, leaf: Any) -> jax.Array:
+        array = _number_array(path, leaf, boolean=True)
+        return _on_device(path, array, dtype if jnp.issubdtype(array.dtype, jnp.floating) else None)
 
-    arrays = jax.tree_util.tree_map_with_path(convert, data, is_leaf=_is_array_like)
+    arrays = _converted(name, data, convert)
     if not jax.tree.leaves(arrays):
-        raise ValueError(f"{name}: expected a pytree of arrays, got {_checks.show(data)}.")
+        raise ValueError(f"{name}: expected a pytree of arrays, got {show(data)}.")
     return arrays
+
+
+def drawn(name: str, start: Any) -> Any:
+    """Check one of many random starts, while it is traced, for things that no array can hold."""
+    return _converted(name, start, _number_array)
+
+
+def _converted(name: str, tree: Any, convert: Callable[[str, Any], jax.Array]) -> Any:
+    """A tree whose leaves, lists of numbers among them, are converted, each knowing its own name."""
+    try:
+        named, structure = tree_flatten_with_path(tree, is_leaf=_is_array_like)
+    except ValueError:  # JAX sorts the keys of a dict
+        raise ValueError(f"{name}: expected dictionaries with keys that can be sorted, got {show(tree)}.") from None
+    return structure.unflatten([convert(name + keystr(path), leaf) for path, leaf in named])
 
 
 def rows(name: str, data: Any) -> int:
     """Check that all arrays in data have the same number of rows, at least one, and return it."""
     lengths = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(data)[0]:
+    for path, leaf in tree_flatten_with_path(data)[0]:
+        where = name + keystr(path)
         if leaf.ndim == 0:
-            raise ValueError(
-                f"{name}{jax.tree_util.keystr(path)}: expected an array with one row for each observation, got a scalar."
-            )
-        lengths[name + jax.tree_util.keystr(path)] = leaf.shape[0]
+            cure = ": pass one array for each column, not one tuple for each row" if len(path) > 1 else ""
+            raise ValueError(f"{where}: expected an array with one row for each observation, got a single number{cure}.")
+        lengths[where] = leaf.shape[0]
     if len(set(lengths.values())) > 1:
         got = ", ".join(f"{path} has {length}" for path, length in lengths.items())
         raise ValueError(f"{name}: expected equally many rows in every array, got: {got}.")
@@ -71,22 +101,43 @@ def rows(name: str, data: Any) -> int:
     return n_rows
 
 
+def resembling(name: str, arrays: Any, data: Any) -> None:
+    """Check that other data have the structure of the data, and rows of their shapes."""
+    if jax.tree.structure(arrays) != jax.tree.structure(data):
+        raise ValueError(f"{name}: expected the structure of the data, {layout(data)}, got {layout(arrays)}.")
+    for (path, mine), theirs in zip(tree_flatten_with_path(arrays)[0], jax.tree.leaves(data), strict=True):
+        if mine.shape[1:] != theirs.shape[1:]:
+            where = name + keystr(path)
+            raise ValueError(f"{where}: expected rows of the shape {theirs.shape[1:]} that the data have, got {mine.shape[1:]}.")
+
+
 def _is_array_like(node: Any) -> bool:
-    """Whether a node of a tree stands for one array: a list of numbers, or what NumPy takes (a column of a table)."""
+    """Whether a node of a tree stands for one array: a list of numbers, or what NumPy takes (a column of a table).
+
+    A list of numbers in which None stands for some is one, too, and refused as such: it is no tree.
+    """
     if isinstance(node, list):
-        numbers = (bool, int, float, np.number, np.bool_)
-        return bool(node) and all(isinstance(item, numbers) or (isinstance(item, list) and _is_array_like(item)) for item in node)
-    return hasattr(node, "__array__")
+        numbers_too = any(isinstance(item, _PLAIN) for item in node)
+        return bool(node) and all(
+            (isinstance(item, list) and _is_array_like(item)) or (numbers_too and (item is None or isinstance(item, _PLAIN)))
+            for item in node
+        )
+    return hasattr(node, "__array__") or isinstance(node, Iterator)  # JAX warns of iterators
 
 
-def _on_device(array: Any, dtype: Any) -> jax.Array:
+def _on_device(name: str, array: Any, dtype: Any) -> jax.Array:
     """An array of NumPy's or of JAX's as one of JAX's, in a precision or its own; nothing is compiled for NumPy's."""
     target = jax.dtypes.canonicalize_dtype(dtype or array.dtype)
     if isinstance(array, jax.Array) and array.dtype == target:
         return array
     if isinstance(array, jax.Array) and (is_traced(array) or not array.is_fully_addressable):
         return array.astype(target)
-    return jax.device_put(np.asarray(array).astype(target, copy=False))
+    try:
+        with np.errstate(over="raise"):
+            return jax.device_put(np.asarray(array).astype(target, copy=False))
+    except FloatingPointError:
+        largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
+        raise ValueError(f"{name}: holds numbers of {largest:.3g}, beyond {target}: {_WIDER}.") from None
 
 
 def _number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
@@ -96,54 +147,74 @@ def _number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
     else:
         try:
             array = np.asarray(leaf)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name}: expected numbers, got {_checks.show(leaf)} ({error}).") from error
+        except (TypeError, ValueError):
+            raise TypeError(f"{name}: expected numbers in rows of equal length, got {show(leaf)}.") from None
     if not (jnp.issubdtype(array.dtype, jnp.number) or (boolean and array.dtype == bool)):
-        raise TypeError(f"{name}: expected numbers, got {_checks.show(leaf)}.")
+        _refuse(name, leaf, array)
     if isinstance(array, jax.Array):
         return array
     if array.dtype == np.longdouble:
         array = array.astype(np.float64)
     narrow = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
     if array.dtype.kind in "iu" and narrow.itemsize < array.dtype.itemsize and array.size:
-        low, high = int(array.min()), int(array.max())
-        if low < np.iinfo(narrow).min or high > np.iinfo(narrow).max:
-            raise ValueError(
-                f"{name}: holds integers up to {high}, beyond 32 bits: pass dtype='float64', or set JAX's 64-bit flag."
-            )
+        for number in (int(array.min()), int(array.max())):
+            if not np.iinfo(narrow).min <= number <= np.iinfo(narrow).max:
+                raise ValueError(f"{name}: holds integers of {number}, beyond 32 bits: {_WIDER}.")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _refuse(name: str, leaf: Any, array: Any) -> NoReturn:
+    """Name the first entry of what is no array of numbers that is no number."""
+    if not isinstance(array, jax.Array):
+        for index, item in np.ndenumerate(array):
+            item = item.item() if isinstance(item, np.str_ | np.bytes_ | np.bool_) else item
+            if isinstance(item, bool) or not isinstance(item, numbers.Real):
+                raise TypeError(f"{entry(name, index)}: expected numbers, got {show(item)}.")
+            if isinstance(item, int) and not -(2**63) <= item < 2**64:
+                raise TypeError(f"{entry(name, index)}: expected numbers of at most 64 bits, got {show(item)}.")
+        if array.size:
+            raise TypeError(f"{name}: expected numbers, got Python objects such as {show(array.flat[0])}: convert them to float.")
+    raise TypeError(f"{name}: expected numbers, got {show(leaf)}.")
+
+
+def first(wrong: np.ndarray) -> tuple[int, ...] | None:
+    """Where in an array the first number is that is wrong; None where none is."""
+    return tuple(map(int, np.unravel_index(np.argmax(wrong), wrong.shape))) if np.any(wrong) else None
 
 
 def schedule(name: str, value: Any, params: Any) -> None:
     """Check what a function step -> rate returns: a number, or a pytree of rates like params."""
-    try:
-        inspect.signature(value).bind(0)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected a function step -> rate, got {_checks.show(value)}.") from error
-    rate = jax.eval_shape(value, jax.ShapeDtypeStruct((), jnp.int32))
-    leaves = jax.tree.leaves(rate)
-    real_rates = leaves and all(
-        jnp.issubdtype(leaf.dtype, jnp.floating) or jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in leaves
-    )
-    if not real_rates:
-        raise TypeError(f"{name}: expected a function step -> rate that returns a real number, it returns {_checks.show(rate)}.")
-    per_variable(name, jax.tree.map(lambda leaf: np.ones(leaf.shape), rate), params, lambda *_: None)
+
+    def rates(step: Any) -> Any:
+        found = value(step)
+        leaves = jax.tree.leaves(found)
+        if not leaves or not all(is_number(leaf) or _is_real(leaf) for leaf in leaves):
+            raise _checks.Refused(f"{name}: expected a function step -> rate, it returned {show(found)}.")
+        return jax.tree.map(jnp.asarray, found)
+
+    rate = jax.eval_shape(rates, jax.ShapeDtypeStruct((), jnp.int32))
+    per_variable(name, jax.tree.map(lambda leaf: np.ones(leaf.shape), rate), params)
 
 
-def per_variable(name: str, value: Any, params: Any, check: Callable[[str, Any], None]) -> None:
-    """Check a hyperparameter that is one number, or a pytree like params that holds a number or an array for each."""
+def _is_real(leaf: Any) -> bool:
+    kinds = jnp.floating, jnp.integer
+    return isinstance(leaf, jax.Array | np.ndarray) and any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
+
+
+def per_variable(name: str, value: Any, params: Any) -> None:
+    """Check a hyperparameter > 0 that is one number, or a pytree like params that holds a number or an array for each."""
     if is_number(value):
-        return check(name, value)
-    expected = jax.tree.structure(params)
-    if jax.tree.structure(value, is_leaf=_is_array_like) != expected:
-        raise ValueError(f"{name}: expected a number, or a pytree like the parameters ({expected}), got {_checks.show(value)}.")
+        return _checks.positive(name, value)
+    if jax.tree.structure(value, is_leaf=_is_array_like) != jax.tree.structure(params):
+        raise ValueError(f"{name}: expected a number, or a pytree like the parameters ({layout(params)}), got {show(value)}.")
     values = jax.tree.leaves(value, is_leaf=_is_array_like)
-    for one, leaf in zip(values, jax.tree.leaves(params), strict=True):
-        check(name, one)
+    for one, (path, leaf) in zip(values, tree_flatten_with_path(params)[0], strict=True):
+        where = name + keystr(path)
+        _checks.positive(where, one, several=True)
         shape = np.shape(one)
         fits = len(shape) <= len(leaf.shape) and all(n in (1, m) for n, m in zip(shape[::-1], leaf.shape[::-1], strict=False))
         if not fits:
-            raise ValueError(f"{name}: expected the shape {leaf.shape} of the parameters, got shape {shape}.")
+            raise ValueError(f"{where}: expected the shape {leaf.shape} of the parameters, got shape {shape}.")
     return None
 
 
@@ -154,14 +225,12 @@ def like_parameters(name: str, value: Any, params: Any, convert: Callable[[str, 
     """
     try:
         whole = jax.tree.broadcast(value, params, is_leaf=_is_value)
-    except ValueError as error:
-        expected = jax.tree.structure(params)
-        raise ValueError(
-            f"{name}: expected one value, or a pytree like the parameters ({expected}), got {_checks.show(value)}."
-        ) from error
-    named, structure = jax.tree_util.tree_flatten_with_path(params)
+    except ValueError:
+        expected = f"one value, or a pytree like the parameters ({layout(params)})"
+        raise ValueError(f"{name}: expected {expected}, got {show(value)}.") from None
+    named, structure = tree_flatten_with_path(params)
     values = jax.tree.leaves(whole, is_leaf=_is_value)
-    converted = [convert(name + jax.tree_util.keystr(path), one, leaf) for one, (path, leaf) in zip(values, named, strict=True)]
+    converted = [convert(name + keystr(path), one, leaf) for one, (path, leaf) in zip(values, named, strict=True)]
     return structure.unflatten(converted)
 
 
@@ -175,5 +244,5 @@ def fitting(name: str, array: np.ndarray, like: Any) -> np.ndarray:
     """Check that an array has the shape of a parameter, or can be broadcast to it, and return it in that shape."""
     try:
         return np.array(np.broadcast_to(array, like.shape))
-    except ValueError as error:
-        raise ValueError(f"{name}: expected the shape {like.shape} of the parameters, got shape {array.shape}.") from error
+    except ValueError:
+        raise ValueError(f"{name}: expected the shape {like.shape} of the parameters, got shape {array.shape}.") from None

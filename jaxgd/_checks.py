@@ -1,5 +1,7 @@
 """The checks of arguments: each names the argument, what came, and what was expected, before anything compiles."""
 
+import inspect
+import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -12,10 +14,29 @@ from jaxgd._trees import is_traced
 HISTORY_NAMES = ("cost", "params", "gradient_norm", "learning_rate", "validation_cost")
 
 
+class Refused(TypeError):
+    """A refusal of ours in the midst of what JAX traces; `_program.explained` makes a plain TypeError of it outside."""
+
+
 def show(value: Any) -> str:
-    """A value as an error message shows it, cut to one short line."""
-    text = " ".join(repr(value).split())
+    """A value as an error message shows it, in one short line without addresses."""
+    if isinstance(value, type) or inspect.isroutine(value):
+        return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__}"
+    if inspect.ismodule(value):
+        return f"the module {value.__name__}"
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return f"keys of jax.random of shape {value.shape}" if value.shape else "a key of jax.random"
+    text = re.sub(" at 0x[0-9a-fA-F]+", "", " ".join(repr(value).split()))
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def entry(name: str, index: tuple[int, ...]) -> str:
+    """The name of one number of an array.
+
+    >>> entry("start", (0, 2)), entry("start", ())
+    ('start[0,2]', 'start')
+    """
+    return f"{name}[{','.join(map(str, index))}]" if index else name
 
 
 def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
@@ -25,7 +46,8 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
     for choice in choices:
         if type(value) is type(choice) and value == choice:
             return
-    raise ValueError(f"{name}: expected {' or '.join(map(repr, choices))}, got {show(value)}.")
+    *others, last = map(repr, choices)
+    raise ValueError(f"{name}: expected {', '.join(others)} or {last}, got {show(value)}.")
 
 
 def whole(name: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
@@ -39,46 +61,45 @@ def whole(name: str, value: Any, low: int, high: int | None = None, why: str = "
     return int(value)
 
 
-def real(name: str, value: Any) -> np.ndarray | None:
+def real(name: str, value: Any, expected: str = "a number") -> np.ndarray | None:
     """Check that a value is a real number or an array of them, and return it as an array (None while traced)."""
     if is_traced(value):
         return None
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected a number, got {show(value)}.") from error
-    if array.dtype == bool or not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
-        raise TypeError(f"{name}: expected a number, got {show(value)}.")
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise TypeError(f"{name}: expected {expected}, got {show(value)}.")
     return array.astype(np.float64)
 
 
-def scalar(name: str, value: Any) -> None:
-    """Check that a value is one real number, and not NaN."""
+def scalar(name: str, value: Any) -> np.ndarray | None:
+    """Check that a value is one real number, and not NaN, and return it as an array (None while traced)."""
     array = real(name, value)
     if array is not None and (array.shape != () or np.isnan(array)):
         raise ValueError(f"{name}: expected one number, got {show(value)}.")
+    return array
 
 
-def positive(name: str, value: Any) -> None:
-    """Check that a number, or each number of an array, is finite and above zero."""
-    array = real(name, value)
+def positive(name: str, value: Any, *, several: bool = False) -> None:
+    """Check that a number, or each number of an array where there may be several, is finite and above zero."""
+    array = real(name, value) if several else scalar(name, value)
     if array is not None and not np.all((array > 0) & np.isfinite(array)):
         raise ValueError(f"{name}: expected a finite number > 0, got {show(value)}.")
 
 
 def at_least_zero(name: str, value: Any) -> None:
     """Check that a number is finite and not negative."""
-    scalar(name, value)
-    array = real(name, value)
-    if array is not None and not np.all((array >= 0) & np.isfinite(array)):
+    array = scalar(name, value)
+    if array is not None and not (array >= 0 and np.isfinite(array)):
         raise ValueError(f"{name}: expected a finite number >= 0, got {show(value)}.")
 
 
 def fraction(name: str, value: Any, *, closed: bool) -> None:
     """Check that a number lies in [0, 1], or in [0, 1) if not closed."""
-    scalar(name, value)
-    array = real(name, value)
-    if array is not None and not np.all((array >= 0) & (array <= 1 if closed else array < 1)):
+    array = scalar(name, value)
+    if array is not None and not (array >= 0 and (array <= 1 if closed else array < 1)):
         raise ValueError(f"{name}: expected a number in [0, 1{']' if closed else ')'}, got {show(value)}.")
 
 
@@ -93,8 +114,8 @@ def vector(name: str, value: Any) -> Any:
     """Check a list or array of real numbers of one dimension, and return it as an array."""
     if is_traced(value):
         return value
-    array = real(name, value)
-    if array is None or array.ndim != 1:
+    array = real(name, value, "a list of numbers")
+    if array is None or array.ndim != 1 or np.any(np.isnan(array)):
         raise TypeError(f"{name}: expected a list of numbers, got {show(value)}.")
     return array
 
@@ -107,31 +128,51 @@ def flag(name: str, value: Any) -> None:
 
 def switch(name: str, value: Any) -> None:
     """Check that a value is True or False, or a number, 1 or 0, in their place."""
-    array = None if isinstance(value, bool | np.bool_) else real(name, value)
+    array = None if isinstance(value, bool | np.bool_) else real(name, value, "True or False")
     if array is not None and not np.all((array == 0) | (array == 1)):
         raise ValueError(f"{name}: expected True or False, got {show(value)}.")
 
 
-def function(name: str, value: Any, what: str) -> None:
-    """Check that a value can be called."""
+def function(name: str, value: Any, arguments: tuple[str, ...], expected: str, why: str = "") -> None:
+    """Check that a value can be called with some arguments, as far as it tells its own."""
     if not callable(value):
-        raise TypeError(f"{name}: expected {what}, got {show(value)}.")
+        raise TypeError(f"{name}: expected {expected}, got {show(value)}.")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        got = getattr(value, "__name__", type(value).__name__)
+        raise TypeError(f"{name}: expected {expected}{why}; got {got}{signature}.") from None
 
 
-def options(callback: Any, **flags: Any) -> None:
+def progress_bar() -> Any:
+    """The class of progress bars of tqdm."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError('progress=True needs tqdm: pip install "jaxgd[progress]"') from error
+    return tqdm
+
+
+def options(callback: Any, progress: Any = False, **flags: Any) -> None:
     """Check the options that both verbs share."""
-    for name, value in flags.items():
+    for name, value in (flags | {"progress": progress}).items():
         flag(name, value)
     if callback is not None:
-        function("callback", callback, "None or a function of the progress")
+        function("callback", callback, ("progress",), "None or a function, called as callback(progress)")
+    if progress:
+        progress_bar()
 
 
-def alone(name: str, **others: Any) -> None:
-    """Check that options which don't go together with a named one were not given."""
+def alone(name: str, number: int, **others: Any) -> None:
+    """Check that options which don't go together with a number above 1 were not given."""
     for other, value in others.items():
         if value:
             given = "jit=False" if other == "jit" else other
-            raise ValueError(f"{name}: expected 1 together with {given}, which looks at one run.")
+            raise ValueError(f"{name}: expected 1 together with {given}, which looks at one run, got {number}.")
 
 
 def missing_key(why: str) -> NoReturn:
@@ -154,7 +195,7 @@ def random_key(key: Any) -> jax.Array | int | None:
         elif key.dtype == jnp.uint32 and key.shape in ((2,), (4,)):
             return jax.random.wrap_key_data(jnp.asarray(key), impl="threefry2x32" if key.shape == (2,) else "rbg")
         elif key.shape == () and jnp.issubdtype(key.dtype, jnp.integer):
-            return jax.random.key(key)
+            return jax.random.key(key) if is_traced(key) else random_key(int(key))
     raise TypeError(f"key: expected an integer or one key of jax.random, got {show(key)}.")
 
 
@@ -166,6 +207,8 @@ def history_names(history: Any, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
     if not given:
         return ()
     known = tuple(name for name in HISTORY_NAMES if name != "validation_cost" or "validation_cost" in extra)
+    if "validation_cost" in given and "validation_cost" not in known:
+        raise ValueError("history: 'validation_cost' is recorded by fit, where validation data are given.")
     for name in given:
         if not isinstance(name, str) or name not in known:
             raise ValueError(f"history: expected names among {', '.join(known)}, got {show(name)}.")

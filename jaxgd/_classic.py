@@ -11,7 +11,7 @@ from jaxgd._fit import fit
 from jaxgd._minimize import minimize
 from jaxgd.methods.first_order import GradientDescent
 from jaxgd.result import Result
-from jaxgd.starts import normal
+from jaxgd.starts import check_shape, normal
 from jaxgd.stopping import UpdateTolerance
 
 
@@ -139,4 +139,7 @@ def _start(start: Any, size: Any) -> Any:
         raise ValueError(f"size: expected None where a start is given, got {_checks.show(size)}.")
     if start is None and size is None:
         raise ValueError("start: expected a start, or a size for a random one, got neither.")
-    return normal(size) if start is None else start
+    if start is not None:
+        return start
+    check_shape("size", size)
+    return normal(size)

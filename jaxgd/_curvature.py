@@ -14,11 +14,12 @@ from jaxgd._program import JITTED
 from jaxgd._trees import norm, pack, pytree, unit, unpack
 
 _ROUNDINGS = 16.0  # for each parameter, below which a curvature relative to the others' is nothing
+SLACK = 8.0  # roundings from a bound that are still at the bound
 
 
 def slack(bound: Any) -> Any:
     """How far from a bound is at the bound."""
-    return jnp.where(jnp.isinf(bound), 0, 8 * jnp.finfo(bound.dtype).eps * abs(bound))
+    return jnp.where(jnp.isinf(bound), 0, SLACK * jnp.finfo(bound.dtype).eps * abs(bound))
 
 
 def _held_back(x: Any, gradient: Any, low: Any, high: Any) -> Any:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd import _checks
 from jaxgd._loops import eager
 from jaxgd._program import Program, compiled
 from jaxgd._trees import is_traced, pytree, with_fields
@@ -224,11 +225,7 @@ class _Bar:
     def __init__(self, wanted: bool, unit: str, total: int) -> None:
         self.bar = None
         if wanted:
-            try:
-                from tqdm.auto import tqdm
-            except ImportError as error:
-                raise ImportError('progress=True needs tqdm: pip install "jaxgd[progress]"') from error
-            self.bar = tqdm(total=total, unit=unit)
+            self.bar = _checks.progress_bar()(total=total, unit=unit)
 
     def __enter__(self) -> "_Bar":
         return self

@@ -10,7 +10,7 @@ from jaxgd._batches import Batches
 from jaxgd._bounds import Bounds, inward, moved
 from jaxgd._loops import Lowering, recorded, traced
 from jaxgd._trees import all_finite, norm, pytree, select, static, wide
-from jaxgd.methods.protocol import Method, Point, Problem
+from jaxgd.methods.protocol import Method, Point, Problem, ask
 from jaxgd.result import RUNNING, Best, Status
 from jaxgd.stopping import Observation, Rule, check_rules, needs_gradient
 
@@ -231,7 +231,7 @@ def _start_of_epoch(plan: Plan, state: State) -> Lap:
 def _advance(plan: Plan, epoch: jax.Array, lap: Lap, point: Point, problem: Problem) -> Lap:
     """One batch: take its evaluation in, ask the method for the update and the rules about it, apply it."""
     finite = all_finite(point.cost, point.params, point.gradient)
-    answer = plan.method.step(point, lap.method, problem._replace(bounds=plan.bounds))
+    answer = ask(plan.method, point, lap.method, problem._replace(bounds=plan.bounds))
     params = select(finite, point.params, lap.params)
     trial, change = moved(params, answer.update, plan.bounds)
     code, rules = None, lap.rules

@@ -110,6 +110,7 @@ def fit(
         _checks.share("average", average)
     _check_cost.signature(cost, ("params", "batch"))
     key = _checks.random_key(key)
+    _problem.check_choices(method, stop, names, whole=False)
     with _problem.precision(dtype) as to:
         arrays, n_rows = _problem.table("data", data, to)
         batch_size = _checks.whole("batch_size", batch_size, 1, n_rows, " (the number of rows)")
@@ -119,7 +120,7 @@ def fit(
         n_batches = math.ceil(n_rows / batch_size)
         method = Automatic() if method is None else method
         found = sought(method, n_epochs * n_batches)
-        method, rules = _problem.prepare(found.rule if found else method, stop, whole, held, n_batches, names, whole=False)
+        method, rules = _problem.prepare(found.rule if found else method, stop, whole, held, n_batches, whole=False)
         seed = _seed(key, shuffle, batch_size == n_rows)
         plan = _epochs.Plan(
             method=method,

@@ -104,18 +104,19 @@ def minimize(
     key = _checks.random_key(key)
     n_starts = _checks.whole("n_starts", n_starts, 1, 2**31 - 2)
     if n_starts > 1:
-        _checks.alone("n_starts", history=history, callback=callback, progress=progress, jit=not jit)
+        _checks.alone("n_starts", n_starts, history=history, callback=callback, progress=progress, jit=not jit)
+    _problem.check_choices(method, stop, names, whole=True)
     with _problem.precision(dtype) as to:
+        arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
         draws = _problem.starts(start, key, n_starts, to) if n_starts > 1 else None
         whole = _problem.start_point(start, key, to) if draws is None else jax.tree.map(lambda leaf: leaf[0], draws)
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
-        arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
         lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit, fixed=held)
         evaluate = lowered(_problem.value_and_gradient, cost, params, *arrays)
         if method is None:
             method = _default(params, evaluate)
         steps = max_steps or int(getattr(method, "default_max_steps", _MAX_STEPS))
-        method, rules = _problem.prepare(method, stop, whole, held, 1, names, whole=True)
+        method, rules = _problem.prepare(method, stop, whole, held, 1, whole=True)
         curved = _problem.hessian if jit else _problem.hessian_eagerly
         hessian = lowered(curved, cost, params, *arrays) if getattr(method, "needs_hessian", False) else None
         empty = _problem.empty_point(evaluate, params, *arrays)

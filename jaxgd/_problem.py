@@ -15,9 +15,9 @@ from jaxgd._fixed import Fixed, Held
 from jaxgd._memory import numbers, remembered
 from jaxgd._program import JITTED, explained, hyperparameters, trace
 from jaxgd._trees import is_leaf, is_traced, pack, select, unpack, with_fields, working_dtype
-from jaxgd.methods.lift import lift
+from jaxgd.methods.lift import check, has_rate, lift
 from jaxgd.methods.protocol import Point
-from jaxgd.result import Best, History, Starts
+from jaxgd.result import Best, History, Result, Starts
 from jaxgd.stopping import Stationary, as_rules
 
 _TOGETHER = 2**22  # numbers of the largest array in a gradient, for all directions that are looked at together
@@ -49,33 +49,40 @@ def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]
     """Checked data of one row for each observation, and the number of rows; `like` is data that they have to resemble."""
     arrays = _check_trees.data_arrays(name, data, dtype)
     n_rows = _check_trees.rows(name, arrays)
-    if like is not None and jax.tree.structure(arrays) != jax.tree.structure(like):
-        expected, got = jax.tree.structure(like), jax.tree.structure(arrays)
-        raise ValueError(f"{name}: expected the structure of the data, {expected}, got {got}.")
-    for mine, theirs in zip(jax.tree.leaves(arrays), jax.tree.leaves(like), strict=True) if like is not None else ():
-        if mine.shape[1:] != theirs.shape[1:]:
-            raise ValueError(f"{name}: expected rows of the shape {theirs.shape[1:]} that the data have, got {mine.shape[1:]}.")
+    if like is not None:
+        _check_trees.resembling(name, arrays, like)
     return arrays, n_rows
+
+
+def parameters(name: str, value: Any, dtype: Any) -> Any:
+    """The checked parameters; what holds some of them, as results do, is none."""
+    if isinstance(value, Result | Best):
+        field = "params" if isinstance(value, Result) else "best.params"
+        raise TypeError(f"{name}: expected the parameters, got a {type(value).__name__}: pass result.{field}.")
+    return _check_trees.parameters(name, value, dtype)
 
 
 def start_point(start: Any, key: Any, dtype: Any) -> Any:
     """The checked start, drawn with the key if it is a function key -> params."""
-    if is_function(start):
-        if key is None:
-            _checks.missing_key("a random start")
-        start = start(jax.random.key(key) if isinstance(key, int) else key)
-    return _check_trees.parameters("start", start, dtype)
+    return parameters("start", start(_key_of(start, key)) if is_function(start) else start, dtype)
 
 
 def starts(start: Any, key: Any, count: int, dtype: Any) -> Any:
     """The checked starts of many runs, drawn with the key: the parameters with a leading axis."""
     if not is_function(start):
         raise TypeError(f"start: expected a function key -> params where n_starts is {count}, got {_checks.show(start)}.")
+    keys = jax.random.split(_key_of(start, key), count)
+    with explained("start", eager=True):
+        draws = jax.vmap(lambda key: _check_trees.drawn("start", start(key)))(keys)
+    return parameters("start", draws, dtype)
+
+
+def _key_of(start: Callable[..., Any], key: Any) -> jax.Array:
+    """The key of a random start, whose function is checked."""
+    _checks.function("start", start, ("key",), "a function key -> params")
     if key is None:
         _checks.missing_key("a random start")
-    keys = jax.random.split(jax.random.key(key) if isinstance(key, int) else key, count)
-    with explained("start", eager=True):
-        return _check_trees.parameters("start", jax.vmap(start)(keys), dtype)
+    return jax.random.key(key) if isinstance(key, int) else key
 
 
 def free_starts(draws: Any, fixed: Fixed | None, bounds: Bounds | None) -> Any:
@@ -266,16 +273,19 @@ def history_of(chunks: list[Any], first: dict[str, Any] | None = None) -> Histor
     return History(**jax.tree.map(lambda *leaves: join(leaves), *parts))
 
 
-def prepare(
-    method: Any, stop: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int, names: tuple[str, ...], *, whole: bool
-) -> tuple[Any, Any]:
+def check_choices(method: Any, stop: Any, names: tuple[str, ...], *, whole: bool) -> None:
+    """Check the method and the stopping rules as far as they do not depend on the parameters, and whether a history has a rate."""
+    if method is not None:
+        check(method, whole=whole)
+    as_rules(stop, ())
+    if "learning_rate" in names and not (has_rate(method) or (method is None and not whole)):
+        got = "the default of minimize" if method is None else type(method).__name__
+        raise ValueError(f"history: 'learning_rate' needs a method of jaxgd that has one, got {got}.")
+
+
+def prepare(method: Any, stop: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int, *, whole: bool) -> tuple[Any, Any]:
     """The checked method and stopping rules for all `params`, their numbers as arrays; `whole` says that steps see all rows."""
     lifted = lift(method, params, fixed, steps_per_epoch)
-    if getattr(lifted, "steps_back", False) and not whole:
-        name = type(method).__name__
-        raise ValueError(f"method: {name} compares the costs of steps, so all of them need the same rows: use it in minimize.")
-    if "learning_rate" in names and not hasattr(lifted, "rate"):
-        raise ValueError("history: 'learning_rate' is known for the methods of jaxgd that have one, not for this method.")
     rules = as_rules(stop, (Stationary(),) if whole and not getattr(lifted, "ends_itself", False) else ())
     working = working_dtype(params)
     return hyperparameters(lifted, working), hyperparameters(rules, working)

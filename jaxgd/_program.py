@@ -6,6 +6,7 @@ whichever arrays it closes over: fresh lambdas, new data and new hyperparameters
 """
 
 import functools
+import sysconfig
 import threading
 import traceback
 import weakref
@@ -20,10 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _jaxpr
+from jaxgd._checks import Refused
 from jaxgd._trees import is_leaf, is_traced
 
 _CACHE_SIZE = 256
 _NARROW = {np.dtype(wide): np.dtype(to) for wide, to in (("f8", "f4"), ("i8", "i4"), ("u8", "u4"), ("c16", "c8"))}  # without x64
+_NOT_CONCRETE = jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError
+_NO_SHAPE = "Shapes must be 1D sequences of concrete values"  # how JAX refuses a traced size, by no class of its own
+_LIBRARIES = [Path(__file__).parent, *(Path(module.__file__).parent for module in (jax, np) if module.__file__)]
+_INSTALLED = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
 JITTED: Any = type(jax.jit(lambda: None))
 _codes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # of jaxprs that JAX remembers
 _lock = threading.Lock()
@@ -61,7 +67,8 @@ class Traced:
 
     def __call__(self, *arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
-        assert structure == self.code.inputs, (structure, self.code.inputs)
+        if structure != self.code.inputs:
+            raise TypeError(f"expected arguments of the structure {self.code.inputs}, got {structure}.")
         closed = _jaxpr.core().ClosedJaxpr(self.code.jaxpr, ())
         outputs = _jaxpr.core().jaxpr_as_fun(closed)(*self.constants, *leaves)
         outputs = map(jnp.asarray, outputs)  # a literal comes as a number
@@ -179,27 +186,36 @@ class explained:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        eagerly = "" if self.eager else ", or pass jit=False, which minimize, fit and covariance take"
+        if isinstance(error, Refused):
+            raise TypeError(*error.args) from None
         if isinstance(error, jax.errors.TracerArrayConversionError):
             problem = "NumPy was called on a value that JAX is tracing"
-            cure = "use the function of the same name in jax.numpy"
+            cure = "use the function of the same name in jax.numpy or jax.scipy"
         elif isinstance(error, jax.errors.TracerBoolConversionError):
             problem = "a Python `if`, `while`, `and` or `or` looks at a value that JAX is tracing"
-            cure = "use jax.numpy.where or jax.lax.cond" + ("" if self.eager else ", or pass jit=False")
-        elif isinstance(error, jax.errors.ConcretizationTypeError | jax.errors.TracerIntegerConversionError):
-            problem = "a value that JAX is tracing was turned into a Python number"
-            cure = "keep it an array, with functions of jax.numpy" + ("" if self.eager else ", or pass jit=False")
+            cure = f"use jax.numpy.where or jax.lax.cond{eagerly}"
+        elif isinstance(error, jax.errors.NonConcreteBooleanIndexError):
+            problem = "an array is indexed by truth values that JAX is tracing"
+            cure = f"use jax.numpy.where, which keeps the shape{eagerly}"
+        elif isinstance(error, _NOT_CONCRETE) or (isinstance(error, TypeError) and str(error).startswith(_NO_SHAPE)):
+            problem = "a value that JAX is tracing was turned into a Python number or the size of an array"
+            cure = "keep it an array, with functions of jax.numpy, and sizes independent of values"
         else:
             return
         message = f"{self.name}: it can't be traced: {problem}{_place(trace)}. The cure: {cure}."
-        raise TypeError(message) from error
+        raise TypeError(message).with_traceback(trace) from None
 
 
 def _place(trace: TracebackType | None) -> str:
     """The innermost line of the user's own code in a traceback, in words."""
-    libraries = [Path(module.__file__).parent for module in (jax, np) if module.__file__] + [Path(__file__).parent]
-    for frame in reversed(traceback.extract_tb(trace)):
-        path = Path(frame.filename)
-        if not any(library in path.parents for library in libraries):
-            line = f": {frame.line}" if frame.line else ""
-            return f", in {path.name}, line {frame.lineno}{line}"
+    frames = [frame for frame in traceback.extract_tb(trace) if not _lies_in(frame.filename, _LIBRARIES)]
+    own = [frame for frame in frames if not _lies_in(frame.filename, _INSTALLED)]
+    for frame in (own or frames)[-1:]:
+        line = f": {frame.line}" if frame.line else ""
+        return f", in {Path(frame.filename).name}, line {frame.lineno}{line}"
     return ""
+
+
+def _lies_in(path: str, folders: list[Path]) -> bool:
+    return any(folder in Path(path).parents for folder in folders)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxgd._bounds import Bounds, inward, moved
 from jaxgd._loops import Lowering, recorded, traced
 from jaxgd._trees import all_finite, norm, pytree, select, static
-from jaxgd.methods.protocol import Method, Point, Problem
+from jaxgd.methods.protocol import Method, Point, Problem, ask
 from jaxgd.result import RUNNING, Best, Status
 from jaxgd.stopping import Observation, Rule, check_rules
 
@@ -128,7 +128,7 @@ def _advance(plan: Plan, state: State, point: Point, problem: Problem) -> State:
     """One tick: take an evaluation in, ask the rules, ask the method for the next point."""
     first = state.evaluations == 0
     finite = all_finite(point.cost, point.params, point.gradient)
-    answer = plan.method.step(point, state.method, problem)
+    answer = ask(plan.method, point, state.method, problem)
     if answer.accepted is True:
         accepted, broken = finite & ~state.broken, ~finite & ~first
         current = point._replace(params=select(finite, point.params, state.current.params))

@@ -40,6 +40,8 @@ def pytree(cls: _Class) -> _Class:
     >>> jax.tree.map(lambda leaf: 2 * leaf, Point(1.0, 2.0)) == Point(2.0, 4.0)
     True
     """
+    if not isinstance(cls, type):
+        raise TypeError(f"pytree: expected a class, got {cls!r}.")
     cls = dataclasses.dataclass(frozen=True)(cls)
     asides = [field.name for field in dataclasses.fields(cls) if field.metadata.get("aside")]
     fields = [field for field in dataclasses.fields(cls) if field.name not in asides]

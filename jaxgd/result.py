@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxgd import _text
+from jaxgd._checks import show
 from jaxgd._trees import aside, is_traced, pytree
 
 
@@ -217,7 +218,10 @@ class Result:
         return None if is_traced(self.code) else self._sheet(None).html()
 
     def _sheet(self, covariance: Any) -> _text.Sheet:
-        return (_several if np.ndim(self.code) else _one)(self, None if covariance is None else covariance.standard_errors)
+        errors = getattr(covariance, "standard_errors", None)
+        if covariance is not None and jax.tree.structure(errors) != jax.tree.structure(self.params):
+            raise TypeError(f"covariance: expected the Covariance of these parameters, got {show(covariance)}.")
+        return (_several if np.ndim(self.code) else _one)(self, errors)
 
 
 def _statuses(codes: Any) -> Any:

@@ -33,12 +33,15 @@ class Schedule:
 
     def time(self, step: jax.Array) -> jax.Array:
         """The time in the schedule's own unit, in the precision of its numbers."""
-        dtypes = [leaf.dtype for leaf in jax.tree.leaves(self) if isinstance(leaf, jax.Array)]
+        numbers = jax.tree.leaves(self)
+        if any(isinstance(number, str) for number in numbers):
+            raise ValueError(f"{type(self).__name__}: expected a number to compute a rate, got 'auto', which is for fit.")
+        dtypes = [number.dtype for number in numbers if isinstance(number, jax.Array)]
         return (step // self._steps_per_unit).astype(dtypes[0] if dtypes else jnp.result_type(float))
 
     def rate(self, time: jax.Array) -> jax.Array:
         """The rate at a time, a float scalar in the schedule's unit."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: a schedule needs a method rate(time).")
 
     def bind(self, steps_per_epoch: int) -> "Schedule":
         """The same schedule, knowing how many updates an epoch has."""
@@ -52,7 +55,9 @@ class Schedule:
         _checks.one_of(f"{type(self).__name__}: unit", self.unit, ("step", "epoch"))
         for name, value in positive.items():
             if not (isinstance(value, str) and value == AUTO and name == next(iter(positive))):
-                _checks.positive(f"{type(self).__name__}: {name}", value)
+                _checks.positive(f"{type(self).__name__}: {name}", value, several=True)
+            if isinstance(value, list):
+                object.__setattr__(self, name, np.asarray(value))
 
 
 @pytree
@@ -201,8 +206,10 @@ class WarmUp(Schedule):
     def __post_init__(self) -> None:
         self._check()
         _checks.at_least_zero("WarmUp: duration", self.duration)
-        if not callable(self.schedule):
+        if not callable(self.schedule) or isinstance(self.schedule, type):
             self._check(schedule=self.schedule)
+        elif not isinstance(self.schedule, Schedule):
+            _checks.function("WarmUp: schedule", self.schedule, ("step",), "a number, a schedule or a function step -> rate")
 
     def __call__(self, step: Any) -> jax.Array:
         step = jnp.asarray(step)
@@ -215,3 +222,11 @@ class WarmUp(Schedule):
     def bind(self, steps_per_epoch: int) -> "WarmUp":
         inner = self.schedule.bind(steps_per_epoch) if isinstance(self.schedule, Schedule) else self.schedule
         return with_fields(self, schedule=inner, steps_per_epoch=steps_per_epoch)
+
+
+def has_one_rate(value: Any) -> bool:
+    """Whether a schedule is one of these, and known to have one rate for all variables: there is nothing more to check about it."""
+    if type(value) is WarmUp and callable(value.schedule):
+        return has_one_rate(value.schedule)
+    of_numbers = type(value) in (InverseTime, Exponential, Cosine, WarmUp)
+    return type(value) is PiecewiseConstant or (of_numbers and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(value)))

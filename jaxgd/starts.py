@@ -30,16 +30,13 @@ def normal(shape: Any = (), scale: float = 1.0) -> Callable[[jax.Array], Any]:
     {'bias': (), 'weights': (3, 2)}
     """
     _checks.positive("scale", scale)
-    shapes, structure = jax.tree.flatten(shape, is_leaf=_is_shape)
-    if not shapes:
-        raise ValueError(f"shape: expected at least one shape, got {_checks.show(shape)}.")
-    for one in shapes:
-        sizes = one if isinstance(one, tuple) else (one,)
-        for size in sizes:
-            _checks.whole("shape", size, 0)
+    shapes, structure = check_shape("shape", shape)
 
     def draw(key: jax.Array) -> Any:
-        keys = jax.random.split(key, len(shapes))
+        checked = _checks.random_key(key)
+        if checked is None:
+            _checks.missing_key("a random start")
+        keys = jax.random.split(jax.random.key(checked) if isinstance(checked, int) else checked, len(shapes))
         dtype = jnp.result_type(float)
         draws = [
             jnp.asarray(scale, dtype) * jax.random.normal(one_key, one if isinstance(one, tuple) else (one,), dtype)
@@ -48,6 +45,22 @@ def normal(shape: Any = (), scale: float = 1.0) -> Callable[[jax.Array], Any]:
         return jax.tree.unflatten(structure, draws)
 
     return draw
+
+
+def check_shape(name: str, shape: Any) -> tuple[list[Any], Any]:
+    """Check a pytree of shapes, and return its leaves, integers and tuples of them, and its structure."""
+    if isinstance(shape, jax.Array) and jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+        raise TypeError("start: expected a function key -> params, got jaxgd.normal itself: call it with a shape, as in normal(3).")
+    shapes, structure = jax.tree.flatten(shape, is_leaf=_is_shape)
+    if not shapes:
+        raise ValueError(f"{name}: expected at least one shape, got {_checks.show(shape)}.")
+    for one in shapes:
+        for size in one if isinstance(one, tuple) else (one,):
+            if not isinstance(size, int | np.integer) or isinstance(size, bool):
+                expected = "an integer, a tuple of integers, or a pytree of such shapes"
+                raise TypeError(f"{name}: expected {expected}, got {_checks.show(shape)}.")
+            _checks.whole(name, size, 0)
+    return shapes, structure
 
 
 def _is_shape(node: Any) -> bool:

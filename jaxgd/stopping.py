@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgd import _checks
 from jaxgd._trees import all_of, is_leaf, largest, norms, pytree, static
@@ -47,7 +48,7 @@ class Rule:
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
         """Whether the rule fires (a boolean scalar), and its next state."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: a stopping rule needs a method check(observation, state).")
 
 
 def _epsilon(dtype: Any, power: float = 1.0) -> jax.Array:
@@ -65,7 +66,6 @@ def _check_tolerance(rule: Any) -> None:
     name = type(rule).__name__
     _checks.flag(f"{name}: relative", rule.relative)
     if rule.tolerance is not None:
-        _checks.scalar(f"{name}: tolerance", rule.tolerance)
         _checks.positive(f"{name}: tolerance", rule.tolerance)
 
 
@@ -258,8 +258,7 @@ class Patience(Rule):
 
     def __post_init__(self) -> None:
         if not isinstance(self.duration, jax.Array):
-            _checks.whole("Patience: duration", self.duration, 1)
-        _checks.scalar("Patience: minimum_change", self.minimum_change)
+            _checks.whole("Patience: duration", self.duration, 1, 2**31 - 1)
         _checks.at_least_zero("Patience: minimum_change", self.minimum_change)
 
     def init(self, params: Any, dtype: Any) -> Any:
@@ -278,10 +277,21 @@ def check_rules(rules: tuple[Rule, ...], watches: str, observation: Observation,
     next_states = []
     for rule, state in zip(rules, states, strict=True):
         if rule.watches == watches:
-            fired, state = rule.check(observation, state)
+            fired, state = _answer(rule, observation, state)
             code = jnp.where((code == RUNNING) & fired, rule.status.code, code)
         next_states.append(state)
     return code, tuple(next_states)
+
+
+def _answer(rule: Rule, observation: Observation, state: Any) -> tuple[Any, Any]:
+    """What a rule says, checked: rules may be anybody's."""
+    answer = rule.check(observation, state)
+    fired = answer[0] if isinstance(answer, tuple | list) and len(answer) == 2 else None
+    array = isinstance(fired, jax.Array | np.ndarray) and fired.shape == () and fired.dtype == bool
+    if not (array or isinstance(fired, bool | np.bool_)):
+        expected = "a pair, a boolean scalar and the next state"
+        raise TypeError(f"stop: {type(rule).__name__}.check must return {expected}, it returned {_checks.show(answer)}.")
+    return fired, answer[1]
 
 
 def as_rules(stop: Any, default: tuple[Rule, ...]) -> tuple[Rule, ...]:
@@ -291,7 +301,7 @@ def as_rules(stop: Any, default: tuple[Rule, ...]) -> tuple[Rule, ...]:
     rules = tuple(stop) if isinstance(stop, tuple | list) else (stop,)
     for rule in rules:
         if not isinstance(rule, Rule):
-            raise TypeError(f"stop: expected rules of jaxgd.stopping, None or (), got {_checks.show(rule)}.")
+            raise TypeError(f"stop: expected a rule of jaxgd.stopping, several, None or (), got {_checks.show(rule)}.")
         if is_leaf(rule):
             name = type(rule).__name__
             raise TypeError(f"stop: expected a rule that is a pytree: decorate the class {name} with jaxgd.pytree.")

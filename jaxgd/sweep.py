@@ -10,9 +10,10 @@ import numpy as np
 from jaxgd import _checks, _problem
 from jaxgd._fit import fit
 from jaxgd._program import Traced, compiled, trace
-from jaxgd._trees import is_number, pytree, with_fields
+from jaxgd._trees import is_number, is_traced, pytree, with_fields
 from jaxgd.methods.automatic import Candidates, half_decades, sought
 from jaxgd.methods.first_order import GradientDescent
+from jaxgd.methods.lift import check
 from jaxgd.methods.rule import Rule
 from jaxgd.result import Status
 from jaxgd.schedules import AUTO
@@ -96,17 +97,17 @@ def learning_rate_sweep(
     True
     """
     rule = GradientDescent(AUTO) if method is None else method
-    if not isinstance(rule, Rule) or (not is_number(rule.learning_rate) and sought(rule, 1) is None):
-        expected = "a first-order method whose learning rate, or the first number of its schedule, is 'auto'"
-        raise TypeError(f"method: expected {expected}, got {_checks.show(method)}.")
-    if is_number(rule.learning_rate):
+    check(rule, whole=False)
+    if isinstance(rule, Rule) and is_number(rule.learning_rate):
         rule = with_fields(rule, learning_rate=AUTO)
-    place = sought(rule, 1)
-    assert place is not None
+    place = sought(rule, 1) if isinstance(rule, Rule) else None
+    if place is None:
+        expected = "a first-order method with a number or 'auto' for its learning rate, or 'auto' first in its schedule"
+        raise TypeError(f"method: expected {expected}, got {_checks.show(method)}.")
     rates = half_decades(*type(rule).rates) if learning_rates is None else _checks.vector("learning_rates", learning_rates)
-    _checks.positive("learning_rates", rates)
+    _checks.positive("learning_rates", rates, several=True)
     if len(rates) == 0:
-        raise ValueError("learning_rates: expected at least one, got none.")
+        raise ValueError("learning_rates: expected at least one number, got none.")
     with _problem.precision(dtype) as to:
         parameters = _problem.start_point(start, key, to)
         table, _ = _problem.table("data", data, to)
@@ -131,7 +132,8 @@ def learning_rate_sweep(
             return jnp.where((result.code == Status.DIVERGED.code) | ~jnp.isfinite(result.cost), jnp.inf, result.cost)
 
         together = max(1, min(len(rates), *(_NUMBERS // size for size in sizes)))
-        rates = jnp.asarray(rates, jnp.result_type(float))
+        own = jnp.result_type(float)
+        rates = jnp.asarray(rates, own) if is_traced(rates) else jax.device_put(np.asarray(rates, own))
         ends = trace(lambda rates: jax.lax.map(end, rates, batch_size=together), rates)
         costs = compiled(Traced.__call__, ends, rates)(ends, rates)
     return _problem.export(Sweep(rates, costs))

@@ -10,11 +10,11 @@ from jax import lax
 
 from jaxgd import _check_cost, _check_trees, _checks, _problem, _text
 from jaxgd._bounds import Bounds
-from jaxgd._curvature import Spectrum, linearised, linearised_eagerly, slack, spectrum
+from jaxgd._curvature import SLACK, Spectrum, linearised, linearised_eagerly, spectrum
 from jaxgd._fixed import Fixed
 from jaxgd._program import compiled
 from jaxgd._trees import is_traced, number_names, pytree, static, unit, unpack, with_fields
-from jaxgd.result import Result, Sentences
+from jaxgd.result import Sentences
 
 _SMALL = 8  # parameters, up to which the correlations are shown
 
@@ -167,14 +167,12 @@ def covariance(
     (True, [0.2646, 0.1414])
     """
     _checks.options(None, has_aux=has_aux, jit=jit)
-    if isinstance(params, Result):
-        raise TypeError("params: expected the parameters, got a Result: pass result.params.")
     _options(scale, n_observations, residuals)
     name = "cost" if residuals is None else "residuals"
     function: Any = cost if residuals is None else residuals
     _check_cost.signature(function, ("params",) if data is None else ("params", "data"), name)
     with _problem.precision(dtype) as to:
-        whole = _inside(_check_trees.parameters("params", params, to), bounds)
+        whole = _inside(_problem.parameters("params", params, to), bounds)
         free, held, box = _problem.room(whole, fixed, bounds, drawn=False)
         arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
         options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name}
@@ -197,7 +195,6 @@ def covariance(
 def _options(scale: Any, n_observations: Any, residuals: Any) -> None:
     """Check what multiplies the inverse curvature."""
     if scale is not None:
-        _checks.scalar("scale", scale)
         _checks.positive("scale", scale)
     if n_observations is not None:
         _checks.whole("n_observations", n_observations, 1, 2**31 - 1)
@@ -211,11 +208,9 @@ def _inside(params: Any, bounds: Any) -> Any:
     box = Bounds.of(bounds, params)
     if box is None:
         return params
-    nearest = box.project(params)
     if not is_traced(params, box):
-        close = jax.tree.map(lambda x, near: jnp.where(abs(x - near) <= slack(x), near, x), params, nearest)
-        box.check("params", close)
-    return nearest
+        box.check("params", params, SLACK)
+    return box.project(params)
 
 
 def _covariance(found: Spectrum, n: Any, factor: Any, held: Fixed | None, whole: Any) -> dict[str, Any]:

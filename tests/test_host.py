@@ -1,6 +1,5 @@
 """What the host does between segments changes no bit of the numbers."""
 
-import builtins
 from typing import Any
 
 import jax
@@ -126,19 +125,6 @@ def test_the_bar_counts_to_the_end_and_shows_the_cost(capsys: pytest.CaptureFixt
     jaxgd.minimize(rosenbrock, np.zeros(2), progress=True, **MINIMIZE)
     text = capsys.readouterr().err
     assert "300/300" in text and "step" in text and "cost=" in text
-
-
-def test_a_missing_bar_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_tqdm(name: str, *rest: Any, **options: Any) -> Any:
-        if name.startswith("tqdm"):
-            raise ImportError(name)
-        return real(name, *rest, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_tqdm)
-    with pytest.raises(ImportError, match=r'progress=True needs tqdm: pip install "jaxgd\[progress\]"'):
-        jaxgd.minimize(rosenbrock, np.zeros(2), progress=True)
 
 
 def test_without_jit_python_may_look_at_values_and_the_numbers_are_the_same() -> None:

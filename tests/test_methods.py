@@ -159,10 +159,3 @@ def test_spectral_gradient_handles_scales_and_steps_back_from_what_is_not_finite
     kink = jaxgd.minimize(jnp.abs, 1.7, dtype="float64")
     assert not kink.converged  # the gradient is never small
     assert abs(kink.params) < 1e-10
-
-
-def test_spectral_gradient_is_refused_where_the_rows_change() -> None:
-    with pytest.raises(ValueError, match="method: SpectralGradient compares the costs of steps"):
-        jaxgd.fit(
-            lambda v, b: jnp.mean((v - b) ** 2), 0.0, [1.0, 2.0], batch_size=1, n_epochs=1, key=0, method=jaxgd.SpectralGradient()
-        )

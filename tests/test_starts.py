@@ -102,18 +102,3 @@ def test_bounds_fixed_and_data_with_many_starts(compilations: Any) -> None:
     assert not compiled
     np.testing.assert_array_equal(again.starts.params["w"], result.starts.params["w"])
     assert np.any(other.starts.n_evaluations != result.starts.n_evaluations)
-
-
-def test_what_many_starts_need() -> None:
-    cases: list[tuple[dict[str, Any], str]] = [
-        ({"start": 1.0, "key": 0}, "start: expected a function key -> params where n_starts is 2, got 1.0"),
-        ({"start": jaxgd.normal()}, "key: a random start needs a random key"),
-        ({"start": jaxgd.normal(), "key": 0, "history": "cost"}, "n_starts: expected 1 together with history"),
-        ({"start": jaxgd.normal(), "key": 0, "jit": False}, "n_starts: expected 1 together with jit=False"),
-        ({"start": jaxgd.normal(2), "key": 0, "fixed": [True, False]}, "fixed: expected the start to give what is fixed the same"),
-    ]
-    for options, message in cases:
-        with pytest.raises((TypeError, ValueError), match=message.replace("(", r"\(")):
-            jaxgd.minimize(lambda v: jnp.sum(v**2), n_starts=2, **options)
-    with pytest.raises(ValueError, match="n_starts: expected an integer of at least 1, got 0"):
-        jaxgd.minimize(quartic, jaxgd.normal(), key=0, n_starts=0)

@@ -1,5 +1,6 @@
 """From what a user names as a method to the loops' protocol: first-order rules and Optax transformations are lifted here."""
 
+import difflib
 import inspect
 from typing import Any, ClassVar
 
@@ -9,10 +10,20 @@ import jax.numpy as jnp
 from jaxgd import _checks
 from jaxgd._fixed import Fixed
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
-from jaxgd.methods.automatic import is_sought
+from jaxgd.methods.automatic import Automatic, is_sought
 from jaxgd.methods.protocol import Method, Point, Problem, Step
 from jaxgd.methods.rule import Rule
 from jaxgd.schedules import Schedule
+
+_NAMES = {  # of other libraries' methods, without signs, beside our own
+    "Adam": "adamw adamax nadam amsgrad",
+    "GradientDescent": "sgd gd momentum nesterov steepestdescent",
+    "LBFGS": "lbfgsb bfgs cg conjugategradient tnc slsqp quasinewton",
+    "TrustRegion": "trf lm newton newtoncg dogleg trustncg trustexact trustkrylov trustconstr levenbergmarquardt gaussnewton",
+    "SpectralGradient": "barzilaiborwein spg",
+    "Automatic": "auto",
+    **dict.fromkeys(("Adagrad", "Adadelta", "RMSProp"), ""),
+}
 
 
 @pytree
@@ -96,20 +107,44 @@ def _value_function(evaluate: Any) -> Any:
     return value
 
 
-def lift(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) -> Method:
-    """Check a method against all parameters and bring it into the protocol of the loops, for the free ones."""
+def check(method: Any, *, whole: bool) -> None:
+    """Check that something is a method, whatever the parameters are; `whole` says that steps see all rows."""
+    expected = "method: expected a method of jaxgd or an Optax transformation"
+    kind, name = method if isinstance(method, type) else type(method), type(method).__name__
+    if isinstance(method, str):
+        raise TypeError(f"{expected}, got {method!r}{_nearest(method)}.")
+    steps, updates = (callable(getattr(method, field, None)) for field in ("step", "update"))
+    if not (kind is Automatic or ((steps or updates) and callable(getattr(method, "init", None)))):
+        cure = ": call it to make one" if inspect.isroutine(method) else ""
+        raise TypeError(f"{expected}, got {_checks.show(method)}{cure}.")
     if isinstance(method, type):
-        raise TypeError(f"method: expected an instance, as in jaxgd.{method.__name__}(...), got the class {method.__name__}.")
-    if is_sought(method):
-        raise ValueError("method: 'auto' is for fit, which finds a learning rate in minibatches; minimize needs none by default.")
+        path = f"{'jaxgd.' if kind.__module__.startswith('jaxgd.') else ''}{kind.__name__}"
+        raise TypeError(f"method: expected an instance, as in {path}(...), got the class {kind.__name__}.")
+    if steps and is_leaf(method):
+        raise TypeError(f"method: expected a method that is a pytree: decorate the class {name} with jaxgd.pytree.")
+    if is_sought(method) and whole:
+        what = name if isinstance(method, Automatic) else "'auto'"
+        raise ValueError(f"method: {what} is for fit, which finds a learning rate in minibatches; minimize needs none by default.")
+    if getattr(method, "steps_back", False) and not whole:
+        raise ValueError(f"method: {name} compares the costs of steps, so all of them need the same rows: use it in minimize.")
+
+
+def has_rate(method: Any) -> bool:
+    """Whether the learning rate of a method is known."""
+    return is_sought(method) or callable(getattr(method, "rate", None))
+
+
+def _nearest(name: str) -> str:
+    """What to write in the place of a name by which others call a method."""
+    ours = {alias: method for method, aliases in _NAMES.items() for alias in (method.lower(), *aliases.split())}
+    for near in difflib.get_close_matches("".join(filter(str.isalnum, name.lower())), ours, n=1, cutoff=0.75):
+        return ": leave it out" if ours[near] == "Automatic" else f": pass jaxgd.{ours[near]}()"
+    return ""
+
+
+def lift(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) -> Method:
+    """Bring a checked method into the protocol of the loops, for the free ones of all parameters."""
     if isinstance(method, Rule):
         method.check(params)
         return Lifted(_for_the_free(method.bind(steps_per_epoch), fixed))
-    if callable(getattr(method, "step", None)) and callable(getattr(method, "init", None)):
-        if is_leaf(method):
-            name = type(method).__name__
-            raise TypeError(f"method: expected a method that is a pytree: decorate the class {name} with jaxgd.pytree.")
-        return method
-    if callable(getattr(method, "update", None)) and callable(getattr(method, "init", None)):
-        return Optax(method)
-    raise TypeError(f"method: expected a method of jaxgd or an Optax transformation, got {_checks.show(method)}.")
+    return method if callable(getattr(method, "step", None)) else Optax(method)

@@ -8,6 +8,11 @@ update counts from the last accepted point, and the bracket or the radius lives 
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import jax
+
+from jaxgd._check_trees import layout
+from jaxgd._checks import show
+
 
 class Point(NamedTuple):
     """A point and what was found there: the parameters, the cost, the gradient, and what the cost returned beside its value."""
@@ -71,3 +76,13 @@ class Method(Protocol):
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
         """The answer to the evaluation at the point that the method asked for; the first is the start."""
         ...
+
+
+def ask(method: Method, point: Point, state: Any, problem: Problem) -> Step:
+    """What a method answers, checked: methods may be anybody's."""
+    step = method.step(point, state, problem)
+    if not isinstance(step, Step):
+        raise TypeError(f"method: step must return a Step of jaxgd.methods.protocol, it returned {show(step)}.")
+    if jax.tree.structure(step.update) != jax.tree.structure(point.params):
+        raise TypeError(f"method: expected an update like the parameters, {layout(point.params)}, got {layout(step.update)}.")
+    return step

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxgd import _check_trees, _checks
 from jaxgd._program import explained
 from jaxgd._trees import is_number, wide, with_fields
-from jaxgd.schedules import AUTO, Schedule
+from jaxgd.schedules import AUTO, Schedule, has_one_rate
 
 
 class RuleState(NamedTuple):
@@ -30,14 +30,14 @@ class Rule:
 
     def memory(self, leaf: jax.Array) -> Any:
         """What is remembered for one array, before the first gradient."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: a rule needs a method memory(leaf).")
 
     def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         """The update of one array and its next memory, the rate being resolved.
 
         `count` is 1 at the first update, and given to rules that say that it `counts` for them.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}: a rule needs a method recurrence(gradient, memory, params, count).")
 
     def init(self, params: Any) -> RuleState:
         """The state before the first update."""
@@ -61,6 +61,10 @@ class Rule:
 
     def rate(self, count: Any) -> Any:
         """The learning rate after `count` updates: a scalar, or a pytree of the learning rates of the variables."""
+        if _is_auto(self.learning_rate):
+            raise ValueError(
+                f"{type(self).__name__}: learning_rate: expected a number for a single update, got 'auto', which is for fit."
+            )
         return self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate
 
     def resolved(self, count: Any) -> "Rule":
@@ -71,8 +75,8 @@ class Rule:
         """Check what depends on the parameters: a learning rate for each variable has to fit them."""
         name = f"{type(self).__name__}: learning_rate"
         if not callable(self.learning_rate):
-            _check_trees.per_variable(name, self.learning_rate, params, _checks.positive)
-        elif not isinstance(self.learning_rate, Schedule):
+            _check_trees.per_variable(name, self.learning_rate, params)
+        elif not has_one_rate(self.learning_rate):
             with explained(name, eager=True):
                 _check_trees.schedule(name, self.learning_rate, params)
 
@@ -83,19 +87,22 @@ class Rule:
         return with_fields(self, learning_rate=self.learning_rate.bind(steps_per_epoch))
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        sought = isinstance(self.learning_rate, str) and self.learning_rate == AUTO
-        if isinstance(self.learning_rate, str | type) and not sought:
-            raise TypeError(
-                f"{name}: learning_rate: expected a number, an array, a schedule or 'auto', got {_checks.show(self.learning_rate)}."
-            )
-        if not callable(self.learning_rate) and not sought:
-            for leaf in jax.tree.leaves(self.learning_rate):
-                _checks.positive(f"{name}: learning_rate", leaf)
-        self.check_hyperparameters(name)
+        self._check_learning_rate(f"{type(self).__name__}: learning_rate", self.learning_rate)
+        self.check_hyperparameters(type(self).__name__)
 
     def check_hyperparameters(self, name: str) -> None:
         """Check the rule's own hyperparameters; `name` is the name of its class."""
+
+    def _check_learning_rate(self, name: str, rate: Any) -> None:
+        if _is_auto(rate):
+            return
+        if callable(rate) and not isinstance(rate, type):
+            return _checks.function(name, rate, ("step",), "a function step -> rate")
+        leaves = jax.tree_util.tree_flatten_with_path(rate, is_leaf=callable)[0]
+        if isinstance(rate, str | type | Rule) or not leaves:
+            raise TypeError(f"{name}: expected a number, an array, a schedule or 'auto', got {_checks.show(rate)}.")
+        for path, leaf in leaves:
+            _checks.positive(name + jax.tree_util.keystr(path), leaf, several=True)
 
     def _rates(self, rate: Any, structure: Any) -> list[Any]:
         if is_number(rate):
@@ -106,3 +113,7 @@ class Rule:
         """The rule for one array: the learning rate resolved, every hyperparameter in the precision of the array."""
         rule = with_fields(self, learning_rate=rate)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), rule)
+
+
+def _is_auto(rate: Any) -> bool:
+    return isinstance(rate, str) and rate == AUTO

@@ -126,7 +126,8 @@ class TrustRegion:
         return bundled(_before(x, jnp.asarray(self.radius)), x.dtype)
 
     def step(self, point: Point, state: tuple[jax.Array, ...], problem: Problem) -> Step:
-        assert problem.hessian is not None
+        if problem.hessian is None:
+            raise TypeError("method: TrustRegion needs second derivatives: a method that wraps it says needs_hessian = True.")
         x, x_new, g = pack(problem.current.params), pack(point.params), pack(point.gradient)
         before: TrustRegionState = unbundled(state, _before(x, jnp.zeros(())))
         hessian, memory = problem.hessian, before.memory
