@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -156,6 +157,12 @@ ERRORS = [
     Row("negative weight decay", lambda: ADAM(weight_decay=-1), V, "Adam: weight_decay: expected a finite number >= 0, got -1."),
     Row("half relative", lambda: ADAM(relative=0.5), V, "Adam: relative: expected True or False, got 0.5."),
     Row("a text for relative", lambda: ADAM(relative="yes"), T, "Adam: relative: expected True or False, got 'yes'."),
+    Row("relative steps without params", lambda: update(ADAM(relative=True)), V,
+        "Adam: params: expected the parameters, on which this update depends, got None.", early=False),
+    Row("weight decay without params", lambda: update(ADAM(weight_decay=0.1)), V,
+        "Adam: params: expected the parameters, ...", early=False),
+    Row("perhaps relative without params", lambda: jax.vmap(lambda r: update(ADAM(relative=r)))(np.zeros(2)), V,
+        "Adam: params: expected the parameters, ...", early=False),
     Row("an update at a rate not found", lambda: update(ADAM("auto")), V,
         "Adam: learning_rate: expected a number for a single update, got 'auto', which is for fit.", early=False),
     Row("a negative accumulator", lambda: jaxgd.Adagrad(initial_accumulator=-1), V,

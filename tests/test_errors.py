@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import jaxgd
 from tests import errors, errors_of_parts
 from tests.errors import Row, fit, minimize
 
@@ -69,3 +71,11 @@ def test_a_missing_bar_names_the_install_command_before_anything_is_traced(monke
         with traces() as traced, pytest.raises(ImportError, match=r'^progress=True needs tqdm: pip install "jaxgd\[progress\]"$'):
             call(progress=True)
         assert not traced
+
+
+def test_what_a_hyperparameter_is_known_to_leave_out_needs_no_parameters() -> None:
+    gradient = jnp.ones(2)
+    for rule in (jaxgd.Adam(), jaxgd.Adam(weight_decay=0, relative=0), jaxgd.GradientDescent(0.1)):
+        alone, _ = rule.update(gradient, rule.init(gradient))
+        beside, _ = rule.update(gradient, rule.init(gradient), 7 * gradient)
+        np.testing.assert_array_equal(alone, beside)

@@ -10,12 +10,18 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgd import _checks
-from jaxgd._trees import pytree, static, with_fields
+from jaxgd._trees import is_traced, pytree, static, with_fields
 from jaxgd.methods.rule import Rule
 
 _SMALLEST = 0.01  # the size of a parameter, for steps that are relative to it, is no smaller
+
+
+def _may_count(number: Any) -> bool:
+    """Whether a number is not known to be zero."""
+    return number is not None and (is_traced(number) or bool(np.any(np.asarray(number) != 0)))
 
 
 class _Momentum(NamedTuple):
@@ -263,6 +269,10 @@ class Adam(Rule):
         _checks.flag(f"{name}: amsgrad", self.amsgrad)
         _checks.flag(f"{name}: nesterov", self.nesterov)
         _checks.switch(f"{name}: relative", self.relative)
+
+    @property
+    def needs_params(self) -> bool:
+        return _may_count(self.relative) or _may_count(self.weight_decay)
 
     def bind(self, steps_per_epoch: int) -> "Rule":
         """The same rule as `Rule.bind` has it; where steps are never relative nothing is multiplied."""

@@ -39,6 +39,11 @@ class Rule:
         """
         raise NotImplementedError(f"{type(self).__name__}: a rule needs a method recurrence(gradient, memory, params, count).")
 
+    @property
+    def needs_params(self) -> bool:
+        """Whether an update depends on the parameters, as far as that can be told."""
+        return False
+
     def init(self, params: Any) -> RuleState:
         """The state before the first update."""
         count = jnp.zeros((), jnp.int32) if self.counts or callable(self.learning_rate) else None
@@ -46,6 +51,8 @@ class Rule:
 
     def update(self, gradient: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
         """The updates, a pytree like the gradient to be added to the parameters, and the next state."""
+        if params is None and self.needs_params:
+            raise ValueError(f"{type(self).__name__}: params: expected the parameters, on which this update depends, got None.")
         gradients, structure = jax.tree.flatten(gradient)
         values = gradients if params is None else structure.flatten_up_to(params)
         rates = self._rates(self.rate(state.count), structure)
