@@ -124,7 +124,7 @@ class Cosine(Schedule):
     Args:
         initial: the first rate, > 0.
         duration: the time, > 0, at which `final` is reached; it stays there.
-        final: the last rate, >= 0.
+        final: the last rate, >= 0; 0 where the first is "auto".
         unit: "step" or "epoch".
 
     >>> [round(float(Cosine(1.0, 100)(t)), 6) for t in (0, 50, 100, 200)]
@@ -140,6 +140,10 @@ class Cosine(Schedule):
     def __post_init__(self) -> None:
         self._check(initial=self.initial, duration=self.duration)
         _checks.at_least_zero("Cosine: final", self.final)
+        if isinstance(self.initial, str) and (is_traced(self.final) or self.final != 0):
+            raise ValueError(
+                f"Cosine: final: expected 0 where initial is 'auto', a rate not known yet, got {_checks.show(self.final)}."
+            )
 
     def rate(self, time: jax.Array) -> jax.Array:
         fraction = jnp.minimum(time / self.duration, 1)

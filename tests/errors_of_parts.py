@@ -175,6 +175,8 @@ ERRORS = [
     Row("no time", lambda: InverseTime(5, 0), V, "InverseTime: t1: expected a finite number > 0, got 0."),
     Row("no factor", lambda: Exponential(1, 0), V, "Exponential: factor: expected a finite number > 0, got 0."),
     Row("a negative end", lambda: Cosine(1, 10, final=-1), V, "Cosine: final: expected a finite number >= 0, got -1."),
+    Row("an end of what is sought", lambda: Cosine("auto", 10, final=0.1), V,
+        "Cosine: final: expected 0 where initial is 'auto', a rate not known yet, got 0.1."),
     Row("a duration to be found", lambda: Cosine(0.1, "auto"), T, "Cosine: duration: expected a number, got 'auto'."),
     Row("a rate not found yet", lambda: Cosine("auto", 10)(0), V,
         "Cosine: expected a number to compute a rate, got 'auto', which is for fit.", early=False),
