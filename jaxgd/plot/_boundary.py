@@ -57,7 +57,7 @@ def decision_boundary(
     ['no', 'yes']
     """
     _style.needed()
-    _checks.function("predict", predict, "a function, called as predict(params, x)")
+    _checks.function("predict", predict, ("params", "x"), "a function, called as predict(params, x)")
     _style.concrete("params", params, data)
     _checks.scalar("level", level)
     x, y, columns, axis_names = _table(data)

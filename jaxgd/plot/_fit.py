@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks, _problem
+from jaxgd import _check_trees, _checks, _problem
 from jaxgd._trees import number_names, pack, unpack, working_dtype
 from jaxgd.plot import _style, _thin
 from jaxgd.result import Result
@@ -69,7 +69,7 @@ def fit(
     ['data', 'fit', 'fit ± 2 standard errors']
     """
     _style.needed()
-    _checks.function("model", model, "a function, called as model(params, x)")
+    _checks.function("model", model, ("params", "x"), "a function, called as model(params, x)")
     _checks.scalar("sigma", sigma)
     _checks.positive("sigma", sigma)
     params = _style.one_run(result).params if isinstance(result, Result) else result
@@ -77,7 +77,7 @@ def fit(
     x, y, spread = _table(data)
     wide = any(np.asarray(leaf).dtype == np.float64 for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype"))
     with _problem.precision("float64" if wide else None) as to:
-        params = _checks.parameters("result", params, to)
+        params = _check_trees.parameters("result", params, to)
         _check_covariance(covariance, params)
         ax = _style.axes(ax)
         ends = np.min(x, initial=np.inf, where=np.isfinite(x)), np.max(x, initial=-np.inf, where=np.isfinite(x))

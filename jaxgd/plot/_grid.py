@@ -58,7 +58,7 @@ def paths_grid(
     _style.needed()
     rates = _listed("learning_rates", learning_rates)
     beyond = _listed("momenta", momenta)
-    _checks.positive("learning_rates", rates)
+    _checks.positive("learning_rates", rates, several=True)
     for momentum in beyond:
         _checks.fraction("momenta", float(momentum), closed=True)
     params = _problem.start_point(start, None, None)

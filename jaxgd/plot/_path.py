@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxgd import _checks, _problem
+from jaxgd import _check_trees, _checks, _problem
 from jaxgd._trees import number_names
 from jaxgd.plot import _scale, _style, _thin
 from jaxgd.plot._ground import Ground
@@ -121,7 +121,7 @@ def known_minimum(minimum: Any, params: Any) -> np.ndarray | None:
         return None
     _style.concrete("minimum", minimum)
     with _problem.precision("float64") as to:
-        point = _checks.parameters("minimum", minimum, to)
+        point = _check_trees.parameters("minimum", minimum, to)
     shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (point, params)]
     if jax.tree.structure(point) != jax.tree.structure(params) or shapes[0] != shapes[1]:
         raise ValueError(f"minimum: expected None, False or a pytree like the parameters, got {_checks.show(minimum)}.")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd import _check_cost, _checks, _problem
+from jaxgd import _check_cost, _check_trees, _problem
 from jaxgd._minimize import minimize
 from jaxgd._program import compiled
 from jaxgd._trees import unpack, working_dtype
@@ -33,7 +33,7 @@ class Costs:
         self.has_aux = result.aux is not None
         with _problem.precision(self.dtype) as to:
             self.like = jax.tree.map(jnp.asarray, result.params)
-            self.arrays = () if data is None else (_checks.data_arrays("data", data, to),)
+            self.arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
             try:
                 self.evaluate = self._lowered(jit=True)
                 self.traced = True
