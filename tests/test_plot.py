@@ -115,9 +115,16 @@ def test_ends_are_sorted_and_told_apart() -> None:
     ends = [one.tolist() for one in lines(ax, "ends")]
     assert ends == [[[1, 1], [3, 3]], [[2, 2]], []] and marked(ax, "best: 1").tolist() == [[1, 1]]
     assert legend(ax) == ["converged: 2", "stalled: 1", "diverged: 2\nat the edge: 1 not finite, 1 far above", "best: 1"]
-    assert lines(ax, "edge")[2].tolist() == [[4, 1], [5, 1]] and ax.get_ylim()[1] < 5
+    assert lines(ax, "edge")[0].tolist() == [[4, 1], [5, 1]] and ax.get_ylim()[1] < 5
     many = plot.starts(Starts(None, np.random.default_rng(0).normal(size=MANY), np.full(MANY, 1), None))
     assert sum(map(len, lines(many, "ends"))) < 5000 and legend(many)[0] == "converged: 2,000,000"
+
+
+def test_starts_leave_room_for_another_panel() -> None:
+    figure, axes = plt.subplots(1, 2, layout="constrained")
+    plot.starts(Starts(None, np.array([1.0, 2.0]), np.array([1, 1]), None), ax=axes[1])
+    figure.draw_without_rendering()
+    assert min(ax.get_position().width for ax in axes) > 0.3
 
 
 def test_a_sweep_marks_the_best_and_what_diverged() -> None:

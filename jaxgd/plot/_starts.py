@@ -121,7 +121,8 @@ def _points(ax: "Axes", costs: np.ndarray, codes: np.ndarray, inside: np.ndarray
         label = f"{kind.lower()}: {int(np.sum(mine)):,}" + _note(mine & ~inside, costs)
         ax.plot([], [], label=label, **{**style, "markersize": 6.5})
         ax.plot(rank[low], costs[low], rasterized=len(low) > 2000, gid="ends", **style)
-        ax.plot(rank[high], np.ones(len(high)), transform=ax.get_xaxis_transform(), clip_on=False, gid="edge", **style)
+        if high.size:  # without points it would count as one at the corner of the figure when a layout is made
+            ax.plot(rank[high], np.ones(len(high)), transform=ax.get_xaxis_transform(), clip_on=False, gid="edge", **style)
 
 
 def _note(edge: np.ndarray, costs: np.ndarray) -> str:
