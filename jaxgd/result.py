@@ -240,7 +240,8 @@ def _one(result: Result, errors: Any) -> _text.Sheet:
     if result.seconds is not None:
         counts.append(_text.duration(result.seconds))
     facts = [("cost", _text.number(result.cost)), ("gradient", f"{gradient:.2g} (largest component)"), ("after", ", ".join(counts))]
-    if result.status in (Status.PATIENCE, Status.DIVERGED):
+    passed = not result.converged and result.n_epochs == result.n_steps and bool(result.best.cost < result.cost)
+    if passed or result.status in (Status.PATIENCE, Status.DIVERGED):
         facts.append(("best cost", f"{_text.number(result.best.cost)} (result.best)"))
     if result.starts is not None:
         facts.append(("best of", _text.plural(np.shape(result.starts.cost)[0], "start")))
