@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 os.environ["MPLBACKEND"] = "Agg"  # matplotlib is imported where it is first needed
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
 
 _seen: dict[str, list[str]] = {"/jax/core/compile/backend_compile_duration": [], "/jax/core/compile/jaxpr_trace_duration": []}
 
