@@ -14,6 +14,7 @@ from jaxgd._checks import entry, show
 from jaxgd._trees import is_number, is_traced
 
 _WIDER = "pass dtype='float64', or set JAX's 64-bit flag"
+_SMALL = 4096  # numbers
 _PLAIN = (bool, int, float, np.number, np.bool_)
 
 
@@ -37,7 +38,7 @@ def parameters(name: str, start: Any, dtype: Any = None) -> Any:
     if not leaves or all(leaf.size == 0 for leaf in leaves):
         raise ValueError(f"{name}: expected at least one number, got {show(start)}.")
     for path, leaf in tree_flatten_with_path(params)[0]:
-        if not is_traced(leaf) and leaf.is_fully_addressable:
+        if isinstance(leaf, np.ndarray) or (not is_traced(leaf) and leaf.is_fully_addressable):
             array = np.asarray(leaf)
             index = first(~np.isfinite(array))
             if index is not None:
@@ -45,12 +46,14 @@ def parameters(name: str, start: Any, dtype: Any = None) -> Any:
     return params
 
 
-def _parameter(name: str, leaf: Any, dtype: Any) -> jax.Array:
+def _parameter(name: str, leaf: Any, dtype: Any) -> Any:
+    """An array of NumPy's stays one where it is small: a program takes it in faster than it is put on a device beforehand."""
     array = _number_array(name, leaf)
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{name}: expected real numbers, got complex ones: use the real and the imaginary parts as parameters.")
     floating = jnp.issubdtype(array.dtype, jnp.floating)
-    return _on_device(name, array, dtype if floating else dtype or jnp.result_type(float))
+    array = _cast(name, array, dtype if floating else dtype or jnp.result_type(float))
+    return jax.device_put(array) if isinstance(array, np.ndarray) and array.size > _SMALL else array
 
 
 def data_arrays(name: str, data: Any, dtype: Any = None) -> Any:
@@ -127,6 +130,12 @@ def _is_array_like(node: Any) -> bool:
 
 def _on_device(name: str, array: Any, dtype: Any) -> jax.Array:
     """An array of NumPy's or of JAX's as one of JAX's, in a precision or its own; nothing is compiled for NumPy's."""
+    array = _cast(name, array, dtype)
+    return jax.device_put(array) if isinstance(array, np.ndarray) else array
+
+
+def _cast(name: str, array: Any, dtype: Any) -> Any:
+    """An array of NumPy's or of JAX's in a precision or its own, as far as JAX's flags allow that."""
     target = jax.dtypes.canonicalize_dtype(dtype or array.dtype)
     if isinstance(array, jax.Array) and array.dtype == target:
         return array
@@ -134,7 +143,7 @@ def _on_device(name: str, array: Any, dtype: Any) -> jax.Array:
         return array.astype(target)
     try:
         with np.errstate(over="raise"):
-            return jax.device_put(np.asarray(array).astype(target, copy=False))
+            return np.asarray(array).astype(target, copy=False)
     except FloatingPointError:
         largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
         raise ValueError(f"{name}: holds numbers of {largest:.3g}, beyond {target}: {_WIDER}.") from None

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
-from jaxgd._loops import eager
+from jaxgd._loops import Loop, eager
 from jaxgd._program import Program, compiled
-from jaxgd._trees import is_traced, pytree, with_fields
+from jaxgd._trees import integer, is_traced, pytree, with_fields
 from jaxgd.result import RUNNING, Best, Status
 
 _SECONDS = 0.5
@@ -70,45 +70,48 @@ class Host(NamedTuple):
 
 
 def run(
-    loop: Callable[..., Any],
+    loop: Loop,
     plan: Any,
     functions: Any,
-    state: Any,
     *,
     limit: int,
     total: int,
-    row: Any,
+    row: Callable[[Any], Any] | None,
     view: Callable[[Any], Progress],
     unit: str,
     host: Host,
-    meanwhile: Callable[[Any], Any] = lambda plan: plan,
+    meanwhile: Callable[[Any, Any], Any] = lambda plan, state: plan,
 ) -> tuple[Any, list[Any]]:
     """Run a loop to its end, at tick `limit` at the latest; return the last state and the rows recorded.
 
-    While the loop is compiled, `meanwhile` is called with the plan, and returns it with any numbers changed. `total` is the number
-    of steps or epochs that a progress bar counts to. The rows are one pytree of arrays for each segment. While somebody else traces
-    the run, it is one segment, and its rows are padded to the length that they can have at most.
+    While the loop is compiled, `meanwhile` is called with the plan and a state of the shapes to come, and returns the plan with any
+    numbers changed. `total` is the number of steps or epochs that a progress bar counts to. `row` says what to record of a state,
+    if anything; the rows are one pytree of arrays for each segment. While somebody else traces the run, it is one segment, and its
+    rows are padded to the length that they can have at most.
 
     A `KeyboardInterrupt` ends the run after the segment under way; while the first is still compiled there is nothing to return,
     and it is raised.
     """
-    if is_traced(plan, state, functions if host.jit else ()):
+    if is_traced(plan, functions if host.jit else ()):
         if host.callback or host.progress:
             name = "callback" if host.callback else "progress"
             raise ValueError(f"{name}: expected none inside jax.jit, jax.vmap or jax.grad, where a run has no pauses.")
-        plan = meanwhile(plan)
-        state, rows = loop(with_fields(plan, capacity=limit), functions, state, limit)
+        plan = meanwhile(plan, loop.begin(plan))
+        state, rows = loop.segment(with_fields(plan, capacity=limit), functions, loop.begin(plan), limit)
         return state, [_padded(rows, state.rows)] if row else []
-    capacity = min(_capacity(row), _CALLBACK_ROWS) if host.callback else _capacity(row)
-    plan = with_fields(plan, capacity=capacity if row else 0)
-    program = compiled(loop, plan, functions, state, np.int32(0)) if host.jit else None
+    begin = compiled(loop.begin, plan)
+    state = begin.zeros(plan) if host.jit else begin(plan)
+    if row:
+        capacity = _capacity(jax.eval_shape(row, state))
+        plan = with_fields(plan, capacity=min(capacity, _CALLBACK_ROWS) if host.callback else capacity)
+    program = compiled(loop, plan, functions) if host.jit else None
     if program:
         program.prepare(plan, functions, state, np.int32(0))
-    plan = meanwhile(plan)
+    plan = meanwhile(plan, state)
     if program:
         program.wait()
     pace = _Pace(program, plan, host)
-    journey = _Journey(state, recording=bool(row))
+    journey = _Journey(state)
     seen = 0
     with _Bar(host.progress, unit, total) as bar:
         try:
@@ -116,7 +119,7 @@ def run(
                 began, ticks = time.perf_counter(), journey.ticks
                 until = np.int32(min(ticks + pace.ticks(), limit))
                 arguments = plan, functions, journey.state, until
-                journey.ahead = program(*arguments) if program else loop(*arguments, eager)
+                journey.ahead = program(*arguments) if program else loop.segment(*arguments, eager)
                 journey.arrive()
                 pace.measure(journey.ticks - ticks, time.perf_counter() - began)
                 if host.callback or host.progress:
@@ -140,20 +143,18 @@ class _Journey:
     An interrupt may come while a segment is under way (`ahead`): that segment is then still waited for, and nothing of it is lost.
     """
 
-    def __init__(self, state: Any, *, recording: bool) -> None:
+    def __init__(self, state: Any) -> None:
         self.state = state
         self.chunks: list[Any] = []
         self.ahead: Any = None
-        self.ticks = int(state.ticks)
-        self.rows = int(state.rows) if recording else 0
-        self.code = int(state.code)
+        self.ticks, self.rows, self.code = 0, 0, RUNNING
 
     def arrive(self) -> None:
         """Wait for the segment ahead, if there is one, and take it in."""
         if self.ahead is None:
             return
         state, rows = self.ahead
-        code, ticks, n_rows = int(state.code), int(state.ticks), int(state.rows) if rows else 0
+        code, ticks, n_rows = integer(state.code), integer(state.ticks), integer(state.rows) if rows else 0
         chunk = [jax.tree.map(lambda leaf: np.asarray(leaf)[: n_rows - self.rows].copy(), rows)] if rows else []
         self.state, self.code, self.ticks, self.rows, self.chunks, self.ahead = (
             state,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxgd._batches import Batches
 from jaxgd._bounds import Bounds, inward, moved
-from jaxgd._loops import Lowering, recorded, traced
+from jaxgd._loops import Loop, Lowering, recorded, traced
 from jaxgd._trees import all_finite, norm, pytree, select, static, wide
 from jaxgd.methods.protocol import Method, Point, Problem, ask
 from jaxgd.result import RUNNING, Best, Status
@@ -19,8 +19,10 @@ _FEW = 64  # so many costs are added up as they are
 
 @pytree
 class Plan:
-    """What a run of `fit` is told: everything but its state and its cost."""
+    """What a run of `fit` is told: everything but its state and its cost. `infinite` is a cost, infinite as before the start."""
 
+    start: Any
+    infinite: Any
     method: Method
     rules: tuple[Rule, ...]
     batches: Batches
@@ -107,8 +109,9 @@ class Lap(NamedTuple):
         return self.finite if self.code is None else self.finite & (self.code == RUNNING)
 
 
-def begin(plan: Plan, start: Any, cost: Any) -> State:
-    """The state before the first evaluation, where the cost is infinite."""
+def begin(plan: Plan) -> State:
+    """The state before the first evaluation."""
+    start, cost = plan.start, plan.infinite
     return State(
         trial=start,
         params=start,
@@ -162,6 +165,9 @@ def segment(plan: Plan, functions: Functions, state: State, until: Any, lower: L
     if not plan.names:
         return advance(state, until), {}
     return recorded(advance, recorded_row, state, until, plan.capacity, lower)
+
+
+loop = Loop(begin, segment)
 
 
 def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) -> Lap:

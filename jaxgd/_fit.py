@@ -17,7 +17,7 @@ from jaxgd._fixed import Fixed
 from jaxgd._loops import eager
 from jaxgd._program import compiled
 from jaxgd._search import Search
-from jaxgd._trees import is_traced, with_fields
+from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd._whole import InParts, part_size
 from jaxgd.methods.automatic import Automatic, Sought, sought
 from jaxgd.methods.protocol import Point
@@ -123,6 +123,8 @@ def fit(
         method, rules = _problem.prepare(found.rule if found else method, stop, whole, held, n_batches, whole=False)
         seed = _seed(key, shuffle, batch_size == n_rows)
         plan = _epochs.Plan(
+            start=params,
+            infinite=None,
             method=method,
             rules=rules,
             batches=Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.room(arrays, seed, params, method)),
@@ -133,14 +135,13 @@ def fit(
             names=names,
             capacity=0,
         )
-        result = _run(cost, plan, params, held, n_epochs, Host(callback, progress, jit), found, has_aux=has_aux)
+        result = _run(cost, plan, held, n_epochs, Host(callback, progress, jit), found, has_aux=has_aux)
     return _problem.timed(_problem.export(result), began)
 
 
 def _run(
     cost: Any,
     plan: _epochs.Plan,
-    params: Any,
     fixed: Fixed | None,
     n_epochs: int,
     host: Host,
@@ -149,6 +150,7 @@ def _run(
     has_aux: bool,
 ) -> Result:
     """Trace the cost, find a learning rate if that is sought, run the epochs, and settle on the point to return."""
+    params = plan.start
     lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=host.jit, fixed=fixed)
     evaluation = _evaluations(cost, plan, params, lowered)
     value = lowered(_problem.value, cost, params, *plan.validation) if plan.validation else None
@@ -160,12 +162,12 @@ def _run(
         value=value,
     )
     infinite = _problem.infinite_cost(functions.full) if host.jit else finish.empty.cost
-    begun = compiled(_epochs.begin, plan, params, infinite)(plan, params, infinite)
+    plan = finish.plan = with_fields(plan, infinite=infinite)
     judge = functools.partial(lowered, _problem.value, cost, params)
     search = None if found is None else Search(found, plan, functions.full, judge, params, n_epochs, jit=host.jit)
 
-    def meanwhile(plan: _epochs.Plan) -> _epochs.Plan:
-        finish.prepare(begun)
+    def meanwhile(plan: _epochs.Plan, state: Any) -> _epochs.Plan:
+        finish.prepare(state)
         if search is not None:
             plan = search(plan)
             finish.plan = with_fields(finish.plan, method=plan.method)
@@ -173,27 +175,26 @@ def _run(
 
     def attempt() -> Result:
         state, chunks = run(
-            _epochs.segment,
+            _epochs.loop,
             plan,
             functions,
-            begun,
             limit=n_epochs,
             total=n_epochs,
-            row=jax.eval_shape(_epochs.row, plan, begun, params) if plan.names else {},
+            row=(lambda state: _epochs.row(plan, state, params)) if plan.names else None,
             view=lambda state: _problem.complete(_view(plan, state), fixed),
             unit="epoch",
             host=host,
             meanwhile=meanwhile,
         )
         point, tried = finish(state)
-        first = _first_row(finish.plan, finish, value, begun) if plan.names else None
+        first = _first_row(finish.plan, finish, value) if plan.names else None
         return _result(finish.plan, state, point, tried, _problem.history_of(chunks, first))
 
     result = attempt()
     if search is not None:
-        result = search.settled(result, attempt, lambda: finish(begun)[0].cost)
+        result = search.settled(result, attempt, lambda: finish.of_start()[0].cost)
     if not is_traced(result.code) and result.status is Status.DIVERGED:
-        result = _best_of_start(result, *finish(begun))
+        result = _best_of_start(result, *finish.of_start())
     return _problem.complete(result, fixed)
 
 
@@ -262,12 +263,17 @@ class _Finish:
             return self.program(*self._arguments(state))
         return _epochs.finish(*self._arguments(state), lower=eager)
 
+    def of_start(self) -> tuple[Point, Any]:
+        """The same for a run that ends where it begins."""
+        return self(compiled(_epochs.begin, self.plan)(self.plan))
+
     def _arguments(self, state: _epochs.State) -> tuple[Any, Any, _epochs.State, Point]:
         return self.plan, self.whole, state, self.empty
 
 
-def _first_row(plan: _epochs.Plan, finish: _Finish, value: Any, state: _epochs.State) -> dict[str, Any]:
+def _first_row(plan: _epochs.Plan, finish: _Finish, value: Any) -> dict[str, Any]:
     """The row of the start in the history."""
+    state = compiled(_epochs.begin, plan)(plan)
     point, _ = finish(state)
     row = _epochs.row(plan, state, point.gradient) | {"cost": point.cost}
     if "validation_cost" in row:
@@ -291,7 +297,7 @@ def _best_of_start(result: Result, start: Point, tried: Any) -> Result:
 
 def _result(plan: _epochs.Plan, state: _epochs.State, point: Point, tried: Any, history: History | None) -> Result:
     in_step = [Status.DIVERGED.code] + [rule.status.code for rule in plan.rules if rule.watches == "update"]
-    code, epoch, batch, tried = (_problem.host(value) for value in (state.code, state.epoch, state.batch, tried))
+    code, epoch, batch, tried = (integer(value) for value in (state.code, state.epoch, state.batch, tried))
     n_steps = epoch * plan.batches.count + batch
     broken = sum(_problem.flag(code == other) for other in in_step)
     one_back = _problem.flag((code == Status.DIVERGED.code) | (tried == 2))  # the point before the last iterate is returned

@@ -52,7 +52,7 @@ class Fixed:
         held = tuple(_summary(mask) for mask in jax.tree.leaves(masks))
         if all(one is True for one in held):
             raise ValueError("fixed: expected at least one parameter that is free, got True for all.")
-        return Fixed(values, held) if any(held) else None
+        return Fixed(jax.tree.map(jnp.asarray, values), held) if any(held) else None
 
     def free(self, params: Any) -> Any:
         """The free ones among some parameters, or among anything of their shapes."""

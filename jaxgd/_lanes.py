@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _steps
-from jaxgd._loops import Lowering, traced
-from jaxgd._trees import pytree, select, static
-from jaxgd.methods.protocol import Point
+from jaxgd._loops import Loop, Lowering, traced
+from jaxgd._trees import pytree, select, static, with_fields
 from jaxgd.result import RUNNING, Status
 
 _LANES = 8
@@ -24,7 +23,6 @@ class Plan:
     """What all runs are told, their starts, and how many of them run side by side."""
 
     run: _steps.Plan
-    empty: Point
     starts: Any
     width: int = static()
     capacity: int = static(default=0)
@@ -84,7 +82,7 @@ def begin(plan: Plan) -> Pool:
     count = plan.count
     ends = Ends(
         plan.starts,
-        jnp.full((count,), jnp.inf, plan.empty.cost.dtype),
+        jnp.full((count,), jnp.inf, plan.run.empty.cost.dtype),
         jnp.full((count,), RUNNING, jnp.int32),
         jnp.zeros((count,), jnp.int32),
     )
@@ -104,7 +102,7 @@ def begin(plan: Plan) -> Pool:
 def _fresh(plan: Plan, number: jax.Array) -> _steps.State:
     """The state of the run from one start, before its first evaluation."""
     start = jax.tree.map(lambda leaf: leaf[number], plan.starts)
-    return _steps.begin(plan.run.method, plan.run.rules, plan.empty._replace(params=start))
+    return _steps.begin(with_fields(plan.run, empty=plan.run.empty._replace(params=start)))
 
 
 def segment(plan: Plan, functions: _steps.Functions, pool: Pool, until: Any, lower: Lowering = traced) -> tuple[Pool, Any]:
@@ -130,6 +128,9 @@ def segment(plan: Plan, functions: _steps.Functions, pool: Pool, until: Any, low
         return _refilled(plan, recorded(pool._replace(lanes=lanes, ticks=ticks), ended), ended)
 
     return lower.while_loop(running, until_one_ends, pool), {}
+
+
+loop = Loop(begin, segment)
 
 
 def recorded(pool: Pool, ended: jax.Array) -> Pool:

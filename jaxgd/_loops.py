@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._program import compiled
+from jaxgd._trees import select
 from jaxgd.result import RUNNING
 
 
@@ -27,6 +28,20 @@ def _python_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], st
     while condition(state):
         state = body(state)
     return state
+
+
+class Loop(NamedTuple):
+    """A loop over ticks: the state before the first, `begin(plan)`, and `segment(plan, functions, state, until, lower)` to go on.
+
+    Called, it goes on from a state, or, if that has no tick behind it, from the beginning, whatever else is in it: so one program
+    begins a run and goes on with it.
+    """
+
+    begin: Callable[[Any], Any]
+    segment: Callable[..., tuple[Any, Any]]
+
+    def __call__(self, plan: Any, functions: Any, state: Any, until: Any) -> tuple[Any, Any]:
+        return self.segment(plan, functions, select(state.ticks == 0, self.begin(plan), state), until)
 
 
 traced = Lowering(lax.while_loop, lambda function, *arguments: function(*arguments))

@@ -12,8 +12,7 @@ from jaxgd import _check_cost, _check_trees, _checks, _lanes, _problem, _steps
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
 from jaxgd._program import compiled
-from jaxgd._trees import with_fields
-from jaxgd.methods.protocol import Point
+from jaxgd._trees import integer, with_fields
 from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.trust_region import TrustRegion
 from jaxgd.result import History, Result, Starts
@@ -120,12 +119,12 @@ def minimize(
         curved = _problem.hessian if jit else _problem.hessian_eagerly
         hessian = lowered(curved, cost, params, *arrays) if getattr(method, "needs_hessian", False) else None
         empty = _problem.empty_point(evaluate, params, *arrays)
-        plan = _steps.Plan(method, rules, arrays, np.int32(steps), box, names, 0)
+        plan = _steps.Plan(empty, method, rules, arrays, np.int32(steps), box, names, 0)
         functions, host = _steps.Functions(evaluate, hessian), Host(callback, progress, jit)
         if draws is None:
-            result = _alone(plan, functions, empty, held, host)
+            result = _alone(plan, functions, held, host)
         else:
-            result = _best_of_many(plan, functions, empty, draws, held)
+            result = _best_of_many(plan, functions, draws, held)
         result = _problem.complete(result, held)
     return _problem.timed(_problem.export(result), began)
 
@@ -136,18 +135,16 @@ def _default(params: Any, evaluate: Any) -> Any:
     return LBFGS() if size > _LARGE or size * getattr(evaluate, "largest", 0) > _DEAR else TrustRegion()
 
 
-def _alone(plan: _steps.Plan, functions: _steps.Functions, empty: Point, held: Fixed | None, host: Host) -> Result:
+def _alone(plan: _steps.Plan, functions: _steps.Functions, held: Fixed | None, host: Host) -> Result:
     """The result of one run, in the free parameters."""
     steps, names = int(plan.max_steps), plan.names
-    state = compiled(_steps.begin, plan.method, plan.rules, empty)(plan.method, plan.rules, empty)
     state, chunks = run(
-        _steps.segment,
+        _steps.loop,
         plan,
         functions,
-        state,
         limit=steps + 1,
         total=steps,
-        row=jax.eval_shape(_steps.row, plan, state) if names else {},
+        row=functools.partial(_steps.row, plan) if names else None,
         view=lambda state: _problem.complete(_view(state), held),
         unit="step",
         host=host,
@@ -155,18 +152,17 @@ def _alone(plan: _steps.Plan, functions: _steps.Functions, empty: Point, held: F
     return _result(state, _problem.history_of(chunks))
 
 
-def _best_of_many(plan: _steps.Plan, functions: _steps.Functions, empty: Point, draws: Any, held: Fixed | None) -> Result:
+def _best_of_many(plan: _steps.Plan, functions: _steps.Functions, draws: Any, held: Fixed | None) -> Result:
     """The result of the best of many runs, in the free parameters, with the ends of all."""
     starts = _problem.free_starts(draws, held, plan.bounds)
-    many = _lanes.Plan(plan, empty, starts, _lanes.width(jax.tree.leaves(starts)[0].shape[0], plan.data))
+    many = _lanes.Plan(plan, starts, _lanes.width(jax.tree.leaves(starts)[0].shape[0], plan.data))
     pool, _ = run(
-        _lanes.segment,
+        _lanes.loop,
         many,
         functions,
-        compiled(_lanes.begin, many)(many),
         limit=2**31 - 2,
         total=many.count,
-        row={},
+        row=None,
         view=lambda pool: _view(pool.best),
         unit="tick",
         host=Host(None, False, True),
@@ -182,7 +178,7 @@ def _view(state: _steps.State) -> Progress:
 
 
 def _result(state: _steps.State, history: History | None) -> Result:
-    n_steps = _problem.host(state.step)
+    n_steps = integer(state.step)
     return Result(
         params=state.current.params,
         cost=state.current.cost,
@@ -190,8 +186,8 @@ def _result(state: _steps.State, history: History | None) -> Result:
         best=_problem.best_of(state.best, state.current),
         n_steps=n_steps,
         n_epochs=n_steps,
-        n_evaluations=_problem.host(state.evaluations),
-        code=_problem.host(state.code),
+        n_evaluations=integer(state.evaluations),
+        code=integer(state.code),
         history=history,
         aux=state.current.aux,
         state=state,

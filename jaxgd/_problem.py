@@ -242,9 +242,14 @@ def export(tree: Any) -> Any:
     if jnp.result_type(float) == jnp.float64 or is_traced(tree):
         return tree
 
+    left: dict[int, np.ndarray] = {}  # what stands in several places leaves once
+
     def leave(leaf: Any) -> Any:
-        wide = isinstance(leaf, jax.Array) and leaf.dtype in _WIDE and leaf.is_fully_addressable
-        return np.asarray(leaf) if wide else leaf
+        if not (isinstance(leaf, jax.Array) and leaf.dtype in _WIDE and leaf.is_fully_addressable):
+            return leaf
+        if id(leaf) not in left:
+            left[id(leaf)] = np.asarray(leaf)
+        return left[id(leaf)]
 
     return jax.tree.map(leave, tree)
 
@@ -252,11 +257,6 @@ def export(tree: Any) -> Any:
 def timed(result: Any, began: float) -> Any:
     """A result that tells how long ago its call began, unless it is traced."""
     return result if is_traced(result.code) else with_fields(result, seconds=time.perf_counter() - began)
-
-
-def host(value: Any) -> Any:
-    """A count as a Python integer, or as it is while traced."""
-    return value if is_traced(value) else int(value)
 
 
 def flag(value: Any) -> Any:

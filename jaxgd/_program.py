@@ -25,6 +25,7 @@ from jaxgd._checks import Refused
 from jaxgd._trees import is_leaf, is_traced
 
 _CACHE_SIZE = 256
+_SMALL = 2**16  # bytes of an empty state that a program keeps
 _NARROW = {np.dtype(wide): np.dtype(to) for wide, to in (("f8", "f4"), ("i8", "i4"), ("u8", "u4"), ("c16", "c8"))}  # without x64
 _NOT_CONCRETE = jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError
 _NO_SHAPE = "Shapes must be 1D sequences of concrete values"  # how JAX refuses a traced size, by no class of its own
@@ -127,10 +128,13 @@ def hyperparameters(tree: Any, dtype: Any) -> Any:
 
 
 class Program:
-    """A compiled function, and how long one tick of its loop took when it last ran."""
+    """A compiled function of arguments of one structure, and how long one tick of its loop took when it last ran."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
         self.call: Any = jax.jit(functools.partial(function))
+        self.shapes: Any = None
+        self.blank: Any = None
         self.is_new = True
         self.is_cold = True
         self.seconds_per_tick: float | None = None
@@ -139,6 +143,17 @@ class Program:
     def __call__(self, *arguments: Any) -> Any:
         self.wait()
         return self.call(*arguments)
+
+    def zeros(self, *arguments: Any) -> Any:
+        """Zeros in the place of what the function returns for arguments like these; few are kept, on the device."""
+        if self.blank is not None:
+            return self.blank
+        if self.shapes is None:
+            self.shapes = jax.eval_shape(self.function, *arguments)
+        blank = jax.tree.map(_zeros, self.shapes)
+        if sum(leaf.nbytes for leaf in jax.tree.leaves(blank)) <= _SMALL:
+            blank = self.blank = jax.device_put(blank)
+        return blank
 
     def prepare(self, *arguments: Any) -> None:
         """Compile for arguments like these beside what else is done, if it was not done before: JAX finds the program again."""
@@ -153,6 +168,11 @@ class Program:
         if compiling is not None:
             compiling.join()
             self.compiling = None
+
+
+def _zeros(like: Any) -> Any:
+    """An array of zeros of a shape and dtype, NumPy's unless they are keys."""
+    return (jnp if jnp.issubdtype(like.dtype, jax.dtypes.extended) else np).zeros(like.shape, like.dtype)
 
 
 _programs: OrderedDict[Hashable, Program] = OrderedDict()

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd._bounds import Bounds, inward, moved
-from jaxgd._loops import Lowering, recorded, traced
+from jaxgd._loops import Loop, Lowering, recorded, traced
 from jaxgd._trees import all_finite, norm, pytree, select, static
 from jaxgd.methods.protocol import Method, Point, Problem, ask
 from jaxgd.result import RUNNING, Best, Status
@@ -16,8 +16,9 @@ from jaxgd.stopping import Observation, Rule, check_rules
 
 @pytree
 class Plan:
-    """What a run of `minimize` is told: everything but its state and its cost."""
+    """What a run of `minimize` is told: everything but its state and its cost. `empty` is the start with an infinite cost."""
 
+    empty: Point
     method: Method
     rules: tuple[Rule, ...]
     data: tuple[Any, ...]
@@ -56,14 +57,15 @@ class State(NamedTuple):
         return self.step + (self.evaluations > 0).astype(jnp.int32)
 
 
-def begin(method: Method, rules: tuple[Rule, ...], empty: Point) -> State:
-    """The state before the first evaluation; `empty` is the start with an infinite cost."""
+def begin(plan: Plan) -> State:
+    """The state before the first evaluation."""
+    empty = plan.empty
     return State(
         trial=empty.params,
         current=empty,
         best=Best(empty.params, jnp.full_like(empty.cost, jnp.inf)),
-        method=method.init(empty.params),
-        rules=tuple(rule.init(empty.params, empty.cost.dtype) for rule in rules),
+        method=plan.method.init(empty.params),
+        rules=tuple(rule.init(empty.params, empty.cost.dtype) for rule in plan.rules),
         step=jnp.zeros((), jnp.int32),
         evaluations=jnp.zeros((), jnp.int32),
         broken=jnp.asarray(False),
@@ -90,6 +92,9 @@ def segment(plan: Plan, functions: Functions, state: State, until: Any, lower: L
     if not plan.names:
         return advance(state, until), {}
     return recorded(advance, lambda state: lower.call(row, plan, state), state, until, plan.capacity, lower)
+
+
+loop = Loop(begin, segment)
 
 
 def tick(plan: Plan, functions: Functions, state: State, lower: Lowering = traced) -> State:

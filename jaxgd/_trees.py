@@ -213,6 +213,11 @@ def is_traced(*trees: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
+def integer(value: Any) -> Any:
+    """A count as a Python integer, or as it is while traced."""
+    return value if isinstance(value, jax.core.Tracer) else np.asarray(value).item()
+
+
 def is_leaf(value: Any) -> bool:
     """Whether a value is no pytree of its own."""
     return jax.tree.structure(value) == jax.tree.structure(0)

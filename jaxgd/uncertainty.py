@@ -13,7 +13,7 @@ from jaxgd._bounds import Bounds
 from jaxgd._curvature import SLACK, Spectrum, linearised, linearised_eagerly, spectrum
 from jaxgd._fixed import Fixed
 from jaxgd._program import compiled
-from jaxgd._trees import is_traced, number_names, pytree, static, unit, unpack, with_fields
+from jaxgd._trees import integer, is_traced, number_names, pytree, static, unit, unpack, with_fields
 from jaxgd.result import Sentences
 
 _SMALL = 8  # parameters, up to which the correlations are shown
@@ -188,7 +188,7 @@ def covariance(
         factor = jnp.asarray(1.0 if scale is None else 2 * scale, found.size.dtype)
         plan = (found, None if n is None else np.int32(n), factor, held, whole)
         result = Covariance(whole, **compiled(_covariance, *plan)(*plan), names=number_names(whole))
-        result = with_fields(result, code=_problem.host(result.code))
+        result = with_fields(result, code=integer(result.code))
     return _problem.export(result)
 
 
