@@ -102,14 +102,15 @@ def trace(function: Any, *arguments: Any, name: str = "cost", numbers: Callable[
     with explained(name, eager=name == "learning_rate"):
         if isinstance(function, JITTED):
             traced = function.trace(*arguments)
-            closed, shapes = traced.jaxpr, traced.out_info
+            closed, shapes = traced.jaxpr, None
         else:
+            traced = None
             closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     with _lock:
         found = _codes.get(closed.jaxpr)
     if found is None:
         jaxpr, lifted = _jaxpr.with_arguments_first(closed.jaxpr, numbers())
-        found = _Code(jaxpr, jax.tree.structure(arguments), shapes), lifted
+        found = _Code(jaxpr, jax.tree.structure(arguments), traced.out_info if traced else shapes), lifted
         with _lock:
             _codes[closed.jaxpr] = found
     code, lifted = found
