@@ -61,7 +61,7 @@ class Batches:
     def per_block(self) -> int:
         """The number of batches in a block; that of all batches where one block is the epoch."""
         if self.in_order:
-            return self.count
+            return min(self.count, _BLOCK_ROWS)
         row = sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.data))
         rows = min(_BLOCK_ROWS, self.block_bytes // max(row, 1))
         return self.count if rows >= self.n_rows else max(1, rows // self.batch_size)
@@ -91,8 +91,9 @@ class Batches:
             return _shuffle.draw(self.seed, epoch, places, self.n_rows)[:count]
         return _shuffle.row(order, places, self.n_rows)[:count]
 
-    def take(self, block: Any, index: jax.Array, size: int) -> Any:
-        """The `size` rows of a batch, the one at `index` in its block."""
+    def take(self, block: Any, first: jax.Array, batch: jax.Array, size: int) -> Any:
+        """The `size` rows of a batch in the block whose first batch is `first`."""
+        index = batch if self.in_order else batch - first
         place = index.astype(_shuffle.index_dtype(self.n_rows)) * self.batch_size
 
         def part(leaf: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxgd._batches import Batches
 from jaxgd._bounds import Bounds, inward, moved
@@ -14,7 +15,7 @@ from jaxgd.methods.protocol import Method, Point, Problem, ask
 from jaxgd.result import RUNNING, Best, Status
 from jaxgd.stopping import Observation, Rule, check_rules, needs_gradient
 
-_FEW = 64  # so many costs are added up as they are
+_FEW = 64  # costs that are added up as they come
 
 
 @pytree
@@ -87,8 +88,8 @@ class Lap(NamedTuple):
     """What changes from batch to batch: parts of the state, and sums over the epoch's batches.
 
     `batch` counts the batches evaluated; `finite` says that the last of them was (a trial after one that was not means nothing),
-    and `code` is that of a rule that watches updates, None where there is no such rule. `cost`, with the rounding `error` that it
-    carries along, and `gradient` are sums over the batches; None where a few costs need no such care, or no rule asks for it.
+    and `code` is that of a rule that watches updates, None where there is no such rule. `cost` and `gradient` are sums over the
+    batches; no gradient where no rule asks for it. In a block of many batches `cost` holds their costs one by one.
     """
 
     trial: Any
@@ -100,7 +101,6 @@ class Lap(NamedTuple):
     finite: Any
     code: Any
     cost: Any
-    error: Any
     gradient: Any
 
     @property
@@ -173,6 +173,7 @@ loop = Loop(begin, segment)
 def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) -> Lap:
     """The batches of one epoch, block by block: the full ones in a loop, then the smaller one in a loop of at most one turn."""
     batches = plan.batches
+    many = batches.count > _FEW
     order = lower.call(Batches.order, batches, state.epoch)
 
     def running(n_batches: Any) -> Callable[[Lap], jax.Array]:
@@ -180,16 +181,19 @@ def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) ->
 
     def block(lap: Lap) -> Lap:
         first = lap.batch
+        if many:
+            lap = lap._replace(cost=jnp.zeros((batches.per_block + 1,), lap.cost.dtype))
         rows = lower.call(Batches.block, batches, order, state.epoch, first)
 
         def batch(evaluate: Callable[..., Any], take: Callable[..., Any]) -> Callable[[Lap], Lap]:
             def step(lap: Lap) -> Lap:
-                taken = lower.call(take, batches, rows, lap.batch, first)
+                taken = lower.call(take, batches, rows, first, lap.batch)
 
                 def at(params: Any) -> Point:
                     return Point(params, *evaluate(params, taken)[:2])
 
-                return lower.call(_advance, plan, state.epoch, lap, at(lap.trial), Problem(at if lower is traced else None))
+                problem = Problem(at if lower is traced else None)
+                return lower.call(_advance, plan, state.epoch, first, lap, at(lap.trial), problem)
 
             return step
 
@@ -200,24 +204,32 @@ def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) ->
         if functions.last is not None:
             end = jnp.where(lap.batch == batches.full, batches.count, first)
             lap = lower.while_loop(running(end), batch(functions.last, _take_last), lap)
-        return lap
+        return lower.call(_added_up, lap, first) if many else lap
 
     lap = lower.call(_start_of_epoch, plan, state)
     if batches.per_block >= batches.count:
         return block(lap)
-    return lower.while_loop(running(batches.count), block, lap)
+
+    def another(carry: Any) -> Any:
+        """A block after others: their costs are added up by W. Kahan's compensated summation (Commun. ACM 8, 1965)."""
+        lap, error = carry
+        one = block(lap._replace(cost=jnp.zeros_like(error)))
+        corrected = one.cost - error
+        total = lap.cost + corrected
+        return one._replace(cost=total), (total - lap.cost) - corrected
+
+    return lower.while_loop(lambda carry: running(batches.count)(carry[0]), another, (lap, jnp.zeros_like(lap.cost)))[0]
 
 
-def _take_full(batches: Batches, rows: Any, batch: jax.Array, first: jax.Array) -> Any:
-    return batches.take(rows, batch - first, batches.batch_size)
+def _take_full(batches: Batches, rows: Any, first: jax.Array, batch: jax.Array) -> Any:
+    return batches.take(rows, first, batch, batches.batch_size)
 
 
-def _take_last(batches: Batches, rows: Any, batch: jax.Array, first: jax.Array) -> Any:
-    return batches.take(rows, batch - first, batches.last_size)
+def _take_last(batches: Batches, rows: Any, first: jax.Array, batch: jax.Array) -> Any:
+    return batches.take(rows, first, batch, batches.last_size)
 
 
 def _start_of_epoch(plan: Plan, state: State) -> Lap:
-    zero = jnp.zeros_like(state.best.cost)
     watched = any(rule.watches == "update" for rule in plan.rules)
     return Lap(
         trial=state.trial,
@@ -228,13 +240,12 @@ def _start_of_epoch(plan: Plan, state: State) -> Lap:
         batch=jnp.zeros((), jnp.int32),
         finite=jnp.asarray(True),
         code=jnp.asarray(RUNNING, jnp.int32) if watched else None,
-        cost=zero,
-        error=zero if plan.batches.count > _FEW else None,
+        cost=jnp.zeros_like(state.best.cost),
         gradient=_wide_zeros(state.trial) if needs_gradient(plan.rules) else None,
     )
 
 
-def _advance(plan: Plan, epoch: jax.Array, lap: Lap, point: Point, problem: Problem) -> Lap:
+def _advance(plan: Plan, epoch: jax.Array, first: jax.Array, lap: Lap, point: Point, problem: Problem) -> Lap:
     """One batch: take its evaluation in, ask the method for the update and the rules about it, apply it."""
     finite = all_finite(point.cost, point.params, point.gradient)
     answer = ask(plan.method, point, lap.method, problem._replace(bounds=plan.bounds))
@@ -244,7 +255,6 @@ def _advance(plan: Plan, epoch: jax.Array, lap: Lap, point: Point, problem: Prob
     if lap.code is not None:
         code, rules = check_rules(plan.rules, "update", Observation(point.params, update=change), lap.rules)
         trial = select(code == RUNNING, trial, lap.trial)
-    cost, error = _add_up(lap, point.cost)
     going = finite if code is None else finite & (code == RUNNING)
     return Lap(
         trial=trial,
@@ -255,19 +265,25 @@ def _advance(plan: Plan, epoch: jax.Array, lap: Lap, point: Point, problem: Prob
         batch=lap.batch + 1,
         finite=finite,
         code=code,
-        cost=jnp.where(finite, cost, lap.cost),
-        error=error,
+        cost=_noted(lap, first, point.cost, finite),
         gradient=None if lap.gradient is None else jax.tree.map(lambda s, g: s + wide(g), lap.gradient, point.gradient),
     )
 
 
-def _add_up(lap: Lap, cost: jax.Array) -> tuple[jax.Array, Any]:
-    """Add the cost of a batch to that of the epoch, many by W. Kahan's compensated summation (Commun. ACM 8, 1965)."""
-    if lap.error is None:
-        return lap.cost + cost, None
-    corrected = cost - lap.error
-    total = lap.cost + corrected
-    return total, (total - lap.cost) - corrected
+def _noted(lap: Lap, first: jax.Array, cost: jax.Array, finite: jax.Array) -> jax.Array:
+    """The costs of an epoch with that of one batch more."""
+    if lap.cost.ndim:
+        return lax.dynamic_update_index_in_dim(lap.cost, cost, lap.batch - first, 0)
+    return jnp.where(finite, lap.cost + cost, lap.cost)
+
+
+def _added_up(lap: Lap, first: jax.Array) -> Lap:
+    """The costs of a block added up in groups, and groups of groups, so that rounding hardly adds up."""
+    count = lap.batch - first - (~lap.finite).astype(jnp.int32)
+    costs = jnp.where(jnp.arange(lap.cost.size, dtype=jnp.int32) < count, lap.cost, 0)
+    while costs.size > _FEW:
+        costs = jnp.sum(jnp.pad(costs, (0, -costs.size % _FEW)).reshape(-1, _FEW), axis=1)
+    return lap._replace(cost=jnp.sum(costs))
 
 
 def _average(plan: Plan, epoch: jax.Array, lap: Lap, trial: Any, going: jax.Array) -> Mean:
@@ -283,7 +299,8 @@ def _epoch_end(plan: Plan, state: State, lap: Lap, validation: Any) -> State:
     """After the batches of an epoch: its cost, its place among the best, the rules; unless it was broken off."""
     whole = lap.going
     applied = lap.batch - (~whole).astype(jnp.int32)  # the update that broke the epoch off was not
-    epoch_cost = jnp.where(applied > 0, lap.cost / applied.astype(lap.cost.dtype), state.epoch_cost)
+    evaluated = lap.batch - (~lap.finite).astype(jnp.int32)
+    epoch_cost = jnp.where(evaluated > 0, lap.cost / evaluated.astype(lap.cost.dtype), state.epoch_cost)
     watched = epoch_cost if validation is None else validation
     gradient = None if lap.gradient is None else jax.tree.map(lambda g: g / plan.batches.count, lap.gradient)
     observation = Observation(lap.trial, watched, inward(lap.trial, gradient, plan.bounds))

@@ -187,7 +187,7 @@ def _run(plan: Plan, evaluate: Any, lanes: Candidates, n_steps: jax.Array, start
         k, lap = carry
         epoch, batch = k // batches.full, k % batches.full
         rows = batches.block(batches.order(epoch), epoch, batch)
-        rows = batches.take(rows, batch if batches.in_order else jnp.zeros_like(batch), batches.batch_size)
+        rows = batches.take(rows, batch, batch, batches.batch_size)
         time = (k.astype(plan.total.dtype) * (plan.total / n_steps.astype(plan.total.dtype))).astype(jnp.int32)
 
         def one(candidate: Candidates, state: Any) -> Any:

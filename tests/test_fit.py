@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxgd
+from jaxgd import _batches
 from tests.problems import X, Y, line
 
 
@@ -217,6 +218,35 @@ def test_the_mean_cost_of_many_batches_is_exact_in_single_precision() -> None:
     )
     assert result.history is not None
     np.testing.assert_allclose(result.history.cost[1], 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n_rows", "batch_size", "block"), [(47, 2, 5), (46, 2, 23), (201, 2, 70), (300, 1, 100)])
+def test_rows_in_order_are_cut_into_blocks(n_rows: int, batch_size: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_batches, "_BLOCK_ROWS", block)
+    rows = np.random.default_rng(n_rows).normal(size=n_rows)
+    x: Any = 0.0
+    costs: list[Any] = []
+    for batch in np.split(rows, np.arange(batch_size, n_rows, batch_size)):
+        costs.append(np.mean((x - batch) ** 2) / 2)
+        x -= 0.25 * np.mean(x - batch)
+    options: dict[str, Any] = {"batch_size": batch_size, "n_epochs": 1, "shuffle": False, "dtype": "float64", "history": "cost"}
+    result = jaxgd.fit(lambda v, b: jnp.mean((v - b) ** 2) / 2, 0.0, rows, method=jaxgd.GradientDescent(0.25), **options)
+    assert result.history is not None and result.n_steps == len(costs)
+    np.testing.assert_allclose((result.params, result.history.cost[1]), (x, np.mean(costs)), rtol=1e-13)
+
+
+def test_the_mean_cost_of_an_epoch_broken_off_is_that_of_the_batches_evaluated() -> None:
+    result = jaxgd.fit(
+        lambda v, b: (v + 10) * jnp.mean(b),
+        0.0,
+        np.array([4.0, 3.0, 2.0, 1.0]),
+        batch_size=1,
+        n_epochs=1,
+        shuffle=False,
+        method=jaxgd.GradientDescent(1.0),
+        stop=jaxgd.stopping.UpdateTolerance(2.5),
+    )
+    assert (result.n_steps, float(result.params), float(result.best.cost)) == (2, -7, np.float32((40 + 18 + 6) / 3))
 
 
 @pytest.mark.parametrize("dtype", [None, "float32", "float64"])
