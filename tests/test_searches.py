@@ -163,25 +163,33 @@ def test_a_saddle_is_left(start: list[float]) -> None:
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_awkward_costs_end_with_a_reason(method: Any, dtype: str) -> None:
-    def run(cost: Any, start: Any = 1.0) -> Any:
-        result = jaxgd.minimize(cost, start, method=method, dtype=dtype)
-        assert (
-            np.all(np.isfinite(result.params)) and result.n_evaluations < 1200
-        )  # L-BFGS goes down a tail one factor of e at a time
+    costs = {  # in one program
+        "kink": lambda v: jnp.abs(v - 0.3),
+        "flat": lambda v: 3.0 + 0 * v,  # no improvement possible
+        "tail": lambda v: jnp.exp(-v),
+        "edge": lambda v: jnp.where(v > 2, jnp.nan, (v - 3) ** 2),
+        "huge": lambda v: 1e15 * (v - 1e10) ** 2,
+        "tiny": lambda v: 1e-12 * (v - 1e-8) ** 2,
+    }
+
+    def run(name: str, start: float) -> Any:
+        which = np.int32(list(costs).index(name))
+        result = jaxgd.minimize(
+            lambda v, which: jax.lax.switch(which, list(costs.values()), v), start, which, method=method, dtype=dtype
+        )
+        # L-BFGS goes down a tail one factor of e at a time.
+        assert np.all(np.isfinite(result.params)) and result.n_evaluations < 1200
         return result
 
-    kink = run(lambda v: jnp.abs(v - 0.3), 2.0)
+    kink = run("kink", 2.0)
     assert abs(kink.params - 0.3) < 1e-2 and kink.status in (Status.STALLED, Status.CONVERGED)
-    assert run(lambda v: 3.0 + 0 * v).n_steps == 0  # no improvement possible
-    tail = run(lambda v: jnp.exp(-v), 1.0)
-    assert tail.cost < 1e-6
-    edge = run(lambda v: jnp.where(v > 2, jnp.nan, (v - 3) ** 2), 0.0)
+    assert run("flat", 1.0).n_steps == 0
+    assert run("tail", 1.0).cost < 1e-6
+    edge = run("edge", 0.0)
     assert edge.params <= 2 and edge.status in (Status.DIVERGED, Status.STALLED)
-    huge = run(lambda v: 1e15 * (v - 1e10) ** 2, 0.0)
-    np.testing.assert_allclose(huge.params, 1e10, rtol=1e-6)
-    tiny = run(lambda v: 1e-12 * (v - 1e-8) ** 2, 1.0)
-    assert abs(tiny.params - 1e-8) < 1e-7
-    one_row = run(lambda v: jnp.sum((v - 2) ** 2), np.array([5.0]))
+    np.testing.assert_allclose(run("huge", 0.0).params, 1e10, rtol=1e-6)
+    assert abs(run("tiny", 1.0).params - 1e-8) < 1e-7
+    one_row = jaxgd.minimize(lambda v: jnp.sum((v - 2) ** 2), np.array([5.0]), method=method, dtype=dtype)
     np.testing.assert_allclose(one_row.params, 2, rtol=1e-6)
 
 
