@@ -93,7 +93,7 @@ def model(
     curve, slope = jnp.abs(curvatures), jnp.abs(slopes)
     blur = x.size * eps * jnp.max(curve)
     dead = (curve <= blur) & (slope <= blur * jnp.max(reach))
-    gain = jnp.sum(jnp.where(dead | (slope == 0), 0, slope * slope / (2 * unit(jnp.maximum(curve, slope)))))
+    gain = jnp.sum(jnp.where(dead | (slope == 0), 0, slope * (slope / (2 * unit(jnp.maximum(curve, slope))))))
     length = jnp.maximum(jnp.abs(x), eps**0.75 * first)  # a far start shall not loosen the tests
     scale, height = jnp.sum(curvature * length * length), jnp.abs(cost)
     pivot = _smallest_pivot(scaled)
