@@ -136,6 +136,20 @@ def test_the_unit_of_the_cost_does_not_matter(method: Any, factor: float) -> Non
     np.testing.assert_allclose(scaled.params, plain.params, rtol=1e-7)
 
 
+@pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
+def test_units_far_apart_stay_in_range_in_single_precision(method: Any) -> None:
+    def run(of_cost: float, of_parameters: float) -> Any:
+        units = np.float32(of_cost), np.float32(of_parameters)
+        start = units[1] * np.array([-1.2, 1.0], np.float32)
+        return jaxgd.minimize(lambda x, units: units[0] * rosenbrock(x / units[1]), start, units, method=method)
+
+    plain = run(1, 1)
+    for unit in (1e-15, 1e15):
+        for result, size in ((run(unit, 1), 1), (run(1, unit), unit)):
+            assert result.converged and result.n_evaluations <= 1.5 * plain.n_evaluations
+            np.testing.assert_allclose(np.float32(result.params) / np.float32(size), 1, rtol=2e-3)
+
+
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_the_units_of_the_variables_do_not_matter_to_the_default(factor: float) -> None:
     wood, unit = PROBLEMS[13], np.array([1, factor, 1, 1 / factor])

@@ -32,11 +32,13 @@ class Trial(NamedTuple):
 class Search(NamedTuple):
     """A line search from the current point along a direction, a packed vector.
 
-    It tries `rate`, which lies between `low`, a rate that is too short, and `high`, one that is too long or infinite. `left` is
-    what the pairs predict to gain along it, over what rounding would hide.
+    It begins at parameters of some `length` with a `slope`, and tries `rate`, which lies between `low`, a rate that is too short,
+    and `high`, one that is too long or infinite. `left` is what the pairs predict to gain along it, over what rounding would hide.
     """
 
     direction: Any
+    length: Any
+    slope: Any
     rate: Any
     low: Trial
     high: Trial
@@ -113,7 +115,7 @@ class LBFGS:
         zero, count = jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32)
         rows, products = jnp.zeros((m + 1, x.size), x.dtype), jnp.zeros((m + 1, m + 1), x.dtype)
         nothing = Trial(zero, zero, zero)
-        search = Search(jnp.zeros_like(x), zero, nothing, nothing, count, zero)
+        search = Search(jnp.zeros_like(x), zero, zero, zero, nothing, nothing, count, zero)
         return LBFGSState(search, Pairs(rows, rows, products, products, count), count, jnp.asarray(False))
 
     def step(self, point: Point, state: LBFGSState, problem: Problem) -> Step:
@@ -126,7 +128,7 @@ class LBFGS:
         accepted = ~state.started | (finite & ~unmoved & ~long & (~short | (state.search.trials >= _TRIALS)))
 
         y = there.of_the_free(there.gradient - here.gradient)
-        pairs = _stored(state.pairs, s, y, accepted & state.started)
+        pairs = _stored(state.pairs, s, y, accepted & state.started, trial, state.search)
         search, count, code = lax.cond(
             accepted,
             lambda: _found(there, pairs),
@@ -165,17 +167,23 @@ class _Place:
         return jnp.where((ahead > self.box[0]) & (ahead < self.box[1]), search.direction, jnp.zeros_like(ahead))
 
 
-def _begin(place: _Place, direction: jax.Array, pairs: Pairs) -> Search:
+def _begin(place: _Place, direction: jax.Array, slope: jax.Array, pairs: Pairs) -> Search:
     """The beginning of a search from a point; its first step is one, or a small one where no pairs are known."""
-    count, slope = pairs.count, jnp.vdot(direction, place.gradient)
+    count = pairs.count
     newest = (count - 1) % pairs.steps.shape[0]
     steepness = pairs.squares[newest, newest] / unit(pairs.mixed[newest, newest])
-    floor = place.noise + place.eps**2 * steepness * jnp.vdot(place.params, place.params)
+    square = jnp.vdot(place.params, place.params)
+    floor = place.noise + place.eps**2 * steepness * square
     zero = jnp.zeros_like(place.cost)
-    first = _FIRST * unit(jnp.max(jnp.abs(place.params))) / unit(jnp.max(jnp.abs(direction)))
+
+    def small() -> jax.Array:
+        return _FIRST * unit(jnp.max(jnp.abs(place.params))) / unit(jnp.max(jnp.abs(direction)))
+
     return Search(
         direction=direction,
-        rate=jnp.where(count > 0, jnp.ones_like(first), first),
+        length=jnp.sqrt(unit(square)),
+        slope=slope,
+        rate=lax.cond(count > 0, lambda: jnp.ones_like(slope), small),
         low=Trial(zero, place.cost, slope),
         high=Trial(jnp.full_like(zero, jnp.inf), zero, zero),
         trials=jnp.zeros_like(count),
@@ -183,20 +191,25 @@ def _begin(place: _Place, direction: jax.Array, pairs: Pairs) -> Search:
     )
 
 
-def _stored(pairs: Pairs, s: jax.Array, y: jax.Array, wanted: jax.Array) -> Pairs:
-    """The pairs with a new one in the place that is free, if it is wanted and of positive curvature; else nothing is there.
+def _stored(pairs: Pairs, s: jax.Array, y: jax.Array, wanted: jax.Array, trial: Trial, search: Search) -> Pairs:
+    """The pairs with a new one in the place that is free, which counts if it is wanted and s'y is positive beyond rounding.
 
-    Of s'y only those are kept right in which y is no older than s: the two loops ask for no others.
+    Else its products are zero, and no direction has any of its rows. Both vectors are multiplied by |x|**(1/2) / (s'y)**(3/4), s'y
+    being what the slopes of the search make it: that changes nothing in H, and keeps the products in range whatever the units. Of
+    s'y only those are kept right in which y is no older than s: the two loops ask for no others.
     """
     place = pairs.count % pairs.steps.shape[0]
-    useful = wanted & (jnp.vdot(s, y) > jnp.finfo(s.dtype).eps * jnp.vdot(y, y))
-    s, y = jnp.where(useful, s, 0), jnp.where(useful, y, 0)
+    gain = unit(trial.rate * (trial.slope - search.slope))
+    share = jnp.sqrt(search.length / gain) / jnp.sqrt(jnp.sqrt(gain))
+    s, y = jnp.where(wanted, share * s, 0), jnp.where(wanted, share * y, 0)
     steps, changes = pairs.steps.at[place].set(s), pairs.changes.at[place].set(y)
-    along = changes @ y
+    across, along = steps @ y, changes @ y
+    useful = wanted & (across[place] > jnp.finfo(s.dtype).eps * jnp.abs(trial.rate * search.slope * share) * share)
+    across, along = jnp.where(useful, across, 0), jnp.where(useful, along, 0)
     return Pairs(
         steps,
         changes,
-        pairs.mixed.at[:, place].set(steps @ y),
+        pairs.mixed.at[:, place].set(across),
         pairs.squares.at[:, place].set(along).at[place].set(along),
         pairs.count + useful.astype(jnp.int32),
     )
@@ -208,20 +221,28 @@ def _found(there: _Place, pairs: Pairs) -> tuple[Search, jax.Array, jax.Array]:
     Where the pairs' direction does not lead down, the gradient takes its place and the pairs are forgotten.
     """
     direction = _direction(there, pairs)
-    down = jnp.vdot(direction, there.gradient) < 0
+    slope = jnp.vdot(direction, there.gradient)
+    down = slope < 0
     count = jnp.where(down, pairs.count, 0)
-    direction = jnp.where(down, direction, -there.of_the_free(there.gradient))
-    return _begin(there, direction, pairs._replace(count=count)), count, jnp.asarray(RUNNING, jnp.int32)
+    direction, slope = lax.cond(down, lambda: (direction, slope), lambda: _descent(there))
+    return _begin(there, direction, slope, pairs._replace(count=count)), count, jnp.asarray(RUNNING, jnp.int32)
+
+
+def _descent(place: _Place) -> tuple[jax.Array, jax.Array]:
+    """The direction against the gradient, its largest element 1, and the slope along it."""
+    g = place.of_the_free(place.gradient)
+    direction = -g / unit(jnp.max(jnp.abs(g)))
+    return direction, jnp.vdot(direction, place.gradient)
 
 
 def _direction(place: _Place, pairs: Pairs) -> jax.Array:
-    """The product -H g by Nocedal's two loops, on the coefficients of the vectors alone (Chen, Wang and Zhou)."""
+    """The product -H g by Nocedal's two loops, on the coefficients of the vectors alone (Chen, Wang and Zhou); 0 without pairs."""
     g = place.of_the_free(place.gradient)
     rows = pairs.steps.shape[0]
     known = jnp.minimum(pairs.count, rows - 1)
     onto_steps, onto_changes = pairs.steps @ g, pairs.changes @ g
     newest = (pairs.count - 1) % rows
-    scale = jnp.where(known > 0, pairs.mixed[newest, newest] / unit(pairs.squares[newest, newest]), 1)
+    scale = jnp.where(known > 0, pairs.mixed[newest, newest] / unit(pairs.squares[newest, newest]), 0)
 
     def backward(k: jax.Array, a: jax.Array) -> jax.Array:
         i = (pairs.count - 1 - k) % rows
@@ -240,10 +261,9 @@ def _direction(place: _Place, pairs: Pairs) -> jax.Array:
 
 def _judge(trial: Trial, finite: jax.Array, search: Search, here: _Place) -> tuple[jax.Array, jax.Array]:
     """Whether the rate that was tried is too long, its cost too high, or too short, its slope still too steep."""
-    slope = jnp.vdot(search.direction, here.gradient)
-    low_enough = trial.cost <= here.cost + _DECREASE * trial.rate * slope
-    hidden = (trial.cost <= here.cost + here.noise) & (trial.slope <= (2 * _DECREASE - 1) * slope)
-    return ~(finite & (low_enough | hidden)), trial.slope < _SLOPE * slope
+    low_enough = trial.cost <= here.cost + _DECREASE * trial.rate * search.slope
+    hidden = (trial.cost <= here.cost + here.noise) & (trial.slope <= (2 * _DECREASE - 1) * search.slope)
+    return ~(finite & (low_enough | hidden)), trial.slope < _SLOPE * search.slope
 
 
 def _continued(
@@ -263,13 +283,15 @@ def _continued(
     restarted = lost & (count > 0)
     searched = Search(
         search.direction,
+        search.length,
+        search.slope,
         jnp.where(settled, low.rate, rate),
         low,
         high,
         jnp.where(settled, _TRIALS, search.trials + 1),
         search.left,
     )
-    descent = _begin(here, -here.of_the_free(here.gradient), pairs._replace(count=jnp.zeros_like(count)))
+    descent = _begin(here, *_descent(here), pairs._replace(count=jnp.zeros_like(count)))
     ended = jnp.where(finite, Status.STALLED.code, Status.DIVERGED.code)
     restarted = restarted & ~search.settled
     ended = jnp.where(search.settled, Status.CONVERGED.code, ended)
