@@ -61,7 +61,8 @@ def minimize(
         fixed: parameters that are held, for which no derivative is taken: a pytree of booleans like the parameters, or with one
             boolean for a branch, or arrays of booleans for parts of an array.
         stop: a rule of `jaxgd.stopping`, or several of them; None is `stopping.Stationary()`: the gradient is negligible at
-            the scale of the problem and its precision; () is none at all: run every step. `TrustRegion` judges that by itself.
+            the scale of the problem and its precision; () is none at all: run every step. `TrustRegion` and `LBFGS` judge
+            that by themselves.
         max_steps: steps at most, >= 1, rejected trials of a method that searches counted in; None is 10 000, or 1000 for
             `TrustRegion`.
         key: the random key of a random start: a key of `jax.random`, or an integer.
