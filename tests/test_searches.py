@@ -111,6 +111,33 @@ def test_the_default_goes_by_the_size_of_the_data_too() -> None:
     assert isinstance(method(2**24), jaxgd.TrustRegion) and isinstance(method(2**24 + 1), jaxgd.LBFGS)
 
 
+def rational(b: Any, x: Any) -> Any:
+    return b[0] * (x**2 + x * b[1]) / (x**2 + x * b[2] + b[3])
+
+
+def vapour(b: Any, x: Any) -> Any:
+    return b[0] * jnp.exp(b[1] / (x + b[2]))
+
+
+@pytest.mark.parametrize(
+    "curve, truth, start, times",
+    [
+        (rational, [0.193, 0.191, 0.123, 0.136], [25.0, 39, 41.5, 39], 4 / 2 ** np.arange(0, 6, 0.5)),
+        (vapour, [5.6e-3, 6181.0, 345.0], [2.0, 4e5, 25e3], np.linspace(50, 125, 16)),
+    ],
+)
+def test_curves_are_fitted_from_a_hundred_times_their_parameters(curve: Any, truth: Any, start: Any, times: Any) -> None:
+    def cost(b: Any, data: Any) -> Any:
+        return jnp.sum((curve(b, data[0]) - data[1]) ** 2) / 2
+
+    heights = np.asarray(curve(np.array(truth), times))
+    heights = heights + 0.01 * heights.std() * np.random.default_rng(0).normal(size=times.size)
+    best = jaxgd.minimize(cost, truth, (times, heights), dtype="float64")
+    far = jaxgd.minimize(cost, start, (times, heights), dtype="float64")
+    assert best.converged and far.converged
+    np.testing.assert_allclose(far.cost, best.cost, rtol=1e-9)
+
+
 @pytest.mark.parametrize("rows, columns", [(1000, 10), (1000, 100), (20_000, 10)])
 @pytest.mark.parametrize("scales", [0, 3])
 def test_regressions_converge_in_single_precision(rows: int, columns: int, scales: float) -> None:

@@ -15,10 +15,11 @@ from jaxgd.methods.protocol import Point, Problem, Step
 from jaxgd.result import RUNNING, Status
 
 _ACCEPT, _POOR, _GOOD, _NEAR = 1e-4, 0.25, 0.75, 0.8  # of the fall that was predicted, and of the radius
-_GROWTH = 3.0  # of the radius
+_GROWTH = 2.0  # of the radius
 _BEND, _ALIGNED, _LONGEST = 0.05, 0.5, 4.0  # bent steps: how much, and along which last steps
 _STRETCH, _LEFT = 8.0, 0.1  # stretched Newton steps: the most, and the slope that asks for more
 _ESCAPE = 1e-2  # of the radius: shorter steps at negative curvature are lengthened
+_DOUBT = 10.0  # how much larger rounding may be than it is taken for, where it would hide what is predicted
 _TIGHT = 4.0  # roundings of the cost that are nothing to gain
 _TAIL = 2.4e-63  # of what was gained since the start, the rest in a tail that falls for ever
 _QUIET = 8  # predictions below rounding in a row that end a run
@@ -86,8 +87,8 @@ class TrustRegion:
 
     The sizes make steps relative: s = max(|x|, 0.1 * |x_start|), and less for a variable a thousand times steeper than the median
     one. A trial is accepted if the cost falls by more than 1e-4 of the fall that the model predicts; where rounding hides the
-    difference, the trapezium of the gradients stands for it. The radius is a quarter of the step after a poor prediction, three
-    times itself after a good one at its edge, and otherwise stays; a refused trial costs one evaluation and no new Hessian.
+    difference, the trapezium of the gradients stands for it. The radius is a quarter of the step after a poor prediction, twice
+    itself after a good one at its edge, and otherwise stays; a refused trial costs one evaluation and no new Hessian.
     At a saddle the step goes along the most negative curvature. Three things are added to the textbook's method: absolute
     eigenvalues, so that one negative direction does not shorten all others; a *bent* step, which follows a curved valley by half
     the third derivative along the last displacement, known from its gradient; and a *stretched* Newton step, up to eight times as
@@ -199,7 +200,7 @@ def _judge(state: TrustRegionState, x: jax.Array, x_new: jax.Array, fall: jax.Ar
     q, predicted = proposal.q, proposal.fall
     slopes = (g * model.size) @ model.vectors
     slope = jnp.sum(model.slopes * q)
-    hidden = finite & (jnp.abs(fall) <= model.noise)
+    hidden = finite & (jnp.abs(fall) <= jnp.where(predicted <= model.noise, _DOUBT, 1) * model.noise)
     gained = jnp.where(hidden, -jnp.sum((model.slopes + slopes) * q) / 2, fall)
     ratio = jnp.where(predicted > 0, gained / unit(predicted), jnp.where(gained > 0, 1, -1))
     bulge = -2 * (fall + slope)
