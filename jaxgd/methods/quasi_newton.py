@@ -205,7 +205,8 @@ def _stored(pairs: Pairs, s: jax.Array, y: jax.Array, wanted: jax.Array, trial: 
     s, y = jnp.where(wanted, share * s, 0), jnp.where(wanted, share * y, 0)
     steps, changes = pairs.steps.at[place].set(s), pairs.changes.at[place].set(y)
     across, along = steps @ y, changes @ y
-    useful = wanted & (across[place] > jnp.finfo(s.dtype).eps * jnp.abs(trial.rate * search.slope * share) * share)
+    positive = across[place] > jnp.finfo(s.dtype).eps * jnp.abs(trial.rate * search.slope * share) * share
+    useful = wanted & positive & all_finite(across[place], across, along)
     across, along = jnp.where(useful, across, 0), jnp.where(useful, along, 0)
     return Pairs(
         steps,
