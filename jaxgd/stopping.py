@@ -180,7 +180,9 @@ class _Secant(NamedTuple):
 
 @pytree
 class Stationary(Rule):
-    """Stop when the gradient g is negligible at the scale of the problem and its precision; the default of `minimize`.
+    """Stop when the gradient g is negligible at the scale of the problem and its precision.
+
+    It is the default of `minimize` for every method that does not judge its end by itself.
 
     With s and y the changes of the parameters and of the gradient since the last point, the curvature is c = |y| / |s|, the
     smallest that was met lately (it may at most double from one point to the next). The run ends if at three points in a row

@@ -174,7 +174,7 @@ def test_units_far_apart_stay_in_range_in_single_precision(method: Any) -> None:
     for unit in (1e-15, 1e15):
         for result, size in ((run(unit, 1), 1), (run(1, unit), unit)):
             assert result.converged and result.n_evaluations <= 1.5 * plain.n_evaluations
-            np.testing.assert_allclose(np.float32(result.params) / np.float32(size), 1, rtol=2e-3)
+            np.testing.assert_allclose(np.float32(result.params) / np.float32(size), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e6])

@@ -87,13 +87,14 @@ class TrustRegion:
 
     The sizes make steps relative: s = max(|x|, 0.1 * |x_start|), and less for a variable a thousand times steeper than the median
     one. A trial is accepted if the cost falls by more than 1e-4 of the fall that the model predicts; where rounding hides the
-    difference, the trapezium of the gradients stands for it. The radius is a quarter of the step after a poor prediction, twice
-    itself after a good one at its edge, and otherwise stays; a refused trial costs one evaluation and no new Hessian.
-    At a saddle the step goes along the most negative curvature. Three things are added to the textbook's method: absolute
-    eigenvalues, so that one negative direction does not shorten all others; a *bent* step, which follows a curved valley by half
-    the third derivative along the last displacement, known from its gradient; and a *stretched* Newton step, up to eight times as
-    long, where the last ones were right in direction and too short, as at multiple roots. Bounds hold variables that a descent
-    would push through them; steps end at the walls, on the best of the model's points on the way there.
+    difference, the trapezium of the gradients stands for it, and up to ten roundings where the prediction is below one. The radius
+    is a quarter of the step after a poor prediction, twice itself after a good one at its edge, and otherwise stays; a refused
+    trial costs one evaluation and no new Hessian. At a saddle the step goes along the most negative curvature. Three things are
+    added to the textbook's method: absolute eigenvalues, so that one negative direction does not shorten all others; a *bent*
+    step, which follows a curved valley by half the third derivative along the last displacement, known from its gradient; and a
+    *stretched* Newton step, up to eight times as long, where the last ones were right in direction and too short, as at multiple
+    roots. Bounds hold variables that a descent would push through them; steps end at the walls, on the best of the model's points
+    on the way there.
 
     The run ends as CONVERGED at two points in a row with nothing to gain above rounding, where the Hessian is positive definite or
     the gradient is a rounding of the variables; as STALLED where rounding hides all progress before that.
