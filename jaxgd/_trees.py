@@ -147,15 +147,14 @@ def all_of(test: Any, *trees: Any) -> jax.Array:
 def all_finite(scalar: jax.Array, *trees: Any) -> jax.Array:
     """Whether a scalar and every number in some trees of one structure are finite.
 
-    The answer is handed from one reduction to the next, so that it comes out of the last, once: were it the conjunction of several,
-    XLA would compute it again in each of the many places that look at it.
+    Zero times a number is zero unless the number is not finite: so one comparison serves several numbers. The answer is handed from
+    one reduction to the next, so that it comes out of the last, once: were it the conjunction of several, XLA would compute it
+    again in each of the many places that look at it.
     """
     finite = jnp.isfinite(scalar)
     for leaves in sorted(zip(*map(jax.tree.leaves, trees), strict=True), key=lambda leaves: leaves[0].size):
-        together = finite
-        for leaf in leaves:
-            together = together & jnp.isfinite(leaf)
-        finite = jnp.all(together) if leaves[0].size else finite  # all of nothing would forget the answer so far
+        zero = functools.reduce(jnp.add, [leaf * 0 for leaf in leaves])
+        finite = jnp.all((zero == 0) & finite) if zero.size else finite  # all of nothing would forget the answer so far
     return finite
 
 
