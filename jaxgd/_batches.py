@@ -59,12 +59,15 @@ class Batches:
 
     @property
     def per_block(self) -> int:
-        """The number of batches in a block; that of all batches where one block is the epoch."""
+        """The number of batches in a block, about the same in each; that of all batches where one block is the epoch."""
         if self.in_order:
             return min(self.count, _BLOCK_ROWS)
         row = sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.data))
         rows = min(_BLOCK_ROWS, self.block_bytes // max(row, 1))
-        return self.count if rows >= self.n_rows else max(1, rows // self.batch_size)
+        if rows >= self.n_rows:
+            return self.count
+        n_blocks = -(-self.count // max(1, rows // self.batch_size))
+        return -(-self.count // n_blocks)
 
     def order(self, epoch: jax.Array) -> Any:
         """The random numbers that an epoch's order needs, made once for it."""
