@@ -248,8 +248,9 @@ def _start_of_epoch(plan: Plan, state: State) -> Lap:
 def _advance(plan: Plan, epoch: jax.Array, first: jax.Array, lap: Lap, point: Point, problem: Problem) -> Lap:
     """One batch: take its evaluation in, ask the method for the update and the rules about it, apply it."""
     finite = all_finite(point.cost, point.params, point.gradient)
-    answer = ask(plan.method, point, lap.method, problem._replace(bounds=plan.bounds))
     params = select(finite, point.params, lap.params)
+    point = point._replace(params=params)  # from here on nothing looks at the trial: the next can take its place
+    answer = ask(plan.method, point, lap.method, problem._replace(bounds=plan.bounds))
     trial, change = moved(params, answer.update, plan.bounds)
     code, rules = None, lap.rules
     if lap.code is not None:

@@ -133,10 +133,11 @@ def _advance(plan: Plan, state: State, point: Point, problem: Problem) -> State:
     """One tick: take an evaluation in, ask the rules, ask the method for the next point."""
     first = state.evaluations == 0
     finite = all_finite(point.cost, point.params, point.gradient)
+    if not getattr(plan.method, "steps_back", False):  # from here on nothing looks at the trial: the next can take its place
+        point = point._replace(params=select(finite, point.params, state.current.params))
     answer = ask(plan.method, point, state.method, problem)
     if answer.accepted is True:
-        accepted, broken = finite & ~state.broken, ~finite & ~first
-        current = point._replace(params=select(finite, point.params, state.current.params))
+        accepted, broken, current = finite & ~state.broken, ~finite & ~first, point
         diverged = state.broken | (first & ~finite)
     else:
         accepted, broken = first | (finite & answer.accepted), jnp.asarray(False)
