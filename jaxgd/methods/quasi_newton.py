@@ -13,7 +13,7 @@ from jaxgd.result import RUNNING, Status
 
 _DECREASE = 1e-4  # of the predicted decrease, that is enough
 _SLOPE = 0.9  # of the first slope, that is flat enough
-_FIRST = 0.1  # the first step, relative to the largest parameter
+_FIRST = 0.1  # the first step along the gradient, relative to the largest parameter, or to each of them
 _GROWTH = (2.0, 10.0)  # bounds of the lengthening
 _INTERIOR = (0.1, 0.9)  # the part of a bracket in which the next trial lies
 _NEAR = 1e4  # so much left to gain, over what rounding hides, is not the end
@@ -71,6 +71,7 @@ class LBFGSState(NamedTuple):
     search: Search
     pairs: Pairs
     idle: Any  # accepted points in a row whose fall rounding may have made
+    resort: Any  # whether the search is the last resort
     started: Any
 
 
@@ -85,9 +86,12 @@ class LBFGS:
     itself (Wolfe's conditions), or, where rounding hides the fall, by Hager and Zhang's approximate form of them. Otherwise it is
     found by lengthening and by cubic interpolation. Points that are not finite are stepped back from. P moves into the bounds,
     where there are any: variables held back by one take no part in H, and the search bends along the walls. The first step is
-    a tenth of the largest parameter, or 0.1 if all are zero. A run whose search finds no lower cost, not even along the gradient,
-    or whose cost no longer falls beyond rounding, ends as CONVERGED if the pairs predict no more to gain, else as STALLED, or as
-    DIVERGED if the last point was not finite.
+    a tenth of the largest parameter, or 0.1 if all are zero.
+
+    Where a search finds no lower cost, not even along the gradient, or the cost has not fallen beyond rounding for five steps, the
+    last resort is a search along d_i = -x_i**2 * g_i, the steepest direction in the parameters' own sizes: the pairs may know
+    nothing yet of a parameter that is a million times larger than others. A fall beyond rounding there, and the run goes on. Else
+    it ends: as CONVERGED if the pairs predict no more to gain, else as STALLED, or as DIVERGED if the last point was not finite.
 
     Args:
         memory: how many pairs to keep, >= 1.
@@ -117,7 +121,8 @@ class LBFGS:
         rows, products = jnp.zeros((m + 1, x.size), x.dtype), jnp.zeros((m + 1, m + 1), x.dtype)
         nothing = Trial(zero, zero, zero)
         search = Search(jnp.zeros_like(x), zero, zero, zero, nothing, nothing, count, zero)
-        return LBFGSState(search, Pairs(rows, rows, products, products, count), count, jnp.asarray(False))
+        no = jnp.asarray(False)
+        return LBFGSState(search, Pairs(rows, rows, products, products, count), count, no, no)
 
     def step(self, point: Point, state: LBFGSState, problem: Problem) -> Step:
         here, there = _Place(problem.current, problem.bounds), _Place(point, problem.bounds)
@@ -130,17 +135,14 @@ class LBFGS:
 
         y = there.of_the_free(there.gradient - here.gradient)
         pairs = _stored(state.pairs, s, y, accepted & state.started, trial, state.search)
-        search, count, code = lax.cond(
+        fell = ~state.started | (here.cost - there.cost > here.noise)
+        after, count, code = lax.cond(
             accepted,
-            lambda: _found(there, pairs),
-            lambda: _continued(trial, finite, long | unmoved, state.search, here, pairs),
+            lambda: _found(there, pairs, state, fell),
+            lambda: _continued(trial, finite, long | unmoved, state, here, pairs.count),
         )
-        update = unpack(search.rate * search.direction, point.params)
-        fell = ~state.started | (here.cost - there.cost > here.noise) | (search.left > _NEAR)
-        idle = jnp.where(accepted, jnp.where(fell, 0, state.idle + 1), state.idle)
-        ended = jnp.where(search.settled, Status.CONVERGED.code, Status.STALLED.code)
-        code = jnp.where(accepted & (idle >= _IDLE), ended, code)
-        return Step(update, LBFGSState(search, pairs._replace(count=count), idle, jnp.asarray(True)), accepted, code)
+        update = unpack(after.search.rate * after.search.direction, point.params)
+        return Step(update, after._replace(pairs=pairs._replace(count=count)), accepted, code)
 
 
 class _Place:
@@ -160,6 +162,12 @@ class _Place:
         held = ((self.params <= self.box[0]) & (self.gradient >= 0)) | ((self.params >= self.box[1]) & (self.gradient <= 0))
         return jnp.where(held, jnp.zeros_like(vector), vector)
 
+    def floor(self, pairs: Pairs) -> jax.Array:
+        """What rounding may hide of a fall of the cost: in the cost itself, and in the parameters where it curves as last seen."""
+        newest = (pairs.count - 1) % pairs.steps.shape[0]
+        steepness = pairs.squares[newest, newest] / unit(pairs.mixed[newest, newest])
+        return self.noise + self.eps**2 * steepness * jnp.vdot(self.params, self.params)
+
     def inside(self, search: Search) -> jax.Array:
         """The direction in which a search from here goes at the rate that it tries: none for variables at their walls."""
         if self.box is None:
@@ -168,27 +176,18 @@ class _Place:
         return jnp.where((ahead > self.box[0]) & (ahead < self.box[1]), search.direction, jnp.zeros_like(ahead))
 
 
-def _begin(place: _Place, direction: jax.Array, slope: jax.Array, pairs: Pairs) -> Search:
-    """The beginning of a search from a point; its first step is one, or a small one where no pairs are known."""
-    count = pairs.count
-    newest = (count - 1) % pairs.steps.shape[0]
-    steepness = pairs.squares[newest, newest] / unit(pairs.mixed[newest, newest])
-    square = jnp.vdot(place.params, place.params)
-    floor = place.noise + place.eps**2 * steepness * square
+def _begin(place: _Place, direction: jax.Array, slope: jax.Array, rate: Any, left: jax.Array) -> Search:
+    """The beginning of a search from a point."""
     zero = jnp.zeros_like(place.cost)
-
-    def small() -> jax.Array:
-        return _FIRST * unit(jnp.max(jnp.abs(place.params))) / unit(jnp.max(jnp.abs(direction)))
-
     return Search(
         direction=direction,
-        length=jnp.sqrt(unit(square)),
+        length=jnp.sqrt(unit(jnp.vdot(place.params, place.params))),
         slope=slope,
-        rate=lax.cond(count > 0, lambda: jnp.ones_like(slope), small),
+        rate=jnp.asarray(rate, slope.dtype),
         low=Trial(zero, place.cost, slope),
         high=Trial(jnp.full_like(zero, jnp.inf), zero, zero),
-        trials=jnp.zeros_like(count),
-        left=jnp.where(slope == 0, 0, jnp.where((count > 0) & (floor > 0), -slope / (2 * unit(floor)), jnp.inf)),
+        trials=jnp.zeros((), jnp.int32),
+        left=left,
     )
 
 
@@ -217,23 +216,34 @@ def _stored(pairs: Pairs, s: jax.Array, y: jax.Array, wanted: jax.Array, trial: 
     )
 
 
-def _found(there: _Place, pairs: Pairs) -> tuple[Search, jax.Array, jax.Array]:
-    """The search that begins after a point was accepted, the count of the pairs to go on with, and the code of no end.
+def _found(there: _Place, pairs: Pairs, state: LBFGSState, fell: jax.Array) -> tuple[LBFGSState, jax.Array, jax.Array]:
+    """After a point was accepted: the state without its pairs, the count of them to go on with, and the code of the end.
 
     Where the pairs' direction does not lead down, the gradient takes its place and the pairs are forgotten.
     """
     direction = _direction(there, pairs)
     slope = jnp.vdot(direction, there.gradient)
-    down = slope < 0
-    count = jnp.where(down, pairs.count, 0)
-    direction, slope = lax.cond(down, lambda: (direction, slope), lambda: _descent(there))
-    return _begin(there, direction, slope, pairs._replace(count=count)), count, jnp.asarray(RUNNING, jnp.int32)
+    down, floor = slope < 0, there.floor(pairs)
+    left = jnp.where(down & (floor > 0), -slope / (2 * unit(floor)), jnp.inf)
+    fell = fell | (left > _NEAR)
+    idle = jnp.where(fell, 0, state.idle + 1)
+    tired = (idle >= _IDLE) | (state.resort & ~fell)
+    resort = tired & ~state.resort
+    direction, slope = lax.cond(down & ~resort, lambda: (direction, slope), lambda: _descent(there, resort))
+    search = _begin(there, direction, slope, jnp.where(down & ~resort, 1, _FIRST), jnp.where((slope == 0) & ~resort, 0, left))
+    ended = jnp.where(search.settled, Status.CONVERGED.code, Status.STALLED.code)
+    code = jnp.where(tired & state.resort, ended, RUNNING).astype(jnp.int32)
+    after = state._replace(search=search, pairs=None, idle=jnp.where(resort, 0, idle), resort=resort, started=jnp.asarray(True))
+    return after, jnp.where(down, pairs.count, 0), code
 
 
-def _descent(place: _Place) -> tuple[jax.Array, jax.Array]:
-    """The direction against the gradient, its largest element 1, and the slope along it."""
+def _descent(place: _Place, each: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The steepest direction in units of the largest parameter, or of `each` of them, one unit long at most; the slope along it."""
     g = place.of_the_free(place.gradient)
-    direction = -g / unit(jnp.max(jnp.abs(g)))
+    size = jnp.abs(place.params)
+    size = jnp.where(each, size, unit(jnp.max(size)))
+    relative = size * g
+    direction = -size * (relative / unit(jnp.max(jnp.abs(relative))))
     return direction, jnp.vdot(direction, place.gradient)
 
 
@@ -269,36 +279,40 @@ def _judge(trial: Trial, finite: jax.Array, search: Search, here: _Place) -> tup
 
 
 def _continued(
-    trial: Trial, finite: jax.Array, long: jax.Array, search: Search, here: _Place, pairs: Pairs
-) -> tuple[Search, jax.Array, jax.Array]:
-    """The search after a rejected trial, the count of the pairs to go on with, and the code of the end if there is no way on."""
-    count = pairs.count
+    trial: Trial, finite: jax.Array, long: jax.Array, state: LBFGSState, here: _Place, count: jax.Array
+) -> tuple[LBFGSState, jax.Array, jax.Array]:
+    """After a rejected trial: the state without its pairs, the count of them to go on with, and the code of the end."""
+    search = state.search
     low, high = select(long, (search.low, trial), (trial, search.high))
     step = low.rate - search.low.rate
     rise = (low.slope - search.low.slope) / unit(step)
     ahead = low.rate + jnp.clip(jnp.where(rise > 0, -low.slope / unit(rise), jnp.inf), *(g * low.rate for g in _GROWTH))
     rate = jnp.where(jnp.isfinite(high.rate), _interpolated(low, high, finite | ~long), ahead)
 
-    tight = (high.rate - low.rate) * jnp.max(jnp.abs(search.direction)) <= here.eps * jnp.max(jnp.abs(here.params)) / 2
-    settled = tight & (low.rate > 0)  # what was found is lower: it is taken
-    lost = tight & (low.rate == 0)
-    restarted = lost & (count > 0)
-    searched = Search(
-        search.direction,
-        search.length,
-        search.slope,
-        jnp.where(settled, low.rate, rate),
-        low,
-        high,
-        jnp.where(settled, _TRIALS, search.trials + 1),
-        search.left,
-    )
-    descent = _begin(here, *_descent(here), pairs._replace(count=jnp.zeros_like(count)))
-    ended = jnp.where(finite, Status.STALLED.code, Status.DIVERGED.code)
-    restarted = restarted & ~search.settled
+    reach = jnp.where(state.resort, 1, jnp.max(jnp.abs(search.direction)) / unit(jnp.max(jnp.abs(here.params))))
+    tight = (high.rate - low.rate) * reach <= here.eps / 2
+    taken = tight & (low.rate > 0)  # what was found is lower
+    lost = (low.rate == 0) & (tight | (state.resort & long & _vain(trial, search, here)))
+    restarted = lost & ~state.resort & (count > 0) & ~search.settled
+    resort = lost & ~state.resort & ~restarted & (finite | search.settled)
+    ended = jnp.where(finite | state.resort, Status.STALLED.code, Status.DIVERGED.code)
     ended = jnp.where(search.settled, Status.CONVERGED.code, ended)
-    code = jnp.where(lost & ~restarted, ended, RUNNING).astype(jnp.int32)
-    return select(restarted, descent, searched), jnp.where(restarted, 0, count), code
+    code = jnp.where(lost & ~restarted & ~resort, ended, RUNNING).astype(jnp.int32)
+
+    trials = jnp.where(taken, _TRIALS, search.trials + 1)
+    search = select(
+        restarted | resort,
+        _begin(here, *_descent(here, resort), _FIRST, jnp.where(resort, search.left, jnp.inf)),
+        search._replace(rate=jnp.where(taken, low.rate, rate), low=low, high=high, trials=trials),
+    )
+    after = state._replace(search=search, pairs=None, idle=jnp.where(resort, 0, state.idle), resort=state.resort | resort)
+    return after, jnp.where(restarted, 0, count), code
+
+
+def _vain(trial: Trial, search: Search, here: _Place) -> jax.Array:
+    """Whether the slopes of a bracket predict no more to gain than what rounding the cost and each parameter hides."""
+    curvature = jnp.maximum((trial.slope - search.slope) / trial.rate, 0)
+    return search.slope**2 <= 2 * curvature * (here.noise + (4 * here.eps) ** 2 * curvature)
 
 
 def _interpolated(low: Trial, high: Trial, finite: jax.Array) -> jax.Array:
