@@ -1,5 +1,6 @@
 """One contender in a process of its own: so the first call compiles everything that it needs, and memory is its alone."""
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -79,6 +80,8 @@ def _runner(case: str, name: str, quick: bool) -> Callable[[float], tuple[float,
 
     run, things = contender(CASES[case].make(quick), name)
     jax.block_until_ready(jax.numpy.zeros(3) + 1)  # JAX itself has been started
+    gc.collect()
+    gc.freeze()  # what the peers' libraries left on the heap is not searched for garbage while a call is timed
 
     def call(seconds: float) -> tuple[float, float, float]:
         times: list[float] = []
