@@ -249,7 +249,7 @@ def _advance(plan: Plan, epoch: jax.Array, first: jax.Array, lap: Lap, point: Po
     """One batch: take its evaluation in, ask the method for the update and the rules about it, apply it."""
     finite = all_finite(point.cost, point.params, point.gradient)
     params = select(finite, point.params, lap.params)
-    point = point._replace(params=params)  # from here on nothing looks at the trial: the next can take its place
+    point = point._replace(params=params)  # the trial is not looked at from here on, and the next takes its memory
     answer = ask(plan.method, point, lap.method, problem._replace(bounds=plan.bounds))
     trial, change = moved(params, answer.update, plan.bounds)
     code, rules = None, lap.rules
@@ -350,7 +350,7 @@ def finish(plan: Plan, evaluate: Callable[..., Any], state: State, empty: Point,
 
     def unsettled(carry: Any) -> jax.Array:
         point, tried = carry
-        return ~all_finite(point.cost, point.gradient) & (tried <= len(candidates))
+        return ~lower.call(all_finite, point.cost, point.gradient) & (tried <= len(candidates))
 
     def attempt(carry: Any) -> Any:
         tried = carry[1]

@@ -133,7 +133,7 @@ def _advance(plan: Plan, state: State, point: Point, problem: Problem) -> State:
     """One tick: take an evaluation in, ask the rules, ask the method for the next point."""
     first = state.evaluations == 0
     finite = all_finite(point.cost, point.params, point.gradient)
-    if not getattr(plan.method, "steps_back", False):  # from here on nothing looks at the trial: the next can take its place
+    if not getattr(plan.method, "steps_back", False):  # the trial is not looked at from here on, and the next takes its memory
         point = point._replace(params=select(finite, point.params, state.current.params))
     answer = ask(plan.method, point, state.method, problem)
     if answer.accepted is True:

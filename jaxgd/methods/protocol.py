@@ -62,7 +62,8 @@ class Problem(NamedTuple):
 class Method(Protocol):
     """A method: a pytree whose leaves are its hyperparameters.
 
-    With `steps_back` a point that is not finite goes to the method like any other, to be rejected; without, it ends the run.
+    With `steps_back` a point that is not finite goes to the method like any other, to be rejected; without, it ends the run, and
+    the method is asked in vain, with the parameters of the last finite point in the place of the others.
     `needs_hessian`, false where it is missing, says that the method asks for second derivatives, and `ends_itself` that it
     knows better than a rule when there is nothing more to gain; `default_max_steps` is how many steps it gets by default.
     """

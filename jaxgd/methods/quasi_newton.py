@@ -13,7 +13,7 @@ from jaxgd.result import RUNNING, Status
 
 _DECREASE = 1e-4  # of the predicted decrease, that is enough
 _SLOPE = 0.9  # of the first slope, that is flat enough
-_FIRST = 0.1  # the first step along the gradient, relative to the largest parameter, or to each of them
+_FIRST = 0.1  # the first step along the gradient, relative to the largest parameter, or to one in the last resort
 _GROWTH = (2.0, 10.0)  # bounds of the lengthening
 _INTERIOR = (0.1, 0.9)  # the part of a bracket in which the next trial lies
 _NEAR = 1e4  # so much left to gain, over what rounding hides, is not the end
@@ -33,7 +33,8 @@ class Search(NamedTuple):
     """A line search from the current point along a direction, a packed vector.
 
     It begins at parameters of some `length` with a `slope`, and tries `rate`, which lies between `low`, a rate that is too short,
-    and `high`, one that is too long or infinite. `left` is what the pairs predict to gain along it, over what rounding would hide.
+    and `high`, one that is too long or infinite. `left` is what the pairs predict to gain along their direction, over what rounding
+    would hide; the last resort has it from the search before.
     """
 
     direction: Any
@@ -88,10 +89,12 @@ class LBFGS:
     where there are any: variables held back by one take no part in H, and the search bends along the walls. The first step is
     a tenth of the largest parameter, or 0.1 if all are zero.
 
-    Where a search finds no lower cost, not even along the gradient, or the cost has not fallen beyond rounding for five steps, the
-    last resort is a search along d_i = -x_i**2 * g_i, the steepest direction in the parameters' own sizes: the pairs may know
-    nothing yet of a parameter that is a million times larger than others. A fall beyond rounding there, and the run goes on. Else
-    it ends: as CONVERGED if the pairs predict no more to gain, else as STALLED, or as DIVERGED if the last point was not finite.
+    Where a search finds no lower cost, not even along the gradient, or the cost has not fallen beyond rounding for five steps and
+    the pairs predict little more to gain, the last resort is a search along d_i = -x_i**2 * g_i, the steepest direction in the
+    parameters' own sizes, which begins with a tenth of one of them: the pairs may know nothing yet of a parameter that is a million
+    times larger than others. (Parameters that are zero stay there.) After a fall beyond rounding the run goes on, as often as that
+    happens. Else it ends: as CONVERGED if the pairs predict no more to gain, else as STALLED, or as DIVERGED, with no last resort,
+    if the last point of a search was not finite.
 
     Args:
         memory: how many pairs to keep, >= 1.
@@ -128,18 +131,20 @@ class LBFGS:
         here, there = _Place(problem.current, problem.bounds), _Place(point, problem.bounds)
         finite = all_finite(there.cost, there.params, there.gradient)
         trial = Trial(state.search.rate, there.cost, jnp.vdot(there.gradient, here.inside(state.search)))
+        fell = ~state.started | (here.cost - there.cost > here.noise)
         long, short = _judge(trial, finite, state.search, here)
+        spent = state.resort & ~long & ~short & ~fell  # only rounding would take such a point
+        long = long | spent
         s = there.params - here.params
         unmoved = state.started & jnp.all(s == 0)
         accepted = ~state.started | (finite & ~unmoved & ~long & (~short | (state.search.trials >= _TRIALS)))
 
         y = there.of_the_free(there.gradient - here.gradient)
         pairs = _stored(state.pairs, s, y, accepted & state.started, trial, state.search)
-        fell = ~state.started | (here.cost - there.cost > here.noise)
         after, count, code = lax.cond(
             accepted,
             lambda: _found(there, pairs, state, fell),
-            lambda: _continued(trial, finite, long | unmoved, state, here, pairs.count),
+            lambda: _continued(trial, finite, long | unmoved, spent, state, here, pairs.count),
         )
         update = unpack(after.search.rate * after.search.direction, point.params)
         return Step(update, after._replace(pairs=pairs._replace(count=count)), accepted, code)
@@ -225,26 +230,29 @@ def _found(there: _Place, pairs: Pairs, state: LBFGSState, fell: jax.Array) -> t
     slope = jnp.vdot(direction, there.gradient)
     down, floor = slope < 0, there.floor(pairs)
     left = jnp.where(down & (floor > 0), -slope / (2 * unit(floor)), jnp.inf)
-    fell = fell | (left > _NEAR)
-    idle = jnp.where(fell, 0, state.idle + 1)
+    idle = jnp.where(fell | (left > _NEAR), 0, state.idle + 1)
     tired = (idle >= _IDLE) | (state.resort & ~fell)
     resort = tired & ~state.resort
-    direction, slope = lax.cond(down & ~resort, lambda: (direction, slope), lambda: _descent(there, resort))
-    search = _begin(there, direction, slope, jnp.where(down & ~resort, 1, _FIRST), jnp.where((slope == 0) & ~resort, 0, left))
-    ended = jnp.where(search.settled, Status.CONVERGED.code, Status.STALLED.code)
-    code = jnp.where(tired & state.resort, ended, RUNNING).astype(jnp.int32)
-    after = state._replace(search=search, pairs=None, idle=jnp.where(resort, 0, idle), resort=resort, started=jnp.asarray(True))
+    direction, slope, rate = lax.cond(
+        down & ~resort, lambda: (direction, slope, jnp.ones_like(slope)), lambda: _descent(there, resort)
+    )
+    resort = resort & (slope < 0) & jnp.isfinite(slope)
+    search = _begin(there, direction, slope, rate, jnp.where((slope == 0) & ~tired, 0, left))
+    ended = jnp.where(search.settled | (state.resort & state.search.settled), Status.CONVERGED.code, Status.STALLED.code)
+    code = jnp.where(tired & ~resort, ended, RUNNING).astype(jnp.int32)
+    idle = jnp.where(resort, 0, idle)
+    after = state._replace(search=search, pairs=None, idle=idle, resort=resort, started=jnp.asarray(True))
     return after, jnp.where(down, pairs.count, 0), code
 
 
-def _descent(place: _Place, each: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The steepest direction in units of the largest parameter, or of `each` of them, one unit long at most; the slope along it."""
-    g = place.of_the_free(place.gradient)
-    size = jnp.abs(place.params)
-    size = jnp.where(each, size, unit(jnp.max(size)))
-    relative = size * g
-    direction = -size * (relative / unit(jnp.max(jnp.abs(relative))))
-    return direction, jnp.vdot(direction, place.gradient)
+def _descent(place: _Place, resort: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The direction against the gradient, its largest element 1, or that of the last resort; the slope along it, a first rate."""
+    g, size = place.of_the_free(place.gradient), jnp.abs(place.params)
+    g, largest = g / unit(jnp.max(jnp.abs(g))), unit(jnp.max(size))
+    relative = size / largest * g
+    relative = relative / unit(jnp.max(jnp.abs(relative)))
+    direction = -jnp.where(resort, size * relative, g)
+    return direction, jnp.vdot(direction, place.gradient), _FIRST * jnp.where(resort, 1, largest)
 
 
 def _direction(place: _Place, pairs: Pairs) -> jax.Array:
@@ -279,7 +287,7 @@ def _judge(trial: Trial, finite: jax.Array, search: Search, here: _Place) -> tup
 
 
 def _continued(
-    trial: Trial, finite: jax.Array, long: jax.Array, state: LBFGSState, here: _Place, count: jax.Array
+    trial: Trial, finite: jax.Array, long: jax.Array, spent: jax.Array, state: LBFGSState, here: _Place, count: jax.Array
 ) -> tuple[LBFGSState, jax.Array, jax.Array]:
     """After a rejected trial: the state without its pairs, the count of them to go on with, and the code of the end."""
     search = state.search
@@ -289,12 +297,14 @@ def _continued(
     ahead = low.rate + jnp.clip(jnp.where(rise > 0, -low.slope / unit(rise), jnp.inf), *(g * low.rate for g in _GROWTH))
     rate = jnp.where(jnp.isfinite(high.rate), _interpolated(low, high, finite | ~long), ahead)
 
-    reach = jnp.where(state.resort, 1, jnp.max(jnp.abs(search.direction)) / unit(jnp.max(jnp.abs(here.params))))
-    tight = (high.rate - low.rate) * reach <= here.eps / 2
+    reach, size = select(state.resort, (1.0, 1.0), (jnp.max(jnp.abs(search.direction)), jnp.max(jnp.abs(here.params))))
+    tight = (high.rate - low.rate) * reach <= here.eps * size / 2
     taken = tight & (low.rate > 0)  # what was found is lower
-    lost = (low.rate == 0) & (tight | (state.resort & long & _vain(trial, search, here)))
+    lost = (low.rate == 0) & (tight | spent | (state.resort & long & finite & _vain(trial, search, here)))
     restarted = lost & ~state.resort & (count > 0) & ~search.settled
     resort = lost & ~state.resort & ~restarted & (finite | search.settled)
+    direction, slope, first = _descent(here, resort)
+    resort = resort & (slope < 0) & jnp.isfinite(slope)
     ended = jnp.where(finite | state.resort, Status.STALLED.code, Status.DIVERGED.code)
     ended = jnp.where(search.settled, Status.CONVERGED.code, ended)
     code = jnp.where(lost & ~restarted & ~resort, ended, RUNNING).astype(jnp.int32)
@@ -302,7 +312,7 @@ def _continued(
     trials = jnp.where(taken, _TRIALS, search.trials + 1)
     search = select(
         restarted | resort,
-        _begin(here, *_descent(here, resort), _FIRST, jnp.where(resort, search.left, jnp.inf)),
+        _begin(here, direction, slope, first, jnp.where(resort, search.left, jnp.inf)),
         search._replace(rate=jnp.where(taken, low.rate, rate), low=low, high=high, trials=trials),
     )
     after = state._replace(search=search, pairs=None, idle=jnp.where(resort, 0, state.idle), resort=state.resort | resort)
@@ -310,9 +320,14 @@ def _continued(
 
 
 def _vain(trial: Trial, search: Search, here: _Place) -> jax.Array:
-    """Whether the slopes of a bracket predict no more to gain than what rounding the cost and each parameter hides."""
-    curvature = jnp.maximum((trial.slope - search.slope) / trial.rate, 0)
-    return search.slope**2 <= 2 * curvature * (here.noise + (4 * here.eps) ** 2 * curvature)
+    """Whether a trial of the last resort shows a parabola with no more to gain than rounding hides, of the cost or the parameters.
+
+    The parabola has the slopes of both ends. It is believed if the difference of the costs is its own within a half, or rounding.
+    """
+    rate = trial.rate * (-search.slope / unit(trial.slope - search.slope))
+    rise = trial.rate * (search.slope + trial.slope) / 2
+    believed = jnp.abs(trial.cost - here.cost - rise) <= jnp.abs(rise) / 2 + here.noise
+    return believed & jnp.isfinite(trial.slope) & ((-search.slope * rate / 2 <= here.noise) | (rate <= 6 * here.eps))
 
 
 def _interpolated(low: Trial, high: Trial, finite: jax.Array) -> jax.Array:
