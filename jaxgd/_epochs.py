@@ -274,7 +274,7 @@ def _advance(plan: Plan, epoch: jax.Array, first: jax.Array, lap: Lap, point: Po
 def _noted(lap: Lap, first: jax.Array, cost: jax.Array, finite: jax.Array) -> jax.Array:
     """The costs of an epoch with that of one batch more."""
     if lap.cost.ndim:
-        place = (lap.batch - first).astype(jnp.uint32)  # a sign would be looked at
+        place = (lap.batch - first).astype(jnp.uint32)  # of an integer with a sign JAX asks whether it counts from the end
         return lax.dynamic_update_slice(lap.cost, cost[None], (place,))
     return jnp.where(finite, lap.cost + cost, lap.cost)
 

@@ -133,16 +133,18 @@ def _advance(plan: Plan, state: State, point: Point, problem: Problem) -> State:
     """One tick: take an evaluation in, ask the rules, ask the method for the next point."""
     first = state.evaluations == 0
     finite = all_finite(point.cost, point.params, point.gradient)
-    if not getattr(plan.method, "steps_back", False):  # the trial is not looked at from here on, and the next takes its memory
-        point = point._replace(params=select(finite, point.params, state.current.params))
+    steps_back, last = getattr(plan.method, "steps_back", False), select(finite, point.params, state.current.params)
+    if not steps_back:  # the trial is not looked at from here on, and the next takes its memory
+        point = point._replace(params=last)
     answer = ask(plan.method, point, state.method, problem)
     if answer.accepted is True:
-        accepted, broken, current = finite & ~state.broken, ~finite & ~first, point
+        accepted, broken = finite & ~state.broken, ~finite & ~first
+        current = point._replace(params=last)
         diverged = state.broken | (first & ~finite)
     else:
         accepted, broken = first | (finite & answer.accepted), jnp.asarray(False)
         current = select(accepted, point, state.current)
-        diverged = ~finite & (first | ~jnp.asarray(getattr(plan.method, "steps_back", False)))
+        diverged = ~finite & (first | ~jnp.asarray(steps_back))
 
     better = finite & (point.cost < state.best.cost)
     trial, change = moved(current.params, answer.update, plan.bounds)

@@ -12,6 +12,7 @@ import pytest
 
 import jaxgd
 from jaxgd import Status
+from jaxgd.methods.protocol import Point, Problem, Step
 from tests.problems import X, Y, line, quartic, rosenbrock, square
 
 DESCENT = jaxgd.GradientDescent(0.25)  # halves the parameter of `square` each step
@@ -34,6 +35,26 @@ def test_a_value_that_is_not_finite_ends_the_run_in_that_step(bad: float, jit: b
     assert float(result.best.params) == 0.25
     assert result.history is not None
     np.testing.assert_array_equal(result.history.params, [1, 0.5, 0.25])
+
+
+@jaxgd.pytree
+class Bold:
+    """Plain descent of rate 1, which accepts every point although it says that it steps back."""
+
+    steps_back = True
+
+    def init(self, params: Any) -> tuple[()]:
+        return ()
+
+    def step(self, point: Point, state: tuple[()], problem: Problem) -> Step:
+        return Step(jax.tree.map(jnp.negative, point.gradient), state)
+
+
+def test_a_method_that_accepts_every_point_keeps_the_last_finite_one() -> None:
+    result = jaxgd.minimize(lambda v: v**4, 2.0, method=Bold(), stop=(), dtype="float32")
+    # 2, -30, about 1e5, about -5e15, whose fourth power is 8e62
+    assert result.status is Status.DIVERGED and result.n_steps == 2
+    np.testing.assert_array_equal(result.params, np.float32(-30 + 4 * 30.0**3))
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run() -> None:

@@ -143,7 +143,7 @@ def test_curves_are_fitted_from_afar_and_with_parameters_of_all_sizes(
         return jnp.sum((curve(b, data[0]) - data[1]) ** 2) / 2
 
     heights = np.asarray(curve(np.array(truth), times))
-    heights = heights + 1e-3 * heights.std() * np.random.default_rng(0).normal(size=times.size)
+    heights = heights + 0.01 * heights.std() * np.random.default_rng(0).normal(size=times.size)
     best = jaxgd.minimize(cost, truth, (times, heights), dtype="float64")
     far = jaxgd.minimize(cost, start, (times, heights), method=method, dtype="float64")
     assert best.converged and far.converged
