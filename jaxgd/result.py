@@ -51,6 +51,7 @@ class Status(Sentences):
     DIVERGED = "Diverged: the cost, the gradient or a parameter is not finite; the last finite point is returned."
     CALLBACK = "Stopped by the callback."
     INTERRUPTED = "Interrupted from the keyboard; the point reached is returned."
+    UNBOUNDED = "Unbounded: the cost falls without limit; bounds, or another cost, would give it a minimum."
 
     @property
     def converged(self) -> bool:
