@@ -1,54 +1,94 @@
-"""The quadratic model of a trust region: the exact Hessian in a metric of the variables' sizes, by its eigenvectors.
+"""The quadratic model of a trust region: the exact Hessian in a metric of the variables' sizes.
 
-In the metric s the variables are x = s * y, the gradient s * g and the Hessian H~ = s H s' with eigenvalues l and eigenvectors Q;
-steps are written in the eigenvectors, q = Q'(dx / s), where the model of the cost is c'q + sum(l * q**2) / 2 with c = Q'(s * g).
+In the metric s the variables are x = s * y, and energies, which are differences of the cost, are measured in units of r**2, where
+r**2 is the largest energy H_ii * s_i**2. So the slopes are s * g / r**2, and the matrix is B = s H s' / r**2, with eigenvalues l
+and eigenvectors Q. Steps y are written in the eigenvectors, q = Q'y, where the model of the cost is c'q + sum(l * q**2) / 2 with
+c = Q'(s * g) / r**2. Nothing depends on the units of the cost or of the variables.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxgd._eigen import eigh
 from jaxgd._trees import unit
+from jaxgd.methods._subproblem import FAR, least_in_box
 
-_FLOOR = 0.1  # a variable's size never falls below this part of its size at the start
-_CAP = 1e3  # a variable this much steeper than the median one gets a smaller size
-_LOOSE = 10.0  # roundings of the cost that its differences may come from
+_CAP = 3.0  # natural lengths sqrt(energy / H_ii) that a size has at most; 1 to 10 do about as well
+_DETECTED = 1e3  # roundings of the cost that a step of a variable's size changes at least
+_SHIFT = 4.0  # roundings of an element of a matrix of unit diagonal and n variables, over n: it has to stay definite below them
+_TERMS = 8.0  # roundings of a term of a gradient, where its terms cancel
+_TIGHT = 4.0  # roundings of the cost that are nothing to gain
+_LOOSE = 10.0  # roundings that differences of the cost may come from
+_BEYOND = 100.0  # roundings of the cost up to which those of the variables may hide a gain, and the point still be a minimum
+_FAR_BELOW = 1.75  # power of the rounding unit, of what was gained since the start
+
+
+class Sizes(NamedTuple):
+    """What the sizes of the variables remember: the largest |x| so far, (n,), and the largest energy so far, as its root."""
+
+    largest: Any
+    energy: Any
 
 
 class Model(NamedTuple):
-    """The model at a point, and what is known there about an end of the run.
+    """The model at a point, and what is known there about an end of the run. Energies are in units of root**2.
 
     Attributes:
-        first: the sizes of the variables at the start, (n,).
+        sizes: what the next sizes start from.
         size: the metric s, (n,).
+        hessian: H, (n, n).
         curvatures: l, ascending, (n,).
         vectors: Q, (n, n), an eigenvector a column.
         slopes: c, (n,).
-        gain: what Newton's step would still gain, no eigenvector going further than the variables' own size.
-        scale: the sum of H_ii x_i**2, what the variables' own lengths cost.
-        noise: what rounding may make of a difference of costs; `strict` leaves out what the arguments' rounding does to them.
+        dead: eigenvectors along which the cost determines nothing: curvature and slope are rounding, (n,).
+        newton: Newton's step y, within the bounds, (n,).
+        moved: the step that led here, y, (n,).
+        turn: how B has changed along it, (n, n).
+        root: r.
         blur: what rounding may make of an eigenvalue.
-        still: whether a rounding of the variables explains the gradient.
-        pivot: the smallest pivot of the Hessian of unit diagonal, which no metric changes; not a number where it is indefinite.
-        known: whether the Hessian is positive definite, or semidefinite where the gradient is nothing but rounding.
+        gain: the fall that Newton's step promises.
+        most: the fall that is left at most, if curvatures below `blur` are as large as that.
+        noise: what rounding may make of a difference of costs.
+        strict: the same without what the rounding of the variables does to the terms of the cost.
+        allowance: a gain that rounding hides, at a minimum.
+        definite: whether H is positive definite beyond rounding, whatever the metric.
+        sound: whether the model has a minimum: positive definite but for dead eigenvectors.
+        boxed: whether a bound limits Newton's step.
     """
 
-    first: Any
+    sizes: Sizes
     size: Any
+    hessian: Any
     curvatures: Any
     vectors: Any
     slopes: Any
+    dead: Any
+    newton: Any
+    moved: Any
+    turn: Any
+    root: Any
+    blur: Any
     gain: Any
-    scale: Any
+    most: Any
     noise: Any
     strict: Any
-    blur: Any
-    still: Any
-    pivot: Any
-    known: Any
+    allowance: Any
+    definite: Any
+    sound: Any
+    boxed: Any
+
+    @property
+    def stiff(self) -> jax.Array:
+        """Absolute eigenvalues, with the largest one where an eigenvector is dead, so that no step goes there."""
+        curve = jnp.abs(self.curvatures)
+        return jnp.where(self.dead, jnp.maximum(jnp.max(curve), 1), curve)
+
+    @property
+    def live(self) -> jax.Array:
+        """The slopes without those of dead eigenvectors."""
+        return jnp.where(self.dead, 0, self.slopes)
 
     @property
     def semidefinite(self) -> jax.Array:
@@ -56,115 +96,190 @@ class Model(NamedTuple):
         return self.curvatures[0] >= -self.blur
 
     @property
-    def settled(self) -> jax.Array:
-        """Whether there is nothing more to gain that rounding would not hide."""
-        return (self.semidefinite & self.still & (self.gain <= self.noise)) | (self.known & (self.gain <= self.strict))
+    def calm(self) -> jax.Array:
+        """Whether there is a minimum, and nothing to gain that rounding would not hide."""
+        return self.sound & (self.gain <= self.allowance)
+
+    @property
+    def flat(self) -> jax.Array:
+        """Whether the gradient is zero along all that is determined, and no curvature negative."""
+        return jnp.all(self.live == 0) & self.semidefinite
+
+    def energy(self, difference: jax.Array) -> jax.Array:
+        """Return a difference of costs in the units of the model."""
+        return difference / self.root / self.root
+
+    def determined(self, change: jax.Array) -> jax.Array:
+        """Return a change of the variables without what it does along dead eigenvectors, in the variables' own units."""
+
+        def project() -> jax.Array:
+            null = jnp.where(self.dead, self.size[:, None] * self.vectors, 0)
+            null = null / unit(jnp.sqrt(jnp.sum(null * null, axis=0)))
+            gram = null.T @ null + jnp.diag(jnp.where(self.dead, 0, jnp.ones_like(self.size)))
+            factor = jax.scipy.linalg.cho_factor(gram, lower=True)
+            projected = change - null @ jax.scipy.linalg.cho_solve(factor, null.T @ change)
+            return jnp.where(jnp.all(jnp.isfinite(projected)), projected, change)
+
+        return jax.lax.cond(jnp.any(self.dead), project, lambda: change)
+
+    def absolute(self) -> tuple[jax.Array, jax.Array]:
+        """Return the convex model, of absolute eigenvalues, in the coordinates y: its matrix and its slopes."""
+        return (self.vectors * self.stiff) @ self.vectors.T, self.vectors @ self.live
+
+
+class Place(NamedTuple):
+    """A point with its evaluation, packed; `held` are the variables that a bound holds back, and `box` the bounds, or None."""
+
+    x: jax.Array
+    cost: jax.Array
+    gradient: jax.Array
+    hessian: jax.Array
+    held: Any
+    box: Any
 
 
 def empty(x: jax.Array) -> Model:
-    """A model of nothing, of the shapes to come."""
-    zero, vector, no = jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.asarray(False)
-    return Model(vector, vector, vector, jnp.zeros((x.size, x.size), x.dtype), vector, zero, zero, zero, zero, zero, no, zero, no)
+    """Return a model of nothing, of the shapes to come."""
+    zero, vector, matrix, no = jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.zeros((x.size, x.size), x.dtype), jnp.asarray(False)
+    return Model(
+        Sizes(vector, zero), vector, matrix, vector, matrix, vector, jnp.zeros(x.shape, bool), vector, vector, matrix,
+        zero, zero, zero, zero, zero, zero, zero, no, no, no,
+    )  # fmt: skip
 
 
-def model(
-    x: jax.Array, cost: jax.Array, g: jax.Array, hessian: jax.Array, held: Any, first: jax.Array, started: jax.Array, eps: float
-) -> Model:
-    """The model at a point; variables that are `held` (None if none can be) have no part in it.
+def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gained: jax.Array, eps: float) -> Model:
+    """Return the model at a place, reached from the point `last`; `gained` is the fall of the cost since its highest value.
 
-    `first` are the sizes at the start, zero where the run has not `started` and they are to be found. A Hessian that is not finite
-    is taken for zero, which leaves the gradient to follow.
+    `eps` is the rounding unit of the coarsest parameters. A Hessian that is not finite is taken for zero, which leaves the gradient
+    to follow.
     """
-    hessian = jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0)
-    own = jnp.eye(x.size, dtype=bool)
-    if held is not None:
-        g = jnp.where(held, 0, g)
-        hessian = jnp.where(held[:, None] | held[None, :], 0, hessian)
-    curvature = jnp.sum(jnp.where(own, jnp.abs(hessian), 0), axis=1)
-    first, size = _sizes(x, g, curvature, first, started)
-    slopes, scaled = g * size, hessian * size[:, None] * size[None, :]
-    if held is not None:
-        scaled = jnp.where(own & held[:, None], unit(jnp.max(jnp.abs(scaled))), scaled)
-    curvatures, vectors = eigh(scaled)
-    reach = jnp.abs(x) / size
-    still = jnp.all(jnp.abs(slopes) <= eps * (jnp.abs(scaled) @ reach))
-    slopes = slopes @ vectors
+    x, n = place.x, place.x.size
+    hessian = jnp.where(jnp.all(jnp.isfinite(place.hessian)), place.hessian, 0)
+    g, inner = place.gradient, hessian
+    if place.held is not None:
+        g = jnp.where(place.held, 0, g)
+        inner = jnp.where(place.held[:, None] | place.held, 0, hessian)
+    steepness = jnp.sqrt(jnp.abs(jnp.diagonal(inner)))  # the roots of H_ii stay in range where energies leave it
+    height = jnp.sqrt(jnp.abs(place.cost))
+    sizes, size = _sizes(x, place.cost, g, steepness, before.sizes, started, eps)
+    root = jnp.max(steepness * size)
+    root = unit(jnp.where(unit(root) == root, root, jnp.sqrt(jnp.max(jnp.abs(g) * size))))
+    scale = size / root
+    matrix, slopes_y = inner * scale[:, None] * scale, g / root * scale
+    if place.held is not None:
+        matrix = jnp.where(jnp.eye(n, dtype=bool) & place.held, 1, matrix)
+    curvatures, vectors = eigh(matrix)
+    slopes, curve = slopes_y @ vectors, jnp.abs(curvatures)
 
-    curve, slope = jnp.abs(curvatures), jnp.abs(slopes)
-    blur = x.size * eps * jnp.max(curve)
-    dead = (curve <= blur) & (slope <= blur * jnp.max(reach))
-    gain = jnp.sum(jnp.where(dead | (slope == 0), 0, slope * (slope / (2 * unit(jnp.maximum(curve, slope))))))
-    length = jnp.maximum(jnp.abs(x), eps**0.75 * first)  # a far start shall not loosen the tests
-    scale, height = jnp.sum(curvature * length * length), jnp.abs(cost)
-    pivot = _smallest_pivot(scaled)
-    known = ((curvatures[0] >= -blur) & still) | (pivot > 4 * x.size * eps)
-    strict = _LOOSE * eps * (height + eps * scale)
-    noise = strict + _LOOSE * eps * jnp.sqrt(height) * jnp.sqrt(scale)
-    return Model(first, size, curvatures, vectors, slopes, gain, scale, noise, strict, blur, still, pivot, known)
+    lengths = jnp.sqrt(jnp.abs(jnp.diagonal(matrix)))
+    blur = _SHIFT * n * eps * jnp.max(curve)
+    cancelling = _TERMS * eps * height / root * (lengths @ jnp.abs(vectors))
+    dead = (curve <= blur) & (jnp.abs(slopes) <= cancelling + n * eps * jnp.sqrt(jnp.sum(slopes * slopes)))
+    definite, newton, gain = _newton_by_cholesky(matrix, slopes_y, lengths, eps)
+    dead = dead & ~definite
+    found = before._replace(curvatures=curvatures, vectors=vectors, slopes=slopes, dead=dead, blur=blur)
+    q = jnp.where(found.live == 0, 0, -found.live / unit(found.stiff))
+    newton = jnp.where(definite, newton, vectors @ q)
+    gain = jnp.where(
+        definite, gain, jnp.where(jnp.any((found.stiff == 0) & (found.live != 0)), jnp.inf, -jnp.sum(q * found.live) / 2)
+    )
+    sound = definite | (found.semidefinite & jnp.all(dead | (curvatures > blur) | (slopes == 0)))
+    boxed = jnp.asarray(False)
+    if place.box is not None:
+        boxed, newton, gain = _newton_in_box(found, x, size, newton, gain, place.box)
+
+    most = jnp.sum(jnp.where(found.live == 0, 0, found.live * (found.live / unit(jnp.maximum(curve, blur))))) / 2
+    cost, across = height / root * height / root, jnp.sum(jnp.square(lengths * (x / size)))
+    strict = _LOOSE * eps * (cost + eps * across)
+    return found._replace(
+        sizes=sizes,
+        size=size,
+        hessian=hessian,
+        newton=newton,
+        moved=jnp.where(started, (x - last) / size, 0),
+        turn=jnp.where(started, (hessian - before.hessian) * scale[:, None] * scale, 0),
+        root=root,
+        gain=gain,
+        most=most,
+        noise=strict + _LOOSE * eps * jnp.sqrt(cost) * jnp.sqrt(across),
+        strict=strict,
+        allowance=_allowance(cost, eps * eps * across, gained / root / root, n, eps),
+        definite=definite,
+        sound=sound,
+        boxed=boxed,
+    )
 
 
-def _smallest_pivot(hessian: jax.Array) -> jax.Array:
-    """The smallest pivot of Cholesky's factorisation of a matrix scaled to a diagonal of ones; NaN if it is not positive definite.
+def _allowance(cost: jax.Array, shift: jax.Array, gained: jax.Array, n: int, eps: float) -> jax.Array:
+    """Return the gain that rounding hides at a minimum: four roundings of the cost, and `shift`, that of the variables.
 
-    It says whether a matrix is definite where eigenvalues do not: rounding hides those that are small because a variable is.
+    What the variables' rounding does to the cost counts where it is hardly more than the cost's own rounding, where the cost itself
+    is no more than that, as at a minimum whose cost is zero, or where it is far below all that was gained.
     """
-    size = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))
-    factor = jnp.linalg.cholesky(hessian / unit(size)[:, None] / unit(size)[None, :], symmetrize_input=False)
-    return jnp.min(jnp.diagonal(factor)) ** 2
+    none = (cost <= 10 * n * shift) & (shift <= eps * jnp.maximum(gained, cost))
+    counts = (shift <= _BEYOND * eps * cost) | none | (shift <= eps**_FAR_BELOW * gained)
+    return _TIGHT * eps * cost + jnp.where(counts, shift, 0)
 
 
-def _sizes(x: jax.Array, g: jax.Array, curvature: jax.Array, first: jax.Array, started: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The sizes of the variables at the start, and here.
+def _newton_by_cholesky(
+    matrix: jax.Array, slopes: jax.Array, lengths: jax.Array, eps: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return whether a matrix is positive definite beyond rounding, Newton's step, and the fall that it promises.
 
-    At the start they are the variables' absolute values. A variable that starts at zero has the length of its own Newton step, but
-    at least a tenth of the length that costs as much as the lengths of the others do; failing both, the geometric mean of the
-    others, or else 1. Where all start at zero, the lengths of Newton's steps stand for those of the others. Later they are |x|
-    again, but not less than a part of those at the start, and less where the cost is steep.
+    The matrix is scaled to a diagonal of ones, which no metric changes, and its diagonal is lowered by what rounding may hide: so a
+    small curvature that may be rounding is not believed, and one that only looks small because a variable is, is.
     """
-    size, curved = jnp.abs(x), curvature > 0
-    safe = jnp.where(curved, curvature, 1)
-    newton = jnp.where(curved, jnp.abs(g) / safe, 0)
-    steep = curvature * jnp.where(jnp.any(size > 0), jnp.maximum(size, _FLOOR * first), newton) ** 2
-    typical = _median(steep, steep > 0)
-    length = jnp.where(curved, jnp.maximum(newton, 0.1 * jnp.sqrt(typical / safe)), 0)
-    found = jnp.where(size > 0, size, length)
+    n, scale = lengths.size, unit(lengths)
+    scaled = matrix / scale[:, None] / scale - jnp.where(jnp.eye(n, dtype=bool), _SHIFT * n * eps, 0)
+    factor = jnp.linalg.cholesky(scaled, symmetrize_input=False)
+    definite = jnp.all(jnp.isfinite(factor)) & jnp.all(lengths > 0)
+    factor = jnp.where(definite, factor, jnp.eye(n, dtype=matrix.dtype))
+    half = jax.scipy.linalg.solve_triangular(factor, slopes / scale, lower=True)
+    newton = -jax.scipy.linalg.solve_triangular(factor, half, lower=True, trans=1) / scale
+    return definite, newton, jnp.sum(half * half) / 2
+
+
+def _newton_in_box(found: Model, x: jax.Array, size: jax.Array, newton: jax.Array, gain: jax.Array, box: Any) -> Any:
+    """Return whether bounds limit Newton's step, and that step and its gain within them."""
+    low, high = ((side - x) / size for side in box)
+    boxed = jnp.any((newton < low) | (newton > high))
+
+    def limited() -> tuple[jax.Array, jax.Array]:
+        return least_in_box(*found.absolute(), jnp.maximum(low, -FAR), jnp.minimum(high, FAR))
+
+    return boxed, *jax.lax.cond(boxed, limited, lambda: (newton, gain))
+
+
+def _sizes(
+    x: jax.Array, cost: jax.Array, g: jax.Array, steepness: jax.Array, before: Sizes, started: jax.Array, eps: float
+) -> tuple[Sizes, jax.Array]:
+    """Return what the sizes remember, and the sizes of the variables.
+
+    A size is the largest |x| so far, but at most three natural lengths sqrt(energy / H_ii), and at least what changes the cost by a
+    thousand of its roundings. The energy is the largest so far of the cost's own size and of what a Newton step of each variable
+    alone would gain. Variables that start at zero have natural lengths, all shortened by one factor until none costs more than the
+    whole cost along its slope; without a curvature, the least of those lengths along a slope; failing both, the geometric mean of
+    the others.
+    """
+    curved, sloped = steepness > 0, g != 0
+    safe, slope = jnp.where(curved, steepness, 1), jnp.where(sloped, jnp.abs(g), 1)
+    height = jnp.sqrt(jnp.abs(cost))
+    newton = jnp.sqrt(jnp.sum(jnp.square(jnp.where(curved, g / safe, 0))) / 2)
+    energy = jnp.maximum(before.energy, jnp.maximum(height, newton))
+
+    along = jnp.where(sloped, jnp.abs(cost) / slope, 0)
+    several = curved & (along > 0) & (x == 0)
+    shorter = jnp.minimum(jnp.maximum(height, newton), jnp.min(jnp.where(several, along * steepness, jnp.inf)))
+    straight = jnp.min(jnp.where(~curved & (along > 0) & (x == 0), along, jnp.inf))
+    natural = jnp.where(curved & (shorter > 0), shorter / safe, jnp.where(along > 0, straight, 0))
+    found = jnp.where(x == 0, natural, jnp.abs(x))
     known = (found > 0) & jnp.isfinite(found)
     mean = jnp.sum(jnp.where(known, jnp.log(jnp.where(known, found, 1)), 0)) / jnp.maximum(jnp.sum(known), 1).astype(x.dtype)
-    first = jnp.where(started, first, jnp.where(known, found, jnp.exp(mean)))
+    largest = jnp.maximum(jnp.where(started, before.largest, jnp.where(known, found, jnp.exp(mean))), jnp.abs(x))
 
-    size = jnp.maximum(jnp.maximum(size, _FLOOR * first), 1e3 * jnp.finfo(x.dtype).tiny)
-    steep, most = curvature * size * size, _CAP * typical
-    return first, jnp.where((most > 0) & (steep > most), size * jnp.sqrt(most / unit(steep)), size)
-
-
-def _median(values: jax.Array, wanted: jax.Array) -> jax.Array:
-    """The upper median of the values that are wanted, found by counting; 0 if none is."""
-    values = jnp.where(wanted, values, -1)
-    places = jnp.arange(values.size, dtype=jnp.int32)
-    before = (values[None, :] < values[:, None]) | ((values[None, :] == values[:, None]) & (places[None, :] < places[:, None]))
-    count = jnp.sum(wanted, dtype=jnp.int32)
-    middle = jnp.sum(before, axis=1, dtype=jnp.int32) == values.size - count + count // 2
-    return jnp.sum(jnp.where(middle & wanted, values, 0))
-
-
-def least_in_ball(curve: jax.Array, slopes: jax.Array, radius: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The least of c'q + sum(l * q**2) / 2 in |q| <= radius, for l >= 0, and whether it is Newton's step, which lies inside.
-
-    The multiplier m of the radius solves |c / (l + m)| = radius, by Newton's method for the reciprocal, from a bound below (J. J.
-    Moré, D. C. Sorensen, Computing a trust region step, SIAM J. Sci. Stat. Comput. 4 (1983)).
-    """
-
-    def at(multiplier: jax.Array) -> jax.Array:
-        return jnp.where(slopes == 0, 0, -slopes / unit(curve + multiplier))
-
-    def newton(_: Any, multiplier: jax.Array) -> jax.Array:
-        q = at(multiplier)
-        square = jnp.sum(q * q)
-        bent = jnp.sum(q * q / unit(curve + multiplier))
-        return multiplier + jnp.maximum((jnp.sqrt(square) / radius - 1) * square / unit(bent), 0)
-
-    multiplier = jnp.maximum(jnp.max(jnp.abs(slopes) / radius - curve), 0)
-    q = at(multiplier)
-    inside = (multiplier == 0) & (jnp.sum(q * q) <= radius * radius)
-    q = jnp.where(inside, q, at(lax.fori_loop(0, 6, newton, multiplier)))
-    return q * jnp.minimum(1, radius / unit(jnp.sqrt(jnp.sum(q * q)))), inside
+    size = jnp.where(curved & (energy > 0), jnp.minimum(largest, _CAP * energy / safe), largest)
+    by_slope = jnp.where(sloped, _DETECTED * eps * jnp.abs(cost) / slope, jnp.inf)
+    by_curvature = jnp.where(curved, (_DETECTED * eps) ** 0.5 * height / safe, jnp.inf)
+    seen = jnp.minimum(by_slope, by_curvature)
+    size = jnp.maximum(size, jnp.where(jnp.isfinite(seen), seen, 0))
+    return Sizes(largest, energy), jnp.maximum(size, 1e3 * jnp.finfo(x.dtype).tiny)

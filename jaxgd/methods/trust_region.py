@@ -10,52 +10,60 @@ from jaxgd import _checks
 from jaxgd._bounds import outward
 from jaxgd._trees import all_finite, bundled, pack, pytree, select, unbundled, unit, unpack
 from jaxgd.methods import _model
-from jaxgd.methods._model import Model
+from jaxgd.methods._model import Model, Place
+from jaxgd.methods._subproblem import least_in_ball, least_in_box
 from jaxgd.methods.protocol import Point, Problem, Step
 from jaxgd.result import RUNNING, Status
 
 _ACCEPT, _POOR, _GOOD, _NEAR = 1e-4, 0.25, 0.75, 0.8  # of the fall that was predicted, and of the radius
 _GROWTH = 2.0  # of the radius
-_BEND, _ALIGNED, _LONGEST = 0.05, 0.5, 4.0  # bent steps: how much, and along which last steps
-_STRETCH, _LEFT = 8.0, 0.1  # stretched Newton steps: the most, and the slope that asks for more
+_BEND, _ALIGNED, _LONGEST = 0.75, 0.5, 4.0  # a bend is at most so much of a step, and needs a last step along it, not too short
+_STRETCH, _STEADY = 8.0, 0.99  # an extrapolated step is at most so much longer, and its last steps were aligned as well as that
 _ESCAPE = 1e-2  # of the radius: shorter steps at negative curvature are lengthened
 _DOUBT = 10.0  # how much larger rounding may be than it is taken for, where it would hide what is predicted
-_TIGHT = 4.0  # roundings of the cost that are nothing to gain
-_TAIL = 2.4e-63  # of what was gained since the start, the rest in a tail that falls for ever
-_QUIET = 8  # predictions below rounding in a row that end a run
+_LASTING = 0.8  # of a slope that Newton's step should have taken away: the model is wrong
+_SHRINKS = 0.5  # a gain that falls less than to this part of the last one has come to its rounding
+_NOTHING = 7.0  # power of the rounding unit, of what was gained since the start, that nobody can miss
+_QUIET = 8  # predictions below rounding, or falls that are nothing, in a row that end a run
+_ENDLESS = 100  # points in a row without a minimum in sight, whose falls do not decline, that end a run
+_INFINITE = 3  # costs of minus infinity that end a run
 
 
 class Proposal(NamedTuple):
-    """The step that is being tried.
+    """The step that is being tried: q, in the model's eigenvectors, and the fall that the model predicts for it.
 
-    `q` is the step in the model's eigenvectors, `fall` what the model predicts for it; `inside` says that it is a Newton step that
-    the radius does not limit, `multiplied` by so much, and `bent` that it follows the curve of the last one.
+    `inside` says that it is Newton's step, which the radius does not limit, and `stretched` that it was made longer.
     """
 
     q: Any
     fall: Any
     inside: Any
-    multiplied: Any
-    bent: Any
+    stretched: Any
 
 
 class Memory(NamedTuple):
     """What is remembered beside the model.
 
-    `displacement` is that of the last finite trial, and `excess` what the gradient had there beyond the model. `highest` is the
-    cost of the start. `calm` counts points in a row at which there was nothing to gain, `slow` Newton steps in a row that were too
-    short, `quiet` predictions below rounding, `refusals` trials refused.
+    `first` and `highest` are costs, `mean` the mean fall of the points counted by `endless`; `gain` is that of the last point,
+    where it was calm and Newton's step within the radius. The counts are of points or trials in a row: `slow` Newton steps that
+    were too short, `quiet` predictions below rounding, `idle` falls that are nothing, `refusals`, points without a minimum in sight
+    (`endless`); and of all trials whose cost was minus infinity (`infinite`). `lasting` says that Newton's step has hardly changed
+    the slope along it, as on a long slope with a small kink, where the model promises little and much is to gain.
     """
 
-    displacement: Any
-    excess: Any
-    highest: Any
     radius: Any
-    stretch: Any
-    calm: Any
+    first: Any
+    highest: Any
+    gain: Any
+    mean: Any
     slow: Any
     quiet: Any
+    idle: Any
     refusals: Any
+    endless: Any
+    infinite: Any
+    lasting: Any
+    stretchable: Any
     started: Any
 
 
@@ -68,36 +76,51 @@ class TrustRegionState(NamedTuple):
 
 
 def _before(x: jax.Array, radius: jax.Array) -> TrustRegionState:
-    """The state before the first evaluation."""
+    """Return the state before the first evaluation."""
     zero, count, no = jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32), jnp.asarray(False)
-    vector = jnp.zeros_like(x)
-    return TrustRegionState(
-        _model.empty(x),
-        Proposal(vector, zero, no, zero, no),
-        Memory(vector, vector, zero, radius.astype(x.dtype), zero, count, count, count, count, no),
+    memory = Memory(
+        radius.astype(x.dtype), zero, zero, jnp.full_like(zero, jnp.inf), zero, count, count, count, count, count, count, no, no, no
     )
+    return TrustRegionState(_model.empty(x), Proposal(jnp.zeros_like(x), zero, no, no), memory)
 
 
 @pytree
 class TrustRegion:
     """Newton's method with the exact Hessian, in a trust region: for up to some hundreds of parameters.
 
-        x_new = P(x + s * Q q),  q the least of c'q + sum(|l| * q**2) / 2 in |q| <= radius
+        x_new = x + s * Q q,  q the least of c'q + sum(|l| * q**2) / 2 in |q| <= radius
         s: the sizes of the variables;  l, Q: eigenvalues and eigenvectors of s H s;  c = Q'(s * g)
 
-    The sizes make steps relative: s = max(|x|, 0.1 * |x_start|), and less for a variable a thousand times steeper than the median
-    one. A trial is accepted if the cost falls by more than 1e-4 of the fall that the model predicts; where rounding hides the
-    difference, the trapezium of the gradients stands for it, and up to ten roundings where the prediction is below one. The radius
-    is a quarter of the step after a poor prediction, twice itself after a good one at its edge, and otherwise stays; a refused
-    trial costs one evaluation and no new Hessian. At a saddle the step goes along the most negative curvature. Three things are
-    added to the textbook's method: absolute eigenvalues, so that one negative direction does not shorten all others; a *bent*
-    step, which follows a curved valley by half the third derivative along the last displacement, known from its gradient; and a
-    *stretched* Newton step, up to eight times as long, where the last ones were right in direction and too short, as at multiple
-    roots. Bounds hold variables that a descent would push through them; steps end at the walls, on the best of the model's points
-    on the way there.
+    The sizes make steps relative: s is the largest |x| so far, but at most three natural lengths of a variable, sqrt(energy / H_ii)
+    with the largest energy so far of the cost and of its Newton steps, and a natural length where x starts at zero. A trial is
+    accepted if the cost falls by more than 1e-4 of the fall that the model predicts; where rounding hides the difference, the
+    trapezium of the gradients stands for it, and up to ten roundings where the prediction is below one. The radius is a quarter of
+    the step after a poor prediction, twice itself after a good one at its edge, and otherwise stays; a refused trial costs one
+    evaluation and no new Hessian. At a saddle the step goes along the most negative curvature.
 
-    The run ends as CONVERGED at two points in a row with nothing to gain above rounding, where the Hessian is positive definite or
-    the gradient is a rounding of the variables; as STALLED where rounding hides all progress before that.
+    Three things are added to the textbook's method. Absolute eigenvalues, so that one negative direction does not shorten all
+    others. *Bent* steps, which follow a curved valley: where H is positive definite, d becomes d - H**-1 T[d, d] / 2, at most three
+    quarters of d longer, where the third derivative T is taken from the change of H along the last step. *Extrapolated* Newton
+    steps, up to eight times as long, where Newton's steps decline as a geometric series: at multiple roots. Eigenvectors along
+    which curvature and slope are rounding are left alone: a run moves only along what the cost determines.
+
+    Bounds hold variables that a descent would push through them. A step that would leave the box is the least of the model in the
+    box, found by a projected Newton method without evaluating the cost.
+
+    | seen | the run ends as |
+    |---|---|
+    | the gradient is zero, no curvature negative | CONVERGED |
+    | a minimum in the model; Newton's step gains no more than rounding, and no longer less than a quarter of the last | CONVERGED |
+    | the same, and a trial is refused, or no step moves a parameter | CONVERGED |
+    | the gain of slow Newton steps is eps**7 of what was gained since the start | CONVERGED |
+    | eight falls in a row, the cost, and all that is left at most are eps**2 of what was gained | CONVERGED |
+    | rounding hides two refused trials, or eight predictions in a row, or all movement, before that | STALLED |
+    | no step moves a parameter, and the last trial was not finite | DIVERGED |
+    | a hundred points in a row without a minimum in the model, whose falls do not decline | UNBOUNDED |
+    | the cost leaves the range of its numbers, or is minus infinity three times | UNBOUNDED |
+
+    Rounding is four units of the cost, and that of the parameters where it is hardly more, or where the cost itself is no more; a
+    matrix whose smallest eigenvalue may be rounding has no minimum.
 
     Args:
         radius: the first radius, > 0, relative to the sizes of the variables.
@@ -106,7 +129,10 @@ class TrustRegion:
 
     J. J. Moré, D. C. Sorensen, Computing a trust region step, SIAM J. Sci. Stat. Comput. 4 (1983); A. R. Conn, N. I. M. Gould,
     P. L. Toint, Trust-Region Methods, SIAM (2000); Y. Dauphin et al., Identifying and attacking the saddle point problem, NIPS
-    2014, for absolute eigenvalues.
+    2014, for absolute eigenvalues; M. K. Transtrum, J. P. Sethna, Geodesic acceleration and the small-curvature approximation for
+    nonlinear least squares, arXiv:1207.4999 (2012), for bent steps, here by the Hessian's change; A. C. Aitken, On Bernoulli's
+    numerical solution of algebraic equations, Proc. R. Soc. Edinburgh 46 (1926), for extrapolation; D. P. Bertsekas, Projected
+    Newton methods for optimization problems with simple constraints, SIAM J. Control Optim. 20 (1982), for the box.
 
     >>> import jax.numpy as jnp, jaxgd
     >>> result = jaxgd.minimize(lambda x: 100 * (x[1] - x[0]**2)**2 + (1 - x[0])**2, [-1.2, 1.0], method=jaxgd.TrustRegion())
@@ -133,180 +159,224 @@ class TrustRegion:
         x, x_new, g = pack(problem.current.params), pack(point.params), pack(point.gradient)
         before: TrustRegionState = unbundled(state, _before(x, jnp.zeros(())))
         hessian, memory = problem.hessian, before.memory
-        cost = point.cost.astype(x.dtype)
+        cost, height = point.cost.astype(x.dtype), problem.current.cost.astype(x.dtype)
         eps = _precision(point.params)
         box = None if problem.bounds is None else (pack(problem.bounds.lower), pack(problem.bounds.upper))
         finite = all_finite(cost, x_new, g)
-        judged = _judge(before, x, x_new, problem.current.cost.astype(x.dtype) - cost, g, finite)
-        wanted = ~memory.started | (finite & (judged.ratio > _ACCEPT))
+        trial = _judge(before, height - cost, g, finite)
+        wanted = ~memory.started | (finite & (trial.ratio > _ACCEPT))
+        highest = jnp.where(memory.started, jnp.maximum(memory.highest, cost), cost)
 
         def arrive() -> tuple[tuple[jax.Array, ...], jax.Array]:
-            held = _held(x_new, g, box)
-            arrived = _model.model(x_new, cost, g, hessian(point.params), held, before.model.first, memory.started, eps)
+            place = Place(x_new, cost, g, hessian(point.params), _held(x_new, g, box), box)
+            arrived = _model.model(place, x, before.model, memory.started, highest - cost, eps)
             sound = all_finite(cost, arrived.curvatures, arrived.slopes, arrived.size)
             return select(sound, bundled(arrived, x.dtype), kept), sound
 
         kept = bundled(before.model, x.dtype)
         model, sound = lax.cond(wanted & finite, arrive, lambda: (kept, jnp.asarray(False)))
         model = unbundled(model, before.model)
-        outcome = _Outcome(~memory.started | sound, finite & (sound | ~wanted), judged.hidden)
-        here, height = select(outcome.accepted, (x_new, cost), (x, problem.current.cost.astype(x.dtype)))
-        learnt = _learn(before, judged, outcome, model, height, eps)
+        outcome = _Outcome(~memory.started | sound, finite & (sound | ~wanted), height - cost, cost)
+        here = jnp.where(outcome.accepted, x_new, x)
+        learnt = _learn(before, trial, outcome, model, highest, eps)
         proposal, change = _propose(model, learnt, here, box)
         after = TrustRegionState(model, proposal, learnt)
         stuck = jnp.all(here + change == here)
-        code = _verdict(before, after, outcome, learnt.highest - height, stuck, eps)
+        code = _verdict(before, after, trial, outcome, stuck, eps)
         code = jnp.where(outcome.accepted & ~sound, Status.STALLED.code, code)  # the start, where the model overflows
         return Step(unpack(change, point.params), bundled(after, x.dtype), outcome.accepted, code)
 
 
 def _precision(params: Any) -> float:
-    """The rounding unit of the coarsest parameters."""
+    """Return the rounding unit of the coarsest parameters."""
     return max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(params) if leaf.size)
 
 
 def _held(x: jax.Array, g: jax.Array, box: Any) -> Any:
-    """Which variables a bound holds back; None where there are no bounds."""
+    """Return which variables a bound holds back; None where there are no bounds."""
     if box is None:
         return None
     low, high = box
     return outward(x, g, low, high) | (low == high)
 
 
-class _Judgement(NamedTuple):
-    """What a trial says: the fall of the cost over the predicted one, whether rounding hides it, and the slope that is left.
+class _Trial(NamedTuple):
+    """What a trial says of the model.
 
-    `displacement` and `excess` are those of `Memory`, `bulge` is the cost's excess over its slope.
+    `ratio` is the fall of the cost over the predicted one, `hidden` says that rounding hides it; `left` is the part of Newton's
+    slope that is left, and `least` the part of the step at which a parabola through the costs is least.
     """
 
     ratio: Any
     hidden: Any
     left: Any
     least: Any
-    displacement: Any
-    excess: Any
 
 
 class _Outcome(NamedTuple):
-    """What became of a trial: whether it is the current point now, whether it was finite, whether rounding hides its fall."""
+    """What became of a trial: whether it is the current point now, whether it was finite; the fall of the cost, and its cost."""
 
     accepted: Any
     finite: Any
-    hidden: Any
+    fall: Any
+    cost: Any
 
 
-def _judge(state: TrustRegionState, x: jax.Array, x_new: jax.Array, fall: jax.Array, g: jax.Array, finite: jax.Array) -> _Judgement:
+def _judge(state: TrustRegionState, fall: jax.Array, g: jax.Array, finite: jax.Array) -> _Trial:
     """Compare a trial with the model."""
     model, proposal = state.model, state.proposal
-    q, predicted = proposal.q, proposal.fall
-    slopes = (g * model.size) @ model.vectors
+    q, predicted, fell = proposal.q, proposal.fall, model.energy(fall)
+    slopes = (g / unit(model.root) * (model.size / unit(model.root))) @ model.vectors
     slope = jnp.sum(model.slopes * q)
-    hidden = finite & (jnp.abs(fall) <= jnp.where(predicted <= model.noise, _DOUBT, 1) * model.noise)
-    gained = jnp.where(hidden, -jnp.sum((model.slopes + slopes) * q) / 2, fall)
+    hidden = finite & (jnp.abs(fell) <= jnp.where(predicted <= model.noise, _DOUBT, 1) * model.noise)
+    gained = jnp.where(hidden, -jnp.sum((model.slopes + slopes) * q) / 2, fell)
     ratio = jnp.where(predicted > 0, gained / unit(predicted), jnp.where(gained > 0, 1, -1))
-    bulge = -2 * (fall + slope)
-    least = jnp.where((bulge > 0) & (slope < 0), -slope / unit(bulge), 0.5)
-    excess = (model.vectors @ (slopes - model.slopes - model.curvatures * q)) / unit(model.size)
-    usable = finite & jnp.all(jnp.isfinite(excess))
-    return _Judgement(
+    bulge = -2 * (fell + slope)
+    newton = model.newton @ model.vectors
+    whole = jnp.sum(newton * model.slopes)
+    return _Trial(
         ratio=ratio,
         hidden=hidden,
-        left=jnp.where(slope != 0, jnp.sum(slopes * q) / jnp.where(slope != 0, slope, 1), 0),
-        least=least,
-        displacement=jnp.where(usable, x_new - x, state.memory.displacement),
-        excess=jnp.where(usable, excess, state.memory.excess),
+        left=jnp.where(whole != 0, jnp.sum(newton * slopes) / jnp.where(whole != 0, whole, 1), 0),
+        least=jnp.where((bulge > 0) & (slope < 0), -slope / unit(bulge), 0.5),
     )
 
 
-def _learn(state: TrustRegionState, judged: _Judgement, outcome: _Outcome, model: Model, cost: jax.Array, eps: float) -> Memory:
-    """The radius and the counts after a trial; `cost` is that of the current point."""
-    memory, proposal = state.memory, state.proposal
-    accepted, finite = outcome.accepted, outcome.finite
+def _learn(state: TrustRegionState, trial: _Trial, outcome: _Outcome, model: Model, highest: jax.Array, eps: float) -> Memory:
+    """Return the radius and the counts after a trial; `highest` is the highest cost if it was accepted."""
+    memory, proposal, first = state.memory, state.proposal, ~state.memory.started
+    accepted = outcome.accepted
     length = jnp.sqrt(jnp.sum(proposal.q * proposal.q))
-    grown = jnp.where((judged.ratio >= _GOOD) & (length >= _NEAR * memory.radius), _GROWTH * memory.radius, memory.radius)
-    agreed = jnp.where(judged.ratio < _POOR, length / 4, jnp.minimum(grown, 1e18))
-    shrunk = length * jnp.where(finite, jnp.clip(judged.least, 0.1, 0.5), 0.1)
-    shrunk = jnp.where(proposal.multiplied > 1, memory.radius, shrunk)  # the plain Newton step is next
-    lasting = accepted & proposal.inside & (judged.left > 0.01) & (judged.ratio > 1)
-    further = jnp.where(judged.left > _LEFT, jnp.minimum(2 * proposal.multiplied, _STRETCH), proposal.multiplied)
-    nothing = model.known & (model.gain <= _TIGHT * eps * jnp.abs(cost) + eps**2 * model.scale)
-    first = ~memory.started
-    return Memory(
-        displacement=jnp.where(first, 0, judged.displacement),
-        excess=jnp.where(first, 0, judged.excess),
-        highest=jnp.where(first, cost, memory.highest),
-        radius=jnp.where(first, memory.radius, jnp.where(accepted, agreed, shrunk)),
-        stretch=jnp.where(lasting, further, 1),
-        calm=jnp.where(accepted, jnp.where(nothing, memory.calm + 1, 0), memory.calm),
-        slow=jnp.where(lasting, memory.slow + 1, jnp.where(accepted, 0, memory.slow)),
-        quiet=jnp.where(first | (proposal.fall > state.model.strict), 0, memory.quiet + 1),
-        refusals=jnp.where(accepted, 0, memory.refusals + 1),
+    grown = jnp.where((trial.ratio >= _GOOD) & (length >= _NEAR * memory.radius), _GROWTH * memory.radius, memory.radius)
+    agreed = jnp.where(trial.ratio < _POOR, length / 4, jnp.minimum(grown, 1e18))
+    shrunk = length * jnp.where(outcome.finite, jnp.clip(trial.least, 0.1, 0.5), 0.1)
+    shrunk = jnp.where(proposal.stretched, memory.radius, shrunk)  # the plain Newton step is next
+    slow = proposal.inside & (proposal.stretched | (trial.left > 0.01)) & (trial.ratio > 1)
+    lost = eps**2 * model.energy(highest - outcome.cost)
+    idle = ~model.definite & (model.energy(outcome.fall) <= lost) & _nothing(model, lost, outcome.cost)
+    seen = state.model
+    falls = (seen.curvatures[0] <= seen.blur) & (seen.energy(outcome.fall) > seen.noise) & (outcome.fall >= memory.mean / 4)
+    endless = jnp.where(falls, memory.endless + 1, 0)
+    inside = model.calm & (jnp.sum(model.newton * model.newton) <= jnp.square(jnp.where(first, memory.radius, agreed)))
+    after = Memory(
+        radius=jnp.where(first, memory.radius, agreed),
+        first=jnp.where(first, outcome.cost, memory.first),
+        highest=highest,
+        gain=jnp.where(inside, model.gain * model.root * model.root, jnp.inf),
+        mean=jnp.where(falls, memory.mean + (outcome.fall - memory.mean) / jnp.maximum(endless, 1).astype(length.dtype), 0),
+        slow=jnp.where(slow & ~first, memory.slow + 1, 0),
+        quiet=memory.quiet,
+        idle=jnp.where(idle, memory.idle + 1, 0),
+        refusals=jnp.zeros_like(memory.refusals),
+        endless=jnp.where(first, 0, endless),
+        infinite=memory.infinite,
+        lasting=proposal.inside & (trial.left > _LASTING) & ~first,
+        stretchable=jnp.asarray(True),
         started=jnp.asarray(True),
     )
+    refused = memory._replace(
+        radius=shrunk, refusals=memory.refusals + 1, stretchable=memory.stretchable & ~proposal.stretched, started=jnp.asarray(True)
+    )
+    return select(accepted, after, refused)._replace(
+        quiet=jnp.where(first | (proposal.fall > seen.strict), 0, memory.quiet + 1),
+        infinite=memory.infinite + (outcome.cost == -jnp.inf).astype(jnp.int32),
+    )
+
+
+def _nothing(model: Model, lost: jax.Array, cost: jax.Array) -> jax.Array:
+    """Return whether the cost, and all that is left to gain at most, is nothing beside what was gained."""
+    return model.semidefinite & (model.most <= lost) & (model.energy(jnp.abs(cost)) <= lost)
 
 
 def _propose(model: Model, memory: Memory, x: jax.Array, box: Any) -> tuple[Proposal, jax.Array]:
-    """The next step, in the model's eigenvectors and as a change of the variables."""
-    curve = jnp.abs(model.curvatures)
-    q, inside = _model.least_in_ball(curve, model.slopes, memory.radius)
-    square = jnp.sum(q * q)
-    saddle = inside & (model.curvatures[0] < -model.blur) & (square <= (_ESCAPE * memory.radius) ** 2)
-    out = jnp.sqrt(jnp.maximum(memory.radius**2 - square + q[0] ** 2, 0))
-    q = jnp.where(saddle, q.at[0].set(jnp.where(model.slopes[0] > 0, -out, out)), q)
-    inside = inside & ~saddle
+    """Return the next step, and the change of the variables that makes it."""
+    length = jnp.sqrt(jnp.sum(model.newton * model.newton))
+    negative = model.curvatures[0] < -model.blur
+    inside = (length <= memory.radius) & ~(negative & (length <= _ESCAPE * memory.radius))
+    rate = jnp.where(inside & memory.stretchable & ~model.boxed, _extrapolation(model, memory, length), 1)
+    rate = jnp.where(rate > 1, jnp.maximum(jnp.minimum(rate, memory.radius / unit(length)), 1), 1)
+    step = jnp.where(inside, model.newton, _limited(model, memory, x, box))
+    q = step @ model.vectors
     fall = -jnp.sum(q * (model.slopes + model.curvatures * q / 2))
+    if box is None:
+        bend = jnp.where(model.definite & ~model.calm & (rate == 1), 1, 0) * _bend(model, step)
+        step = rate * step + bend
+        return Proposal(step @ model.vectors, fall, inside, rate > 1), model.determined(model.size * step)
+    step = rate * step
+    proposal = Proposal(step @ model.vectors, fall, inside, rate > 1)
+    change = model.size * step
+    for side, sign in zip(box, (-1, 1), strict=True):  # beyond the wall, so that the loop puts the variable exactly on it
+        wall = side - x
+        onto = (sign * step > 0) & (sign * change >= sign * wall - 4 * jnp.finfo(x.dtype).eps * jnp.abs(wall))
+        change = jnp.where(onto, 2 * wall, change)
+    return proposal, change
 
-    length = jnp.sqrt(jnp.sum(q * q))
-    stretch = jnp.where(inside & (length > 0), jnp.maximum(jnp.minimum(memory.stretch, memory.radius / unit(length)), 1), 1)
-    bend = _bend(model, memory, q, length)
-    bent = (stretch == 1) & (memory.calm == 0) & jnp.any(bend != 0)
-    q = stretch * q + jnp.where(bent, bend, 0)
-    proposal = Proposal(q, fall, inside, stretch, bent)
-    change = model.size * (model.vectors @ q)
-    return (proposal, change) if box is None else _within(model, proposal, x, change, box)
+
+def _limited(model: Model, memory: Memory, x: jax.Array, box: Any) -> jax.Array:
+    """Return the step that the radius limits: along the most negative curvature where the rest is short."""
+    q = least_in_ball(model.stiff, model.live, memory.radius)
+    square = jnp.sum(q * q)
+    saddle = (model.curvatures[0] < -model.blur) & (square <= (_ESCAPE * memory.radius) ** 2)
+    out = jnp.sqrt(jnp.maximum(memory.radius**2 - square + q[0] ** 2, 0))
+    step = model.vectors @ jnp.where(saddle, q.at[0].set(jnp.where(model.slopes[0] > 0, -out, out)), q)
+    if box is None:
+        return step
+    low, high = (jnp.clip((side - x) / unit(model.size), -memory.radius, memory.radius) for side in box)
+
+    def within() -> jax.Array:
+        return least_in_box(*model.absolute(), low, high)[0]
+
+    return lax.cond(jnp.any((step < low) | (step > high)), within, lambda: step)
 
 
-def _bend(model: Model, memory: Memory, q: jax.Array, length: jax.Array) -> jax.Array:
-    """What to add to a step that goes on along the last one: the answer to an excess of the gradient that grows squarely."""
-    d = (memory.displacement / unit(model.size)) @ model.vectors
-    square = jnp.sum(d * d)
-    part = jnp.sum(d * q) / unit(square)
-    along = (jnp.abs(part) * jnp.sqrt(square) >= _ALIGNED * length) & (jnp.abs(part) <= _LONGEST) & (square > 0) & (length > 0)
-    excess = part**2 * ((memory.excess * model.size) @ model.vectors)
-    bend, _ = _model.least_in_ball(jnp.abs(model.curvatures), excess, jnp.where(along, _BEND * length, 1))
+def _extrapolation(model: Model, memory: Memory, length: jax.Array) -> jax.Array:
+    """Return how much longer the sum of the Newton steps to come is than the first, if they decline as the last two did."""
+    moved = model.moved
+    square = jnp.sum(moved * moved)
+    decline = jnp.sum(moved * model.newton) / unit(square)
+    steady = (memory.slow >= 2) & (decline > 0.5) & (decline * jnp.sqrt(square) >= _STEADY * length)
+    return jnp.where(steady, jnp.where(decline < 1 - 1 / _STRETCH, 1 / (1 - decline), _STRETCH), 1)
+
+
+def _bend(model: Model, step: jax.Array) -> jax.Array:
+    """Return what to add to a step that goes on along the last one, since the Hessian changes along it."""
+    moved, length = model.moved, jnp.sqrt(jnp.sum(step * step))
+    square = jnp.sum(moved * moved)
+    part = jnp.sum(moved * step) / unit(square)
+    along = (jnp.abs(part) * jnp.sqrt(square) >= _ALIGNED * length) & (jnp.abs(part) <= _LONGEST) & (square > 0)
+    excess = (part / 2 * (model.turn @ step)) @ model.vectors
+    bend = -model.vectors @ (excess / unit(model.stiff))
+    size = jnp.sqrt(jnp.sum(bend * bend))
+    bend = bend * jnp.minimum(1, _BEND * length / unit(size))
     return jnp.where(along & jnp.all(jnp.isfinite(bend)), bend, 0)
 
 
-def _within(model: Model, proposal: Proposal, x: jax.Array, change: jax.Array, box: Any) -> tuple[Proposal, jax.Array]:
-    """A step that ends at the walls: the best for the model of those that are moved into the box from parts of the way."""
-    low, high = box
-    parts = jnp.asarray(2.0, x.dtype) ** -jnp.arange(6, dtype=x.dtype)
-    changes = jnp.clip(x + parts[:, None] * change, low, high) - x
-    steps = (changes / unit(model.size)) @ model.vectors
-    falls = -jnp.sum(steps * (model.slopes + model.curvatures * steps / 2), axis=1)
-    whole = jnp.all(changes[0] == change)
-    best = jnp.where(whole, 0, jnp.argmax(falls))
-    fall = jnp.where(whole, proposal.fall, falls[best])
-    cut = proposal._replace(q=steps[best], fall=fall, inside=proposal.inside & whole)
-    return cut, changes[best]
-
-
 def _verdict(
-    before: TrustRegionState, after: TrustRegionState, outcome: _Outcome, fallen: jax.Array, stuck: jax.Array, eps: float
+    before: TrustRegionState, after: TrustRegionState, trial: _Trial, outcome: _Outcome, stuck: jax.Array, eps: float
 ) -> jax.Array:
-    """The code of the end, or of going on; `fallen` is how far the cost has come since the start."""
+    """Return the code of the end, or of going on: the table of `TrustRegion`."""
     model, memory, accepted = after.model, after.memory, outcome.accepted
-    lowest = model.curvatures[0]
-    flat = jnp.all(model.slopes == 0) & (lowest >= 0)
-    newton = jnp.sum((model.slopes / jnp.where(model.curvatures > 0, model.curvatures, 1)) ** 2)
-    tail = (memory.slow >= 3) & model.known & (lowest > 0) & (newton <= 0.02**2) & (model.gain <= _TAIL * jnp.abs(fallen))
-    arrived = accepted & (flat | (memory.calm >= 2) | tail)
+    cost = jnp.where(accepted, outcome.cost, outcome.cost + outcome.fall)  # of the current point
+    height = model.energy(jnp.abs(cost))
+    gained = model.energy(memory.highest - cost)
+    wrong = memory.lasting & (model.gain > 0.01 * eps * height)
+    calm = model.calm & ~wrong
+    done = calm | _nothing(model, eps**2 * gained, cost)
 
-    refused = ~accepted & (memory.calm > 0) & ~before.proposal.bent
-    hidden = ~accepted & outcome.hidden & (memory.refusals >= 2)
-    quiet = memory.quiet >= _QUIET
-    firm = model.still | (model.pivot > eps**0.5)
-    good = jnp.where(refused, firm, jnp.where(quiet & accepted, before.model.settled, model.settled))
+    rounded = (model.gain <= eps**1.5 * height) | (~wrong & (model.gain * model.root * model.root > _SHRINKS * before.memory.gain))
+    tail = model.sound & (memory.slow >= 3) & (model.gain <= eps**_NOTHING * gained)
+    arrived = accepted & (model.flat | (model.calm & rounded) | tail | (memory.idle >= _QUIET))
+
+    nearly = model.sound & (model.gain <= _DOUBT * model.allowance / 4)
+    refused = ~accepted & (calm | (trial.hidden & (nearly | done))) & ~before.proposal.stretched
+    hidden = ~accepted & trial.hidden & (memory.refusals >= 2)
+    over = hidden | (memory.quiet >= _QUIET) | stuck
     bad = jnp.where(outcome.finite, Status.STALLED.code, Status.DIVERGED.code)
-    code = jnp.where(refused | hidden | quiet | stuck, jnp.where(good, Status.CONVERGED.code, bad), RUNNING)
-    return jnp.where(arrived, Status.CONVERGED.code, code)
+    code = jnp.where(over, jnp.where(done, Status.CONVERGED.code, bad), RUNNING)
+
+    largest = float(jnp.finfo(cost.dtype).max)
+    deep = (cost < -(largest**0.5)) & (jnp.abs(cost) * eps > jnp.abs(memory.first))
+    endless = (memory.endless >= _ENDLESS) & (cost < -3 * jnp.abs(memory.first))
+    falling = (accepted & (deep | endless)) | (memory.infinite >= _INFINITE)
+    code = jnp.where(falling, Status.UNBOUNDED.code, code)
+    return jnp.where(arrived | refused, Status.CONVERGED.code, code)
