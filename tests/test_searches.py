@@ -63,10 +63,7 @@ def test_the_default_finds_a_minimum_of_every_problem(problem: Problem) -> None:
     near = jaxgd.minimize(problem.cost, starts(problem), dtype="float64")
     assert ends_at(problem, float(near.cost), 1e-9, 1e-12) and near.converged, near
     far = jaxgd.minimize(problem.cost, starts(problem, 10), dtype="float64")
-    if problem.name == "powell_badly_scaled":  # there a valley falls for ever, towards 1e-8
-        assert far.status is Status.MAX_STEPS and far.cost < 1.1e-8
-    else:
-        assert ends_at(problem, float(far.cost), 1e-9, 1e-12) and far.converged, far
+    assert ends_at(problem, float(far.cost), 1e-9, 1e-12) and far.converged, far
     for result, evaluations in zip((near, far), TRUST_EXACT[problem.name], strict=True):
         assert result.n_evaluations <= 3 * evaluations
 

@@ -214,9 +214,9 @@ def _allowance(cost: jax.Array, shift: jax.Array, gained: jax.Array, n: int, eps
     """Return the gain that rounding hides at a minimum: four roundings of the cost, and `shift`, that of the variables.
 
     What the variables' rounding does to the cost counts where it is hardly more than the cost's own rounding, where the cost itself
-    is no more than that, as at a minimum whose cost is zero, or where it is far below all that was gained.
+    is no more than that, as at a minimum whose cost is zero, unless it is a part of what was gained, or where it is far below that.
     """
-    none = (cost <= 10 * n * shift) & (shift <= eps * jnp.maximum(gained, cost))
+    none = (cost <= 10 * n * shift) & ((shift <= eps * jnp.maximum(gained, cost)) | (gained <= shift))
     counts = (shift <= _BEYOND * eps * cost) | none | (shift <= eps**_FAR_BELOW * gained)
     return _TIGHT * eps * cost + jnp.where(counts, shift, 0)
 
