@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
-from jaxgd import _check_trees, _checks
+from jaxgd import _check_arrays, _check_trees, _checks
 from jaxgd._trees import add, is_leaf, is_traced, pytree
 
 
@@ -38,13 +38,10 @@ class Bounds:
             _check_trees.like_parameters(f"bounds[{k}]", side, params, functools.partial(_side, -1 if k == 0 else 1))
             for k, side in enumerate(pair)
         )
-        named, _ = tree_flatten_with_path(params)
-        for (path, _), low, high in zip(named, jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True):
-            index = None if is_traced(low, high) else _check_trees.first(np.asarray(low) > np.asarray(high))
-            if index is not None:
-                where = _checks.entry("params" + keystr(path), index)
-                got = f"{np.asarray(low)[index]!s} and {np.asarray(high)[index]!s} for {where}"
-                raise ValueError(f"bounds: expected every lower bound to be at most the upper one, got {got}.")
+        named, structure = tree_flatten_with_path(params)
+        sides = zip(named, jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True)
+        rounded = [_rounded("params" + keystr(path), low, high, leaf.dtype) for (path, leaf), low, high in sides]
+        lower, upper = (structure.unflatten(side) for side in zip(*rounded, strict=True))
         if all(not is_traced(leaf) and np.all(np.isinf(leaf)) for leaf in jax.tree.leaves((lower, upper))):
             return None
         return Bounds(lower, upper)
@@ -57,7 +54,7 @@ class Bounds:
                 continue
             x, low, high = map(np.asarray, (x, low, high))
             slack = roundings * float(jnp.finfo(x.dtype).eps) * np.abs(x)
-            index = _check_trees.first((x + slack < low) | (x - slack > high))
+            index = _check_arrays.first((x + slack < low) | (x - slack > high))
             if index is not None:
                 where, limits = _checks.entry(name + keystr(path), index), f"from {low[index]!s} to {high[index]!s}"
                 raise ValueError(f"{where}: expected a value within the bounds, {limits}, got {x[index]!s}.")
@@ -76,12 +73,9 @@ class Bounds:
 
 
 def _side(sign: int, name: str, value: Any, like: Any) -> Any:
-    """One part of one side, of the shape and type of a parameter; -1 is the lower side and 1 the upper.
-
-    A bound that the type can't hold exactly is rounded into the box.
-    """
+    """One part of one side, of the shape of a parameter, in 64 bits unless it is traced; -1 is the lower side and 1 the upper."""
     if value is None:
-        return np.full(like.shape, sign * np.inf, like.dtype)
+        return np.full(like.shape, sign * np.inf)
     if isinstance(value, list):
         value = [sign * np.inf if item is None else item for item in value]
     array = _checks.real(name, value)
@@ -89,11 +83,27 @@ def _side(sign: int, name: str, value: Any, like: Any) -> Any:
         return jnp.broadcast_to(jnp.asarray(value, like.dtype), like.shape)
     if np.any(np.isnan(array) | (array == -sign * np.inf)):
         raise ValueError(f"{name}: expected a number or None, got {_checks.show(value)}.")
-    with np.errstate(over="ignore"):
-        near = array.astype(like.dtype)
-    outside = sign * near.astype(np.float64) > sign * array
-    inside = np.where(outside, np.nextafter(near, near.dtype.type(-sign * np.inf)), near)
-    return _check_trees.fitting(name, inside, like)
+    return _check_trees.fitting(name, array, like)
+
+
+def _rounded(name: str, low: Any, high: Any, dtype: Any) -> tuple[Any, Any]:
+    """Both sides of a parameter in its type, checked; a bound that the type can't hold exactly is rounded into the box."""
+    if is_traced(low, high):
+        return jnp.asarray(low, dtype), jnp.asarray(high, dtype)
+    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    sides = []
+    for sign, side in ((-1, low), (1, high)):
+        with np.errstate(over="ignore"):
+            near = side.astype(dtype)
+        outside = (sign * near.astype(np.float64) > sign * side) & (low != high)
+        sides.append(np.where(outside, np.nextafter(near, near.dtype.type(-sign * np.inf)), near))
+    index = _check_arrays.first((sides[0] >= sides[1]) & (low != high))
+    if index is not None:
+        got = f"{float(low[index])!r} and {float(high[index])!r} for {_checks.entry(name, index)}"
+        if low[index] > high[index]:
+            raise ValueError(f"bounds: expected every lower bound to be at most the upper one, got {got}.")
+        raise ValueError(f"bounds: expected two that {np.dtype(dtype)} can tell apart, got {got}: pass dtype='float64'.")
+    return sides[0], sides[1]
 
 
 def outward(x: jax.Array, gradient: jax.Array, low: Any, high: Any) -> jax.Array:

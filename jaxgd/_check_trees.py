@@ -1,21 +1,20 @@
 """The checks of trees: a start, data, and what has to resemble the parameters."""
 
-import numbers
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import keystr, tree_flatten_with_path
+from jax.tree_util import DictKey, GetAttrKey, SequenceKey, keystr, tree_flatten_with_path
 
-from jaxgd import _checks
-from jaxgd._checks import entry, show
-from jaxgd._trees import is_number, is_traced
+from jaxgd import _check_arrays, _checks
+from jaxgd._check_arrays import is_array_like, number_array
+from jaxgd._checks import show
+from jaxgd._trees import is_floating, is_leaf, is_number, is_parameter, is_traced
 
-_WIDER = "pass dtype='float64', or set JAX's 64-bit flag"
 _SMALL = 4096  # numbers
-_PLAIN = (bool, int, float, np.number, np.bool_)
+_Role = Literal["free", "fixed", "setting"]
 
 
 def layout(tree: Any) -> str:
@@ -28,62 +27,126 @@ def layout(tree: Any) -> str:
     return "one array" if text == "*" else text
 
 
-def parameters(name: str, start: Any, dtype: Any = None) -> Any:
-    """Check a start and return it as a pytree of floating arrays: lists of numbers become arrays, integers become floats.
+def parameters(name: str, start: Any, dtype: Any = None, fixed: Any = None) -> Any:
+    """Check a start and return it as a pytree: parameters as floating arrays, everything else as it came.
 
+    Parameters are all numbers, and lists and arrays of them; integers become floats. What is `fixed` as a whole and holds no
+    floating numbers is none, and comes back as it is, whatever it is; so do truth values, functions and random keys, fixed or not.
     Floating arrays come back in `dtype`, or in their own where it is None.
     """
-    params = _converted(name, start, lambda path, leaf: _parameter(path, leaf, dtype))
-    leaves = jax.tree.leaves(params)
-    if not leaves or all(leaf.size == 0 for leaf in leaves):
-        raise ValueError(f"{name}: expected at least one number, got {show(start)}.")
-    for path, leaf in tree_flatten_with_path(params)[0]:
-        if isinstance(leaf, np.ndarray) or (not is_traced(leaf) and leaf.is_fully_addressable):
+    named, structure = _flattened(name, start)
+    roles = _roles(fixed, start, named, structure)
+    leaves = [_start_leaf(name + keystr(path), leaf, dtype, role) for (path, leaf), role in zip(named, roles, strict=True)]
+    for (path, _), leaf in zip(named, leaves, strict=True):
+        if is_parameter(leaf) and (isinstance(leaf, np.ndarray) or (not is_traced(leaf) and leaf.is_fully_addressable)):
             array = np.asarray(leaf)
-            index = first(~np.isfinite(array))
+            index = _check_arrays.first(~np.isfinite(array))
             if index is not None:
-                raise ValueError(f"{entry(name + keystr(path), index)}: expected a finite number, got {array[index]!s}.")
-    return params
+                raise ValueError(f"{_checks.entry(name + keystr(path), index)}: expected a finite number, got {array[index]!s}.")
+    if not any(is_parameter(leaf) and leaf.size for leaf in leaves):
+        if "fixed" in roles:
+            raise ValueError(ALL_FIXED)
+        for (path, _), leaf in zip(named, leaves, strict=True):
+            if not is_parameter(leaf):
+                _check_arrays.refuse(name + keystr(path), leaf)
+        raise ValueError(f"{name}: expected at least one number, got {show(start)}.")
+    return structure.unflatten(leaves)
 
 
-def _parameter(name: str, leaf: Any, dtype: Any) -> Any:
-    """An array of NumPy's stays one where it is small: a program takes it in faster than it is put on a device beforehand."""
-    array = _number_array(name, leaf)
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+ALL_FIXED = "fixed: expected at least one parameter that is free, got True for all."
+
+
+def _roles(fixed: Any, start: Any, named: list[Any], structure: Any) -> list[_Role]:
+    """What each leaf is by its place: whether the argument `fixed` holds all of it; what is wrong with that is found out later."""
+    masks = [False] * len(named) if fixed is None else values_for("fixed", fixed, structure.unflatten([0] * len(named)))
+    roles: list[_Role] = []
+    for (path, leaf), mask in zip(named, masks, strict=True):
+        held = mask is True or (is_array_like(mask) and np.size(mask) > 0 and _checks.all_true(mask))
+        roles.append("setting" if _is_in_layer(start, path, leaf) else "fixed" if held else "free")
+    return roles
+
+
+def _is_in_layer(start: Any, path: tuple[Any, ...], leaf: Any) -> bool:
+    """Whether a leaf is a plain number in one of Equinox's own layers, such as a dropout rate; parameters are arrays there."""
+    if not (isinstance(leaf, bool | int | float) and path and isinstance(path[-1], GetAttrKey)):
+        return False
+    node = start
+    for key in path[:-1]:
+        if isinstance(key, GetAttrKey):
+            node = getattr(node, key.name)
+        elif isinstance(key, SequenceKey | DictKey):
+            node = node[key.idx if isinstance(key, SequenceKey) else key.key]
+        else:
+            return False
+    return type(node).__module__.partition(".")[0] == "equinox"
+
+
+def _start_leaf(name: str, leaf: Any, dtype: Any, role: _Role) -> Any:
+    """One leaf of a start: a floating array, or, where it is no parameter, what it came as.
+
+    An array of NumPy's stays one where it is small: a program takes it in faster than it is put on a device beforehand.
+    """
+    if is_key(leaf) or _is_setting(leaf, role):
+        return leaf
+    array = number_array(name, leaf, boolean=True)
+    if is_floating(array.dtype):
+        array = _check_arrays.cast(name, array, dtype)
+    elif array.dtype == bool or role == "fixed":
+        return array
+    elif jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{name}: expected real numbers, got complex ones: use the real and the imaginary parts as parameters.")
-    floating = jnp.issubdtype(array.dtype, jnp.floating)
-    array = _cast(name, array, dtype if floating else dtype or jnp.result_type(float))
+    else:
+        array = _check_arrays.cast(name, array, dtype or jnp.result_type(float))
     return jax.device_put(array) if isinstance(array, np.ndarray) and array.size > _SMALL else array
+
+
+def _is_setting(leaf: Any, role: _Role) -> bool:
+    """Whether a leaf of a start is neither a parameter nor an array: a function, a truth value, or any other that is fixed."""
+    if isinstance(leaf, bool | np.bool_) or role == "setting" or (role == "fixed" and isinstance(leaf, np.integer)):
+        return True
+    return not is_array_like(leaf) and (callable(leaf) or (role == "fixed" and not isinstance(leaf, float)))
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is a random key of JAX's, of the old style too, or a counter beside one."""
+    return isinstance(leaf, jax.Array) and (jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == jnp.uint32)
 
 
 def data_arrays(name: str, data: Any, dtype: Any = None) -> Any:
     """Check data and return them as a pytree of arrays: lists of numbers and what NumPy takes become arrays.
 
-    Floating arrays come back in `dtype`, or in their own where it is None.
+    Floating arrays come back in `dtype`, or in their own where it is None; see `_check_arrays.in_data` for integers of 64 bits.
     """
-
-    def convert(path: str, leaf: Any) -> jax.Array:
-        array = _number_array(path, leaf, boolean=True)
-        return _on_device(path, array, dtype if jnp.issubdtype(array.dtype, jnp.floating) else None)
-
-    arrays = _converted(name, data, convert)
-    if not jax.tree.leaves(arrays):
+    named, structure = _flattened(name, data)
+    if not named:
         raise ValueError(f"{name}: expected a pytree of arrays, got {show(data)}.")
-    return arrays
+    return structure.unflatten([_check_arrays.in_data(name + keystr(path), leaf, dtype) for path, leaf in named])
 
 
-def drawn(name: str, start: Any) -> Any:
-    """Check one of many random starts, while it is traced, for things that no array can hold."""
-    return _converted(name, start, _number_array)
+def drawn(name: str, start: Any, fixed: Any = None) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Check one of many random starts, while it is traced, and return its arrays, and how to put those of all in their places."""
+    named, structure = _flattened(name, start)
+    roles = _roles(fixed, start, named, structure)
+    settings = {place: leaf for place, ((_, leaf), role) in enumerate(zip(named, roles, strict=True)) if _is_setting(leaf, role)}
+    arrays = [
+        leaf if is_key(leaf) else number_array(name + keystr(path), leaf, boolean=True)
+        for place, (path, leaf) in enumerate(named)
+        if place not in settings
+    ]
+
+    def joined(arrays: list[Any]) -> Any:
+        rest = iter(arrays)
+        return structure.unflatten([settings[place] if place in settings else next(rest) for place in range(len(named))])
+
+    return arrays, joined
 
 
-def _converted(name: str, tree: Any, convert: Callable[[str, Any], jax.Array]) -> Any:
-    """A tree whose leaves, lists of numbers among them, are converted, each knowing its own name."""
+def _flattened(name: str, tree: Any) -> tuple[list[tuple[Any, Any]], Any]:
+    """The leaves of a tree with their paths, lists of numbers among them, and its structure."""
     try:
-        named, structure = tree_flatten_with_path(tree, is_leaf=_is_array_like)
+        return tree_flatten_with_path(tree, is_leaf=is_array_like)
     except ValueError:  # JAX sorts the keys of a dict
         raise ValueError(f"{name}: expected dictionaries with keys that can be sorted, got {show(tree)}.") from None
-    return structure.unflatten([convert(name + keystr(path), leaf) for path, leaf in named])
 
 
 def rows(name: str, data: Any) -> int:
@@ -114,83 +177,6 @@ def resembling(name: str, arrays: Any, data: Any) -> None:
             raise ValueError(f"{where}: expected rows of the shape {theirs.shape[1:]} that the data have, got {mine.shape[1:]}.")
 
 
-def _is_array_like(node: Any) -> bool:
-    """Whether a node of a tree stands for one array: a list of numbers, or what NumPy takes (a column of a table).
-
-    A list of numbers in which None stands for some is one, too, and refused as such: it is no tree.
-    """
-    if isinstance(node, list):
-        numbers_too = any(isinstance(item, _PLAIN) for item in node)
-        return bool(node) and all(
-            (isinstance(item, list) and _is_array_like(item)) or (numbers_too and (item is None or isinstance(item, _PLAIN)))
-            for item in node
-        )
-    return hasattr(node, "__array__") or isinstance(node, Iterator)  # JAX warns of iterators
-
-
-def _on_device(name: str, array: Any, dtype: Any) -> jax.Array:
-    """An array of NumPy's or of JAX's as one of JAX's, in a precision or its own; nothing is compiled for NumPy's."""
-    array = _cast(name, array, dtype)
-    return jax.device_put(array) if isinstance(array, np.ndarray) else array
-
-
-def _cast(name: str, array: Any, dtype: Any) -> Any:
-    """An array of NumPy's or of JAX's in a precision or its own, as far as JAX's flags allow that."""
-    target = jax.dtypes.canonicalize_dtype(dtype or array.dtype)
-    if isinstance(array, jax.Array) and array.dtype == target:
-        return array
-    if isinstance(array, jax.Array) and (is_traced(array) or not array.is_fully_addressable):
-        return array.astype(target)
-    try:
-        with np.errstate(over="raise"):
-            return np.asarray(array).astype(target, copy=False)
-    except FloatingPointError:
-        largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
-        raise ValueError(f"{name}: holds numbers of {largest:.3g}, beyond {target}: {_WIDER}.") from None
-
-
-def _number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
-    """One leaf as an array of NumPy's or of JAX's; boolean says whether truth values may stand in it."""
-    if isinstance(leaf, jax.Array):
-        array = leaf
-    else:
-        try:
-            array = np.asarray(leaf)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name}: expected numbers in rows of equal length, got {show(leaf)}.") from None
-    if not (jnp.issubdtype(array.dtype, jnp.number) or (boolean and array.dtype == bool)):
-        _refuse(name, leaf, array)
-    if isinstance(array, jax.Array):
-        return array
-    if array.dtype == np.longdouble:
-        array = array.astype(np.float64)
-    narrow = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
-    if array.dtype.kind in "iu" and narrow.itemsize < array.dtype.itemsize and array.size:
-        for number in (int(array.min()), int(array.max())):
-            if not np.iinfo(narrow).min <= number <= np.iinfo(narrow).max:
-                raise ValueError(f"{name}: holds integers of {number}, beyond 32 bits: {_WIDER}.")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _refuse(name: str, leaf: Any, array: Any) -> NoReturn:
-    """Name the first entry of what is no array of numbers that is no number."""
-    if not isinstance(array, jax.Array):
-        for index, item in np.ndenumerate(array):
-            item = item.item() if isinstance(item, np.str_ | np.bytes_ | np.bool_) else item
-            if isinstance(item, bool) or not isinstance(item, numbers.Real):
-                raise TypeError(f"{entry(name, index)}: expected numbers, got {show(item)}.")
-            if isinstance(item, int) and not -(2**63) <= item < 2**64:
-                raise TypeError(f"{entry(name, index)}: expected numbers of at most 64 bits, got {show(item)}.")
-        if array.size:
-            raise TypeError(f"{name}: expected numbers, got Python objects such as {show(array.flat[0])}: convert them to float.")
-    raise TypeError(f"{name}: expected numbers, got {show(leaf)}.")
-
-
-def first(wrong: np.ndarray) -> tuple[int, ...] | None:
-    """Where in an array the first number is that is wrong; None where none is."""
-    return tuple(map(int, np.unravel_index(np.argmax(wrong), wrong.shape))) if np.any(wrong) else None
-
-
 def schedule(name: str, value: Any, params: Any) -> None:
     """Check what a function step -> rate returns: a number, or a pytree of rates like params."""
 
@@ -214,10 +200,7 @@ def per_variable(name: str, value: Any, params: Any) -> None:
     """Check a hyperparameter > 0 that is one number, or a pytree like params that holds a number or an array for each."""
     if is_number(value):
         return _checks.positive(name, value)
-    if jax.tree.structure(value, is_leaf=_is_array_like) != jax.tree.structure(params):
-        raise ValueError(f"{name}: expected a number, or a pytree like the parameters ({layout(params)}), got {show(value)}.")
-    values = jax.tree.leaves(value, is_leaf=_is_array_like)
-    for one, (path, leaf) in zip(values, tree_flatten_with_path(params)[0], strict=True):
+    for one, (path, leaf) in zip(rates_for(name, value, params), tree_flatten_with_path(params)[0], strict=True):
         where = name + keystr(path)
         _checks.positive(where, one, several=True)
         shape = np.shape(one)
@@ -227,26 +210,52 @@ def per_variable(name: str, value: Any, params: Any) -> None:
     return None
 
 
+def rates_for(name: str, value: Any, params: Any) -> list[Any]:
+    """The value for each of the parameters, of a pytree like them; what stands in the place of None is left out."""
+    leaves, structure = _with_none(params)
+    try:
+        values = structure.flatten_up_to(value)
+    except (ValueError, TypeError):
+        values = []
+    wanted = [one for one, leaf in zip(values, leaves, strict=False) if leaf is not None]
+    if not values or not all(is_leaf(one) or is_array_like(one) for one in wanted):
+        raise ValueError(f"{name}: expected a number, or a pytree like the parameters ({layout(params)}), got {show(value)}.")
+    return wanted
+
+
 def like_parameters(name: str, value: Any, params: Any, convert: Callable[[str, Any, Any], Any]) -> Any:
     """Check a pytree like the parameters, or with one value for a branch of theirs, and return it converted, leaf by leaf.
 
     `convert(name, value, parameter)` gets each value, a number, an array, a list of numbers or None, with the parameter it is for.
+    Nothing is asked of what stands in the place of None.
     """
-    try:
-        whole = jax.tree.broadcast(value, params, is_leaf=_is_value)
-    except ValueError:
-        expected = f"one value, or a pytree like the parameters ({layout(params)})"
-        raise ValueError(f"{name}: expected {expected}, got {show(value)}.") from None
     named, structure = tree_flatten_with_path(params)
-    values = jax.tree.leaves(whole, is_leaf=_is_value)
+    values = values_for(name, value, params)
     converted = [convert(name + keystr(path), one, leaf) for one, (path, leaf) in zip(values, named, strict=True)]
     return structure.unflatten(converted)
 
 
+def values_for(name: str, value: Any, params: Any) -> list[Any]:
+    """The value for each of the parameters, of a pytree like them or like their branches; None among them is passed over."""
+    leaves, structure = _with_none(params)
+    try:
+        full = jax.tree.broadcast(value, structure.unflatten([0] * len(leaves)), is_leaf=_is_value)
+    except ValueError:
+        expected = f"one value, or a pytree like the parameters ({layout(params)})"
+        raise ValueError(f"{name}: expected {expected}, got {show(value)}.") from None
+    values = jax.tree.leaves(full, is_leaf=_is_value)
+    return [one for one, leaf in zip(values, leaves, strict=True) if leaf is not None]
+
+
+def _with_none(params: Any) -> tuple[list[Any], Any]:
+    """The leaves of a tree in which None is one, and its structure."""
+    return jax.tree.flatten(params, is_leaf=lambda node: node is None)
+
+
 def _is_value(node: Any) -> bool:
     if isinstance(node, list):
-        return bool(node) and (_is_array_like(node) or all(item is None or is_number(item) for item in node))
-    return node is None or _is_array_like(node)
+        return bool(node) and (is_array_like(node) or all(item is None or is_number(item) for item in node))
+    return node is None or is_array_like(node)
 
 
 def fitting(name: str, array: np.ndarray, like: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd import _plain
 from jaxgd._trees import is_traced
 
 HISTORY_NAMES = ("cost", "params", "gradient_norm", "learning_rate", "validation_cost")
@@ -65,11 +66,13 @@ def real(name: str, value: Any, expected: str = "a number") -> np.ndarray | None
     """Check that a value is a real number or an array of them, and return it as an array (None while traced)."""
     if is_traced(value):
         return None
+    _plain.refuse(name, value)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):
         array = np.asarray(None)
-    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+    real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
+    if not real or array.dtype.kind == "m":  # a duration counts as an integer
         raise TypeError(f"{name}: expected {expected}, got {show(value)}.")
     return array.astype(np.float64)
 
@@ -124,6 +127,15 @@ def flag(name: str, value: Any) -> None:
     """Check that a value is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected True or False, got {show(value)}.")
+
+
+def all_true(value: Any) -> bool:
+    """Whether an array or a list is one of truth values, all of them true."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return array.dtype == bool and bool(array.all())
 
 
 def switch(name: str, value: Any) -> None:

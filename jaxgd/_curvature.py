@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxgd import _check_cost
 from jaxgd._bounds import Bounds, outward
-from jaxgd._fixed import Fixed
+from jaxgd._fixed import Fixed, Layout
 from jaxgd._program import JITTED
 from jaxgd._trees import norm, pack, pytree, unit, unpack
 
@@ -27,7 +27,7 @@ def _held_back(x: Any, gradient: Any, low: Any, high: Any) -> Any:
     return outward(x, gradient, low + slack(low), high - slack(high)) | (low == high)
 
 
-def linearised(residuals: Any, *, has_aux: bool, held: tuple[Any, ...], one_by_one: bool = False) -> Callable[..., Any]:
+def linearised(residuals: Any, *, has_aux: bool, held: Layout | None, one_by_one: bool = False) -> Callable[..., Any]:
     """The residuals as a vector, and their Jacobian for the free parameters packed into another, by forward mode."""
     if isinstance(residuals, JITTED):
         residuals = residuals.__wrapped__
@@ -35,7 +35,7 @@ def linearised(residuals: Any, *, has_aux: bool, held: tuple[Any, ...], one_by_o
     def evaluate(free: Any, *arguments: Any) -> tuple[jax.Array, jax.Array]:
         def vector(x: jax.Array) -> jax.Array:
             params, data = unpack(x, free), arguments
-            if held:
+            if held is not None:
                 params, data = Fixed(data[0], held).whole(params), data[1:]
             return pack(_check_cost.residual_arrays(residuals(params, *data), has_aux=has_aux)).astype(x.dtype)
 
@@ -50,7 +50,7 @@ def linearised(residuals: Any, *, has_aux: bool, held: tuple[Any, ...], one_by_o
     return evaluate
 
 
-def linearised_eagerly(residuals: Any, *, has_aux: bool, held: tuple[Any, ...]) -> Callable[..., Any]:
+def linearised_eagerly(residuals: Any, *, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
     """`linearised` for residuals that can't be traced."""
     return linearised(residuals, has_aux=has_aux, held=held, one_by_one=True)
 

@@ -56,7 +56,7 @@ def fit(
             (scalar, anything). The batch is the pytree of the data with `batch_size` rows, or fewer, or, for the cost that the
             result reports, all.
         start: as in `minimize`.
-        data: a pytree of arrays of equal leading length, the rows.
+        data: a pytree of arrays of equal leading length, the rows; see `minimize` for what is refused.
         batch_size: rows in a batch, from 1 to all.
         n_epochs: passes over the data, >= 1.
         key: the random key of the order of rows and of a random start: a key of `jax.random`, or an integer. It may be missing
@@ -115,8 +115,12 @@ def fit(
         arrays, n_rows = _problem.table("data", data, to)
         batch_size = _checks.whole("batch_size", batch_size, 1, n_rows, " (the number of rows)")
         held_out = () if validation is None else _problem.table("validation", validation, to, like=arrays)[:1]
-        whole = _problem.start_point(start, key, to)
+        whole = _problem.start_point(start, key, to, fixed)
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
+        if _problem.are_wide(arrays, held_out):
+            make = functools.partial(_problem.lowered, _problem.value_and_gradient, cost, params, has_aux=has_aux, fixed=held)
+            sample = functools.partial(_rows_like, size=batch_size)
+            (arrays, *held_out), _ = _problem.settled(make, arrays, *held_out, jit=jit, sample=sample)
         n_batches = math.ceil(n_rows / batch_size)
         method = Automatic() if method is None else method
         found = sought(method, n_epochs * n_batches)
@@ -128,7 +132,7 @@ def fit(
             method=method,
             rules=rules,
             batches=Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.room(arrays, seed, params, method)),
-            validation=held_out,
+            validation=tuple(held_out),
             n_epochs=np.int32(n_epochs),
             bounds=box,
             average_from=None if average is None else _average_from(average, n_epochs, n_batches),
@@ -219,10 +223,18 @@ def _evaluations(cost: Any, plan: _epochs.Plan, params: Any, lowered: Callable[.
 
     @functools.cache
     def of_size(size: int) -> Any:
-        rows = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), plan.data)
-        return lowered(_problem.value_and_gradient, cost, params, rows)
+        return lowered(_problem.value_and_gradient, cost, params, _rows_like(plan.data, size))
 
     return of_size
+
+
+def _rows_like(data: Any, size: int) -> Any:
+    """So many rows like those of the data, without their numbers."""
+
+    def like(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((size, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+    return jax.tree.map(like, data)
 
 
 def _whole(evaluation: Callable[[int], Any], plan: _epochs.Plan, *, has_aux: bool) -> Any:

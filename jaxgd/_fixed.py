@@ -1,19 +1,24 @@
-"""Fixed parameters: a run moves the others alone, and no derivative is taken for those that are held."""
+"""Fixed parameters: a run moves the others alone, and no derivative is taken for those that are held.
+
+What is no parameter at all (a function, a key, integers that are fixed) is held as well. A run sees a pytree of the same structure,
+its parameters free of all that: None stands for what is held as a whole, and of an array of which a part is free it has that part,
+in one dimension.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_trees, _checks
-from jaxgd._trees import pytree, static
+from jaxgd import _check_trees, _checks, _plain
+from jaxgd._trees import is_parameter, is_traced, parameters_of, pytree, static
 
 
 @pytree
 class Held:
-    """A function of the free parameters, of all parameters' values, and of data, as one of the free parameters and the data."""
+    """A function of the free parameters, of what is held, and of data, as one of the free parameters and the data."""
 
     function: Any
     values: Any
@@ -32,76 +37,146 @@ class Held:
         return self.function(params, self.values, *data)
 
 
+class Setting:
+    """A leaf that is no array, a part of a program's structure: equal to another if it is the same, or an equal plain value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        plain = isinstance(value, bool | int | float | complex | str | bytes | np.generic)
+        self.key = (type(value), repr(value)) if plain else id(value)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Setting) and self.key == other.key
+
+
+class Layout(NamedTuple):
+    """The structure of all leaves, and of each whether it is held: all of an array, which of its numbers, or a `Setting`."""
+
+    structure: Any
+    leaves: tuple[bool | bytes | Setting, ...]
+
+
 @pytree
 class Fixed:
-    """Which parameters are held, and all of their values.
+    """What is held: the arrays of which a part or all is, in the order of their leaves, and the `Layout`."""
 
-    The free ones are a pytree of the same structure, in which an array of which nothing is free is empty, and one of which a part
-    is free has that part in one dimension.
-    """
-
-    values: Any
-    held: tuple[bool | bytes, ...] = static()  # for each array: whether all of it is held, or which of its numbers are
+    values: tuple[Any, ...]
+    held: Layout = static()
 
     @staticmethod
-    def of(fixed: Any, values: Any) -> "Fixed | None":
+    def of(fixed: Any, start: Any) -> "Fixed | None":
         """Check the argument `fixed`: None, or booleans for parameters, parts of an array, or whole branches of the tree."""
-        if fixed is None:
+        leaves, structure = jax.tree.flatten(start)
+        masks: Any = None
+        if fixed is not None:
+            masks = iter(jax.tree.leaves(_check_trees.like_parameters("fixed", fixed, parameters_of(start), _mask)))
+        held = tuple(_held(leaf, masks) for leaf in leaves)
+        if not any(held):
             return None
-        masks = _check_trees.like_parameters("fixed", fixed, values, _mask)
-        held = tuple(_summary(mask) for mask in jax.tree.leaves(masks))
-        if all(one is True for one in held):
-            raise ValueError("fixed: expected at least one parameter that is free, got True for all.")
-        return Fixed(jax.tree.map(jnp.asarray, values), held) if any(held) else None
+        if not any(isinstance(one, bytes) or (one is False and leaf.size) for leaf, one in zip(leaves, held, strict=True)):
+            raise ValueError(_check_trees.ALL_FIXED)
+        values = tuple(jnp.asarray(leaf) for leaf, one in zip(leaves, held, strict=True) if one is True or isinstance(one, bytes))
+        return Fixed(values, Layout(structure, held))
 
     def free(self, params: Any) -> Any:
         """The free ones among some parameters, or among anything of their shapes."""
-        return self._map(lambda places, leaf: leaf.reshape(-1)[places], params, params)
+        structure, held = self.held
+        leaves = zip(structure.flatten_up_to(params), held, strict=True)
+        return structure.unflatten([None if _is_held(one) else _free_part(leaf, one) for leaf, one in leaves])
 
-    @property
-    def places(self) -> np.ndarray:
-        """The places of the free numbers among all parameters packed into a vector."""
-        sizes = [leaf.size for leaf in jax.tree.leaves(self.values)]
-        starts = np.cumsum([0, *sizes[:-1]])
-        return np.concatenate([at + _places(held, n) for at, held, n in zip(starts, self.held, sizes, strict=True)])
+    def movable(self, params: Any) -> Any:
+        """Some parameters, or anything of their structure, without the leaves that are held as a whole."""
+        leaves = zip(self.held.structure.flatten_up_to(params), self.held.leaves, strict=True)
+        return self.held.structure.unflatten([None if _is_held(one) else leaf for leaf, one in leaves])
 
-    def whole(self, free: Any, rest: Any = None) -> Any:
-        """All parameters, the free ones given, the others as they were at the start, or from `rest`."""
+    def whole(self, free: Any) -> Any:
+        """All leaves, the free parameters given, the others as they were at the start."""
+        return self._joined(free, self.values, _filled)
 
-        def fill(places: np.ndarray, part: Any, value: Any) -> Any:
-            if places.size == 0:
-                return value
-            return jnp.asarray(value).reshape(-1).at[places].set(part, unique_indices=True).reshape(value.shape)
-
-        return self._map(fill, free, free, self.values if rest is None else rest)
+    def stacked(self, free: Any) -> Any:
+        """The same for free parameters with a leading axis, which all arrays get."""
+        count = jax.tree.leaves(free)[0].shape[0]
+        values = [jnp.broadcast_to(value, (count, *value.shape)) for value in self.values]
+        return self._joined(free, values, lambda value, part, held: jax.vmap(lambda v, p: _filled(v, p, held))(value, part))
 
     def gradient(self, free: Any) -> Any:
-        """The gradient for all parameters, which is zero for those that are held: it was not computed."""
-        return self.whole(free, jax.tree.map(jnp.zeros_like, self.values))
+        """The gradient for all parameters: zero for those that are held, since it was not computed, and None for other leaves."""
+        zeros = [jnp.zeros_like(value) if is_parameter(value) else None for value in self.values]
+        return parameters_of(self._joined(free, zeros, _filled))
 
-    def _map(self, change: Callable[..., Any], unheld: Any, *trees: Any) -> Any:
-        """Change the leaves of which something is held, each with the places of its free numbers; the others are in `unheld`."""
-        leaves, structure = jax.tree.flatten(unheld)
-        columns = [structure.flatten_up_to(tree) for tree in trees]
-        changed = []
-        for held, leaf, value, *parts in zip(self.held, leaves, jax.tree.leaves(self.values), *columns, strict=True):
-            changed.append(leaf if held is False else change(_places(held, value.size), *parts))
-        return structure.unflatten(changed)
+    def check_alike(self, starts: Any) -> None:
+        """Check that many starts, all leaves with a leading axis, have the same values in what is held."""
+        for leaf, held in zip(self.held.structure.flatten_up_to(starts), self.held.leaves, strict=True):
+            if held is False or isinstance(held, Setting) or is_traced(leaf):
+                continue
+            plain = not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            rows = np.asarray(leaf if plain else jax.random.key_data(leaf)).reshape(len(leaf), -1)
+            rows = rows[:, np.frombuffer(held, bool)] if isinstance(held, bytes) else rows
+            if np.any(rows != rows[0]):
+                raise ValueError("fixed: expected the start to give what is fixed the same values for every key.")
+
+    def places(self, params: Any) -> np.ndarray:
+        """The places of the free numbers among all parameters packed into a vector."""
+        at, places = 0, [np.zeros(0, int)]
+        for leaf, held in zip(self.held.structure.flatten_up_to(params), self.held.leaves, strict=True):
+            if is_parameter(leaf):
+                places.append(at + _places(held, leaf.size))
+                at += leaf.size
+        return np.concatenate(places)
+
+    def _joined(self, free: Any, values: Any, fill: Callable[..., Any]) -> Any:
+        """All leaves: free ones, held ones, and those of which a part is free, `fill(value, part, held)`."""
+        parts, rest, leaves = iter(jax.tree.leaves(free)), iter(values), []
+        for held in self.held.leaves:
+            if isinstance(held, Setting):
+                leaves.append(held.value)
+            elif isinstance(held, bytes):
+                leaves.append(fill(next(rest), next(parts), held))
+            else:
+                leaves.append(next(rest if held else parts))
+        return self.held.structure.unflatten(leaves)
 
 
 def _mask(name: str, value: Any, like: Any) -> np.ndarray:
     """One part of the argument, an array of booleans of the shape of a parameter."""
+    _plain.refuse(name, value)
     array = np.asarray(value)
     if array.dtype != bool:
         raise TypeError(f"{name}: expected True or False, got {_checks.show(value)}.")
     return _check_trees.fitting(name, array, like)
 
 
-def _summary(mask: np.ndarray) -> bool | bytes:
-    return bool(mask.all()) if mask.all() or not mask.any() else mask.tobytes()
+def _held(leaf: Any, masks: Any) -> bool | bytes | Setting:
+    """What is held of a leaf; the masks are those of the parameters that are still to come, or None."""
+    if not isinstance(leaf, jax.Array | np.ndarray):
+        return Setting(leaf)
+    if not is_parameter(leaf):
+        return True
+    mask = None if masks is None else next(masks)
+    if mask is None or not mask.any():
+        return False
+    return True if mask.all() else mask.tobytes()
 
 
-def _places(held: bool | bytes, size: int) -> np.ndarray:
+def _is_held(held: bool | bytes | Setting) -> bool:
+    """Whether all of a leaf is held."""
+    return held is True or isinstance(held, Setting)
+
+
+def _places(held: Any, size: int) -> np.ndarray:
     """The places of the free numbers in an array."""
-    mask = np.frombuffer(held, bool) if isinstance(held, bytes) else np.full(size, held)
+    mask = np.frombuffer(held, bool) if isinstance(held, bytes) else np.full(size, bool(held))
     return np.flatnonzero(~mask)
+
+
+def _free_part(leaf: Any, held: Any) -> Any:
+    """The free numbers of an array, in one dimension where a part of it is held."""
+    return leaf.reshape(-1)[_places(held, leaf.size)] if isinstance(held, bytes) else leaf
+
+
+def _filled(value: Any, part: Any, held: Any) -> Any:
+    """An array with its free numbers given."""
+    return value.reshape(-1).at[_places(held, value.size)].set(part, unique_indices=True).reshape(value.shape)

@@ -50,8 +50,13 @@ def minimize(
         cost: cost(params), or cost(params, data) where data are given, written with `jax.numpy`; returns a real scalar, or with
             `has_aux` a pair (scalar, anything).
         start: where to begin: a pytree of numbers or arrays (a list of numbers is an array, integers become floats), or a function
-            key -> params, such as `jaxgd.normal(shape)`.
-        data: any pytree of arrays, or None.
+            key -> params, such as `jaxgd.normal(shape)`. Other leaves are no parameters: the cost gets them as they are, and
+            bounds, rates and derivatives pass them by. These are None, functions, truth values, random keys, integers and anything
+            else that is `fixed`, and the plain numbers in Equinox's own layers. So a model of Equinox or a state of Flax NNX comes
+            back as one.
+        data: any pytree of arrays, or None. Values of which NumPy would drop a mask, a unit or a missing entry are refused. Without
+            64 bits, integer columns of 64 become floats where the cost's arithmetic could overflow, and a column whose values 32
+            bits can't tell apart is refused.
         method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `TrustRegion()` for up to 200
             free parameters, and `LBFGS()` for more, or where the parameters times the largest array that the cost computes are
             more than 2**28 numbers, since a Hessian takes too long then; neither has anything to tune.
@@ -108,11 +113,14 @@ def minimize(
     _problem.check_choices(method, stop, names, whole=True)
     with _problem.precision(dtype) as to:
         arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
-        draws = _problem.starts(start, key, n_starts, to) if n_starts > 1 else None
-        whole = _problem.start_point(start, key, to) if draws is None else jax.tree.map(lambda leaf: leaf[0], draws)
+        draws = _problem.starts(start, key, n_starts, to, fixed) if n_starts > 1 else None
+        whole = _problem.start_point(start, key, to, fixed) if draws is None else _problem.first_start(draws)
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
         lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit, fixed=held)
         evaluate = lowered(_problem.value_and_gradient, cost, params, *arrays)
+        if _problem.are_wide(*arrays):
+            make = functools.partial(lowered, _problem.value_and_gradient, cost, params)
+            arrays, evaluate = _problem.settled(make, *arrays, jit=jit)
         if method is None:
             method = _default(params, evaluate)
         steps = max_steps or int(getattr(method, "default_max_steps", _MAX_STEPS))

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_cost, _check_trees, _checks, _jaxpr
+from jaxgd import _check_cost, _check_trees, _checks, _integers, _jaxpr
 from jaxgd._bounds import Bounds
-from jaxgd._fixed import Fixed, Held
+from jaxgd._check_arrays import is_wide, on_device
+from jaxgd._fixed import Fixed, Held, Layout
 from jaxgd._memory import numbers, remembered
 from jaxgd._program import JITTED, explained, hyperparameters, trace
-from jaxgd._trees import is_leaf, is_traced, pack, select, unpack, with_fields, working_dtype
+from jaxgd._trees import is_leaf, is_traced, pack, parameters_of, select, unpack, with_fields, with_parameters, working_dtype
 from jaxgd.methods.lift import check, has_rate, lift
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, History, Result, Starts
@@ -54,27 +55,39 @@ def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]
     return arrays, n_rows
 
 
-def parameters(name: str, value: Any, dtype: Any) -> Any:
-    """The checked parameters; what holds some of them, as results do, is none."""
+def parameters(name: str, value: Any, dtype: Any, fixed: Any = None) -> Any:
+    """The checked parameters, and what else stands among them; what holds some of them, as results do, is none."""
     if isinstance(value, Result | Best):
         field = "params" if isinstance(value, Result) else "best.params"
         raise TypeError(f"{name}: expected the parameters, got a {type(value).__name__}: pass result.{field}.")
-    return _check_trees.parameters(name, value, dtype)
+    return _check_trees.parameters(name, value, dtype, fixed)
 
 
-def start_point(start: Any, key: Any, dtype: Any) -> Any:
+def start_point(start: Any, key: Any, dtype: Any, fixed: Any = None) -> Any:
     """The checked start, drawn with the key if it is a function key -> params."""
-    return parameters("start", start(_key_of(start, key)) if is_function(start) else start, dtype)
+    return parameters("start", start(_key_of(start, key)) if is_function(start) else start, dtype, fixed)
 
 
-def starts(start: Any, key: Any, count: int, dtype: Any) -> Any:
+def starts(start: Any, key: Any, count: int, dtype: Any, fixed: Any = None) -> Any:
     """The checked starts of many runs, drawn with the key: the parameters with a leading axis."""
     if not is_function(start):
         raise TypeError(f"start: expected a function key -> params where n_starts is {count}, got {_checks.show(start)}.")
     keys = jax.random.split(_key_of(start, key), count)
+    join: Any = None
+
+    def draw(key: Any) -> list[Any]:
+        nonlocal join
+        arrays, join = _check_trees.drawn("start", start(key), fixed)
+        return arrays
+
     with explained("start", eager=True):
-        draws = jax.vmap(lambda key: _check_trees.drawn("start", start(key)))(keys)
-    return parameters("start", draws, dtype)
+        arrays = jax.vmap(draw)(keys)
+    return parameters("start", join(arrays), dtype, fixed)
+
+
+def first_start(draws: Any) -> Any:
+    """The first of many starts."""
+    return jax.tree.map(lambda leaf: leaf[0] if isinstance(leaf, jax.Array | np.ndarray) else leaf, draws)
 
 
 def _key_of(start: Callable[..., Any], key: Any) -> jax.Array:
@@ -88,39 +101,37 @@ def _key_of(start: Callable[..., Any], key: Any) -> jax.Array:
 def free_starts(draws: Any, fixed: Fixed | None, bounds: Bounds | None) -> Any:
     """The free parameters of many starts, moved into the box; what is held has to be the same in all."""
     if fixed is not None:
-        rest = jax.vmap(lambda one: fixed.whole(fixed.free(one), one))(draws)
-        same = jax.vmap(lambda one: fixed.whole(fixed.free(one)))(draws)
-        for one, other in zip(jax.tree.leaves(rest), jax.tree.leaves(same), strict=True):
-            if not is_traced(one, other) and bool(jnp.any(one != other)):
-                raise ValueError("fixed: expected the start to give what is fixed the same values for every key.")
-        draws = jax.vmap(fixed.free)(draws)
+        fixed.check_alike(draws)
+        draws = jax.vmap(fixed.free)(parameters_of(draws))
     return draws if bounds is None else jax.vmap(bounds.project)(draws)
 
 
 def complete_starts(starts: Starts, fixed: Fixed | None) -> Starts:
     """The ends of many runs with all parameters in the place of the free ones."""
-    return starts if fixed is None else with_fields(starts, params=jax.vmap(fixed.whole)(starts.params))
+    return starts if fixed is None else with_fields(starts, params=fixed.stacked(starts.params))
 
 
 def room(start: Any, fixed: Any, bounds: Any, *, drawn: bool) -> tuple[Any, Fixed | None, Bounds | None]:
     """The free parameters at the start, what is held, and the box for the free ones; a start that was `drawn` is moved into it."""
-    box = Bounds.of(bounds, start)
+    params = parameters_of(start)
+    box = Bounds.of(bounds, params)
     if box is not None:
-        if drawn or is_traced(start, box):
-            start = box.project(start)
-        box.check("start", start)
+        if drawn or is_traced(params, box):
+            params = box.project(params)
+            start = with_parameters(start, params)
+        box.check("start", params)
     held = Fixed.of(fixed, start)
     if held is None:
         return start, None, box
     return held.free(start), held, None if box is None else Bounds(held.free(box.lower), held.free(box.upper))
 
 
-def value(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = ()) -> Callable[..., Any]:
+def value(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None) -> Callable[..., Any]:
     """The cost alone, checked, in at least 32 bits; what it returns beside its value is dropped."""
     return lambda *arguments: _checked(cost, has_aux, held)(*arguments)[0]
 
 
-def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = ()) -> Callable[..., Any]:
+def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None) -> Callable[..., Any]:
     """The checked cost as a function that returns (cost, gradient, aux)."""
     derived = jax.value_and_grad(_checked(cost, has_aux, held), has_aux=True)
 
@@ -131,7 +142,7 @@ def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool, held: tuple[A
     return evaluate
 
 
-def hessian(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = (), one_by_one: bool = False) -> Callable[..., Any]:
+def hessian(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None, one_by_one: bool = False) -> Callable[..., Any]:
     """The matrix of second derivatives of the cost, for the parameters packed into a vector, by forward over reverse mode.
 
     Many directions are looked at together, as many as a limited memory allows, or, for a cost that can't be traced, one by one.
@@ -157,12 +168,12 @@ def hessian(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = 
     return matrix
 
 
-def hessian_eagerly(cost: Callable[..., Any], *, has_aux: bool, held: tuple[Any, ...] = ()) -> Callable[..., Any]:
+def hessian_eagerly(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None) -> Callable[..., Any]:
     """`hessian` of a cost that can't be traced."""
     return hessian(cost, has_aux=has_aux, held=held, one_by_one=True)
 
 
-def _checked(cost: Any, has_aux: bool, held: tuple[Any, ...]) -> Callable[..., Any]:
+def _checked(cost: Any, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
     if isinstance(cost, JITTED):
         cost = cost.__wrapped__  # traced from inside, its closed-over arrays are arguments of the program and not part of it
 
@@ -171,10 +182,13 @@ def _checked(cost: Any, has_aux: bool, held: tuple[Any, ...]) -> Callable[..., A
         wide = value.astype(jnp.float32) if jnp.dtype(value.dtype).itemsize < 4 else value
         return wide, jax.tree.map(_check_cost.aux_array, aux)
 
+    if held is None:
+        return checked
+
     def of_the_free(free: Any, values: Any, *data: Any) -> tuple[Any, Any]:
         return checked(Fixed(values, held).whole(free), *data)
 
-    return of_the_free if held else checked
+    return of_the_free
 
 
 def lowered(
@@ -191,13 +205,39 @@ def lowered(
 
     It is traced for arguments like these, or as it is with its errors, which begin with the `name`, explained.
     """
-    options: dict[str, Any] = {"has_aux": has_aux, "held": fixed.held if fixed else ()}
+    options: dict[str, Any] = {"has_aux": has_aux, "held": fixed.held if fixed else None}
     if jit:
         values = (fixed.values,) if fixed else ()
         function = trace(remembered(make, cost, **options), params, *values, *data, name=name, numbers=lambda: numbers(cost))
     else:
         function = _explained(make(cost, **options), name)
     return Held(function, fixed.values) if fixed else function
+
+
+def are_wide(*tables: Any) -> bool:
+    """Whether data have columns of 64-bit integers that are still to be settled."""
+    return any(map(is_wide, jax.tree.leaves(tables)))
+
+
+def settled(
+    make: Callable[..., Any], *tables: Any, jit: bool, sample: Callable[[Any], Any] = lambda table: table
+) -> tuple[tuple[Any, ...], Any]:
+    """Data, and validation data, with their 64-bit integers settled (see `_integers`), and what `make` makes for them.
+
+    `make(data, jit=...)` lowers the cost, for a `sample` of the data. A cost that can't be traced takes such integers as they are.
+    """
+    try:
+        traced = make(sample(tables[0]), jit=True)
+    except Exception:
+        if jit:
+            raise
+        arrays = jax.tree.map(on_device, tables)
+        return arrays, make(sample(arrays[0]), jit=False)
+    arrays, floats = _integers.settled(dict(zip(("data", "validation"), tables, strict=False)), traced)
+    try:
+        return arrays, make(sample(arrays[0]), jit=jit) if floats or not jit else traced
+    except Exception as error:
+        raise ValueError(_integers.mixed(floats)) from error
 
 
 def _explained(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -233,7 +273,7 @@ def complete(result: Any, fixed: Fixed | None) -> Any:
         fields["gradient"] = fixed.gradient(result.gradient)
     history = getattr(result, "history", None)
     if history is not None and history.params is not None:
-        fields["history"] = with_fields(history, params=jax.vmap(fixed.whole)(history.params))
+        fields["history"] = with_fields(history, params=fixed.stacked(history.params))
     return with_fields(result, **fields)
 
 
@@ -285,9 +325,9 @@ def check_choices(method: Any, stop: Any, names: tuple[str, ...], *, whole: bool
 
 def prepare(method: Any, stop: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int, *, whole: bool) -> tuple[Any, Any]:
     """The checked method and stopping rules for all `params`, their numbers as arrays; `whole` says that steps see all rows."""
-    lifted = lift(method, params, fixed, steps_per_epoch)
+    lifted = lift(method, params if fixed is None else fixed.movable(params), fixed, steps_per_epoch)
     rules = as_rules(stop, (Stationary(),) if whole and not getattr(lifted, "ends_itself", False) else ())
-    working = working_dtype(params)
+    working = working_dtype(parameters_of(params))
     return hyperparameters(lifted, working), hyperparameters(rules, working)
 
 

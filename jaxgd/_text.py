@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 _FEW = 8  # numbers of an array that are shown one by one
@@ -93,17 +94,21 @@ def measured(value: Any, error: Any) -> tuple[str, str]:
 def of_tree(tree: Any, errors: Any = None, name: str = "params") -> list[Row]:
     """A row for each array of a tree, or for each number of a small one where there are standard errors."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-    spread: list[Any] = [None] * len(paths) if errors is None else jax.tree.leaves(errors)
+    spread: list[Any] = [None] * len(paths) if errors is None else jax.tree.structure(tree).flatten_up_to(errors)
     rows: list[Row] = []
     for (path, leaf), error in zip(paths, spread, strict=True):
         if len(rows) >= _LINES:
             rows.append(Row(f"... and {plural(len(paths) - _LINES, 'more array')}", ""))
             break
-        rows += _rows(name + jax.tree_util.keystr(path), np.asarray(leaf), error)
+        rows += _rows(name + jax.tree_util.keystr(path), leaf, error)
     return rows
 
 
-def _rows(name: str, values: np.ndarray, errors: Any) -> Iterable[Row]:
+def _rows(name: str, leaf: Any, errors: Any) -> Iterable[Row]:
+    dtype = getattr(leaf, "dtype", np.dtype(type(leaf)))
+    if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool)):
+        return []  # a function, a key: nothing that moves
+    values = np.asarray(leaf)
     if errors is None:
         return [Row(name, array(values))]
     errors = np.asarray(errors).astype(np.float64)

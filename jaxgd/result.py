@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgd import _text
 from jaxgd._checks import show
-from jaxgd._trees import aside, is_traced, pytree
+from jaxgd._trees import aside, is_traced, parameters_of, pytree
 
 
 class Sentences(enum.Enum):
@@ -220,7 +220,7 @@ class Result:
 
     def _sheet(self, covariance: Any) -> _text.Sheet:
         errors = getattr(covariance, "standard_errors", None)
-        if covariance is not None and jax.tree.structure(errors) != jax.tree.structure(self.params):
+        if covariance is not None and jax.tree.structure(errors) != jax.tree.structure(parameters_of(self.params)):
             raise TypeError(f"covariance: expected the Covariance of these parameters, got {show(covariance)}.")
         return (_several if np.ndim(self.code) else _one)(self, errors)
 

@@ -1,5 +1,6 @@
 """A look at learning rates: the same run of `fit` with each of many."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -109,9 +110,12 @@ def learning_rate_sweep(
     if len(rates) == 0:
         raise ValueError("learning_rates: expected at least one number, got none.")
     with _problem.precision(dtype) as to:
-        parameters = _problem.start_point(start, key, to)
+        parameters = _problem.start_point(start, key, to, fixed)
         table, _ = _problem.table("data", data, to)
-        _problem.room(parameters, fixed, bounds, drawn=_problem.is_function(start))
+        params, held, _ = _problem.room(parameters, fixed, bounds, drawn=_problem.is_function(start))
+        if _problem.are_wide(table):
+            make = functools.partial(_problem.lowered, _problem.value_and_gradient, cost, params, has_aux=False, fixed=held)
+            (table,), _ = _problem.settled(make, table, jit=True)
         sizes = [max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(tree))) for tree in (parameters, table)]
 
         def end(rate: jax.Array) -> jax.Array:

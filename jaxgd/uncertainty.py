@@ -1,5 +1,6 @@
 """Uncertainties: the covariance of fitted parameters, from the curvature of the cost at its minimum."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from jaxgd._bounds import Bounds
 from jaxgd._curvature import SLACK, Spectrum, linearised, linearised_eagerly, spectrum
 from jaxgd._fixed import Fixed
 from jaxgd._program import compiled
-from jaxgd._trees import integer, is_traced, number_names, pytree, static, unit, unpack, with_fields
+from jaxgd._trees import integer, is_traced, number_names, parameters_of, pytree, static, unit, unpack, with_fields, with_parameters
 from jaxgd.result import Sentences
 
 _SMALL = 8  # parameters, up to which the correlations are shown
@@ -172,13 +173,17 @@ def covariance(
     function: Any = cost if residuals is None else residuals
     _check_cost.signature(function, ("params",) if data is None else ("params", "data"), name)
     with _problem.precision(dtype) as to:
-        whole = _inside(_problem.parameters("params", params, to), bounds)
+        whole = _inside(_problem.parameters("params", params, to, fixed), bounds)
         free, held, box = _problem.room(whole, fixed, bounds, drawn=False)
         arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
         options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name}
         makers = (_problem.value_and_gradient, _problem.hessian if jit else _problem.hessian_eagerly)
         if residuals is not None:
             makers = (linearised if jit else linearised_eagerly,)
+        if _problem.are_wide(*arrays):
+            arrays, _ = _problem.settled(
+                functools.partial(_problem.lowered, makers[0], function, free, **options), *arrays, jit=jit
+            )
         functions = tuple(_problem.lowered(make, function, free, *arrays, **options) for make in makers)
         plan = (functions, free, arrays, box)
         found = compiled(spectrum, *plan)(*plan) if jit else spectrum(*plan)
@@ -186,8 +191,8 @@ def covariance(
             raise ValueError(f"cost: with n_observations expected half a sum of squares, got {float(found.squares) / 2:.9g}.")
         n = len(found.left) if residuals is not None and scale is None else n_observations
         factor = jnp.asarray(1.0 if scale is None else 2 * scale, found.size.dtype)
-        plan = (found, None if n is None else np.int32(n), factor, held, whole)
-        result = Covariance(whole, **compiled(_covariance, *plan)(*plan), names=number_names(whole))
+        plan = (found, None if n is None else np.int32(n), factor, held, parameters_of(whole))
+        result = Covariance(whole, **compiled(_covariance, *plan)(*plan), names=number_names(parameters_of(whole)))
         result = with_fields(result, code=integer(result.code))
     return _problem.export(result)
 
@@ -205,12 +210,13 @@ def _options(scale: Any, n_observations: Any, residuals: Any) -> None:
 
 def _inside(params: Any, bounds: Any) -> Any:
     """Parameters that a change of precision has put beyond their bounds, moved back; others have to lie within."""
-    box = Bounds.of(bounds, params)
+    numbers = parameters_of(params)
+    box = Bounds.of(bounds, numbers)
     if box is None:
         return params
-    if not is_traced(params, box):
-        box.check("params", params, SLACK)
-    return box.project(params)
+    if not is_traced(numbers, box):
+        box.check("params", numbers, SLACK)
+    return with_parameters(params, box.project(numbers))
 
 
 def _covariance(found: Spectrum, n: Any, factor: Any, held: Fixed | None, whole: Any) -> dict[str, Any]:
@@ -239,7 +245,7 @@ def _covariance(found: Spectrum, n: Any, factor: Any, held: Fixed | None, whole:
         "standard_errors": jnp.where(found.free, errors, 0),
     }
     if held is not None:
-        n_all, places = sum(leaf.size for leaf in jax.tree.leaves(whole)), held.places
+        n_all, places = sum(leaf.size for leaf in jax.tree.leaves(whole)), held.places(whole)
         for name, value in fields.items():
             at = np.ix_(*(places for _ in value.shape))
             fields[name] = jnp.zeros((n_all,) * value.ndim, value.dtype).at[at].set(value)

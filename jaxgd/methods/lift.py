@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxgd import _checks
+from jaxgd import _check_trees, _checks
 from jaxgd._fixed import Fixed
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
 from jaxgd.methods.automatic import Automatic, is_sought
@@ -68,22 +68,27 @@ class Optax:
         return Step(update, state)
 
 
-def _for_the_free(rule: Rule, fixed: Fixed | None) -> Rule:
-    """A rule whose learning rates of the variables are those of the free ones."""
+def _for_the_free(rule: Rule, params: Any, fixed: Fixed | None) -> Rule:
+    """A rule whose learning rates of the variables are those of the free ones among all `params`."""
     rates = rule.learning_rate
-    if fixed is None or is_number(rates) or isinstance(rates, Schedule):
+    if is_number(rates) or isinstance(rates, str | Schedule) or (fixed is None and not _has_none(params)):
         return rule
     if callable(rates):
-        return with_fields(rule, learning_rate=lambda step: _free_rates(rates(step), fixed))
-    return with_fields(rule, learning_rate=_free_rates(rates, fixed))
+        return with_fields(rule, learning_rate=lambda step: _free_rates(rates(step), params, fixed))
+    return with_fields(rule, learning_rate=_free_rates(rates, params, fixed))
 
 
-def _free_rates(rates: Any, fixed: Fixed) -> Any:
+def _free_rates(rates: Any, params: Any, fixed: Fixed | None) -> Any:
     if is_number(rates):
         return rates
-    values, structure = jax.tree.flatten(fixed.values)
-    parts = map(jnp.asarray, structure.flatten_up_to(rates))
-    return fixed.free(structure.unflatten(jnp.broadcast_to(r, v.shape) for r, v in zip(parts, values, strict=True)))
+    values, structure = jax.tree.flatten(params)
+    parts = [jnp.asarray(part) for part in _check_trees.rates_for("learning_rate", rates, params)]
+    rates = structure.unflatten(jnp.broadcast_to(r, v.shape) for r, v in zip(parts, values, strict=True))
+    return rates if fixed is None else fixed.free(rates)
+
+
+def _has_none(tree: Any) -> bool:
+    return any(leaf is None for leaf in jax.tree.leaves(tree, is_leaf=lambda node: node is None))
 
 
 def _takes_extra(update: Any) -> bool:
@@ -146,5 +151,5 @@ def lift(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) ->
     """Bring a checked method into the protocol of the loops, for the free ones of all parameters."""
     if isinstance(method, Rule):
         method.check(params)
-        return Lifted(_for_the_free(method.bind(steps_per_epoch), fixed))
+        return Lifted(_for_the_free(method.bind(steps_per_epoch), params, fixed))
     return method if callable(getattr(method, "step", None)) else Optax(method)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxgd import _check_trees, _checks, _problem
-from jaxgd._trees import number_names
+from jaxgd._trees import number_names, parameters_of
 from jaxgd.plot import _scale, _style, _thin
 from jaxgd.plot._ground import Ground
 from jaxgd.plot._surface import Costs, flat
@@ -109,7 +109,7 @@ def walked(result: Any) -> Walk:
 
 def one_or_two(name: str, params: Any) -> tuple[str, ...]:
     """Check that there are one or two numbers in the parameters, and return their names."""
-    named = number_names(params)
+    named = number_names(parameters_of(params))
     if len(named) not in (1, 2):
         raise ValueError(f"{name}: expected one or two parameters to draw the path of, got {len(named)}.")
     return tuple(map(_style.pretty, named))
@@ -122,8 +122,9 @@ def known_minimum(minimum: Any, params: Any) -> np.ndarray | None:
     _style.concrete("minimum", minimum)
     with _problem.precision("float64") as to:
         point = _check_trees.parameters("minimum", minimum, to)
-    shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (point, params)]
-    if jax.tree.structure(point) != jax.tree.structure(params) or shapes[0] != shapes[1]:
+    trees = parameters_of(point), parameters_of(params)
+    shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in trees]
+    if jax.tree.structure(trees[0]) != jax.tree.structure(trees[1]) or shapes[0] != shapes[1]:
         raise ValueError(f"minimum: expected None, False or a pytree like the parameters, got {_checks.show(minimum)}.")
     return flat(point)
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxgd import _checks
-from jaxgd._trees import is_number, is_traced
+from jaxgd._trees import is_number, is_traced, parameters_of
 from jaxgd.result import Result
 from jaxgd.uncertainty import Covariance
 
@@ -142,7 +142,7 @@ def numbers(array: Any) -> np.ndarray:
 
 def rows(params: Any) -> np.ndarray:
     """The numbers of a pytree of arrays with a common leading axis, one row each, in 64 bits."""
-    leaves = jax.tree.leaves(params)
+    leaves = jax.tree.leaves(parameters_of(params))
     return np.concatenate([numbers(leaf).reshape(np.shape(leaf)[0], -1) for leaf in leaves], axis=1)
 
 

@@ -1,5 +1,6 @@
 """The cost at many points of one or two parameters, to draw it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 from jax import lax
 
 from jaxgd import _check_cost, _check_trees, _problem
+from jaxgd._fixed import Fixed
 from jaxgd._minimize import minimize
 from jaxgd._program import compiled
-from jaxgd._trees import unpack, working_dtype
+from jaxgd._trees import is_parameter, parameters_of, unpack, working_dtype
 from jaxgd.result import Result, Status
 
 _TOGETHER = 2**22  # numbers of the largest array of the cost, for all points that are looked at together
@@ -29,11 +31,13 @@ class Costs:
     def __init__(self, cost: Callable[..., Any], data: Any, result: Result) -> None:
         _check_cost.signature(cost, ("params",) if data is None else ("params", "data"))
         self.cost, self.data, self.result = cost, data, result
-        self.dtype = "float64" if any(np.asarray(leaf).dtype == np.float64 for leaf in jax.tree.leaves(result.params)) else None
+        leaves = jax.tree.leaves(parameters_of(result.params))
+        self.dtype = "float64" if any(leaf.dtype == np.float64 for leaf in leaves) else None
         self.has_aux = result.aux is not None
         with _problem.precision(self.dtype) as to:
-            self.like = jax.tree.map(jnp.asarray, result.params)
-            self.arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
+            self.held = Fixed.of(None, result.params)  # functions and the like
+            self.like = jax.tree.map(jnp.asarray, self.held.free(result.params) if self.held else result.params)
+            self.arrays: tuple[Any, ...] = () if data is None else (_check_trees.data_arrays("data", data, to),)
             try:
                 self.evaluate = self._lowered(jit=True)
                 self.traced = True
@@ -42,7 +46,10 @@ class Costs:
                 self.traced = False
 
     def _lowered(self, *, jit: bool) -> Any:
-        return _problem.lowered(_problem.value, self.cost, self.like, *self.arrays, has_aux=self.has_aux, jit=jit)
+        make = functools.partial(_problem.lowered, _problem.value, self.cost, self.like, has_aux=self.has_aux, fixed=self.held)
+        if _problem.are_wide(*self.arrays):
+            self.arrays, _ = _problem.settled(make, *self.arrays, jit=jit)
+        return make(*self.arrays, jit=jit)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """The costs, (n,) in 64 bits, at points (n, k) in the order of the parameters' leaves."""
@@ -65,7 +72,9 @@ class Costs:
     def minimum(self) -> np.ndarray | None:
         """The minimum next to the best point of the run, found by `minimize`; None where it is not sure to be one."""
         options: dict[str, Any] = {"dtype": self.dtype, "has_aux": self.has_aux, "jit": self.traced}
-        found = minimize(self.cost, self.result.best.params, self.data, **options)
+        params = self.result.best.params
+        rest = jax.tree.map(lambda leaf: not is_parameter(leaf), params) if self.held else None
+        found = minimize(self.cost, params, self.data, fixed=rest, **options)
         sure = found.converged or found.status is Status.STALLED
         return flat(found.params) if sure else None
 
@@ -81,4 +90,4 @@ def _one_by_one(evaluate: Any, vectors: Any, like: Any, arrays: Any) -> Any:
 
 def flat(params: Any) -> np.ndarray:
     """All numbers of a pytree, in 64 bits."""
-    return np.concatenate([np.ravel(np.asarray(leaf)).astype(np.float64) for leaf in jax.tree.leaves(params)])
+    return np.concatenate([np.ravel(np.asarray(leaf)).astype(np.float64) for leaf in jax.tree.leaves(parameters_of(params))])

@@ -1,0 +1,148 @@
+"""The checks of arrays: what stands for one, whether it holds numbers, and whether a precision holds them."""
+
+import numbers
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd import _narrow, _plain
+from jaxgd._checks import entry, show
+from jaxgd._trees import is_floating, is_leaf, is_traced
+
+_WIDER = "pass dtype='float64', or set JAX's 64-bit flag"
+_NUMBER = (bool, int, float, np.number, np.bool_)
+
+
+def is_array_like(node: Any) -> bool:
+    """Whether a node of a tree stands for one array: a list of numbers, or what NumPy takes (a column of a table).
+
+    A list of numbers in which None stands for some is one, too, and refused as such: it is no tree.
+    """
+    if isinstance(node, list):
+        numbers_too = any(isinstance(item, _NUMBER) for item in node)
+        return bool(node) and all(
+            (isinstance(item, list) and is_array_like(item)) or (numbers_too and (item is None or isinstance(item, _NUMBER)))
+            for item in node
+        )
+    if isinstance(node, Iterator):  # JAX warns of iterators
+        return True
+    return hasattr(node, "__array__") and (isinstance(node, np.ndarray | jax.Array) or is_leaf(node))  # else a node with an array
+
+
+def number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
+    """One leaf as an array of NumPy's or of JAX's; boolean says whether truth values may stand in it."""
+    if isinstance(leaf, jax.Array):
+        array = np.asarray(leaf) if _is_cut(leaf) else leaf
+    else:
+        _plain.refuse(name, leaf)
+        try:
+            array = np.asanyarray(leaf)
+        except (TypeError, ValueError, RuntimeError) as error:
+            if isinstance(leaf, list):
+                raise TypeError(f"{name}: expected numbers in rows of equal length, got {show(leaf)}.") from None
+            why = " ".join(str(error).split(". ")[0].split()).rstrip(".")
+            raise TypeError(f"{name}: expected what NumPy takes for an array, got {show(leaf)}: {why}.") from None
+        _plain.refuse(name, array)
+        array = np.asarray(array)
+    if not (_is_number(array.dtype) or (boolean and array.dtype == bool)):
+        refuse(name, leaf, array)
+    if isinstance(array, jax.Array):
+        return array
+    if array.dtype == np.longdouble:
+        array = array.astype(np.float64)
+    narrow = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
+    if array.dtype.kind in "iu" and narrow.itemsize < array.dtype.itemsize and array.size:
+        for number in (int(array.min()), int(array.max())):
+            if not np.iinfo(narrow).min <= number <= np.iinfo(narrow).max:
+                raise ValueError(f"{name}: holds integers of {number}, beyond 32 bits: {_WIDER}.")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _is_number(dtype: Any) -> bool:
+    """Whether a dtype is one of numbers; to NumPy a duration is an integer."""
+    return isinstance(dtype, np.dtype) and (dtype.kind in "fiuc" or (dtype.kind == "V" and jnp.issubdtype(dtype, jnp.number)))
+
+
+def refuse(name: str, leaf: Any, array: Any = None) -> NoReturn:
+    """Name the first entry of what is no array of numbers that is no number."""
+    if array is not None and not isinstance(array, jax.Array):
+        for index, item in np.ndenumerate(array):
+            item = item.item() if isinstance(item, np.str_ | np.bytes_ | np.bool_) else item
+            if isinstance(item, bool) or not isinstance(item, numbers.Real):
+                raise TypeError(f"{entry(name, index)}: expected numbers, got {show(item)}.")
+            if isinstance(item, int) and not -(2**63) <= item < 2**64:
+                raise TypeError(f"{entry(name, index)}: expected numbers of at most 64 bits, got {show(item)}.")
+        if array.size:
+            raise TypeError(f"{name}: expected numbers, got Python objects such as {show(array.flat[0])}: convert them to float.")
+    raise TypeError(f"{name}: expected numbers, got {show(leaf)}.")
+
+
+def in_data(name: str, leaf: Any, dtype: Any) -> Any:
+    """An array of data on the device, floating ones in a precision or their own; nothing is compiled for NumPy's.
+
+    Integers of 64 bits which JAX would cut to 32 stay NumPy's: whether the cost may compute with them in 32 bits is known when it
+    has been traced, see `_overflow`.
+    """
+    array = number_array(name, leaf, boolean=True)
+    if is_wide(array):
+        return array
+    return on_device(cast(name, array, dtype if is_floating(array.dtype) else None, exact=True))
+
+
+def on_device(array: Any) -> Any:
+    """An array of NumPy's or of JAX's as one of JAX's; nothing is compiled for it."""
+    return jax.device_put(array) if isinstance(array, np.ndarray) else array
+
+
+def is_wide(array: Any) -> bool:
+    """Whether an array is NumPy's and holds integers of 64 bits that JAX, as it is set, would cut to 32."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+        return False
+    return jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
+
+
+def _is_cut(array: jax.Array) -> bool:
+    """The same for an array of JAX's, made while its flag was set, whose numbers can be looked at."""
+    wide = jnp.issubdtype(array.dtype, jnp.integer) and jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
+    return wide and not is_traced(array) and array.is_fully_addressable
+
+
+def cast(name: str, array: Any, dtype: Any, *, exact: bool = False) -> Any:
+    """An array of NumPy's or of JAX's in a precision or its own, as far as JAX's flags allow that.
+
+    With `exact` numbers that differ have to differ in that precision too, see `_narrow`.
+    """
+    target = jax.dtypes.canonicalize_dtype(dtype or array.dtype)
+    if isinstance(array, jax.Array) and array.dtype == target:
+        return array
+    if isinstance(array, jax.Array) and (is_traced(array) or not array.is_fully_addressable):
+        return array.astype(target)
+    array = np.asarray(array)
+    try:
+        with np.errstate(over="raise"):
+            narrow = array.astype(target, copy=False)
+    except FloatingPointError:
+        largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
+        raise ValueError(f"{name}: holds numbers of {largest:.3g}, beyond {target}: {_WIDER}.") from None
+    if exact and target.itemsize < array.dtype.itemsize and array.dtype.itemsize >= 8:
+        column = _narrow.merged(array, narrow)
+        if column is not None:
+            raise ValueError(merging(name, array, column))
+    return narrow
+
+
+def merging(name: str, array: np.ndarray, column: int) -> str:
+    """What to say of a column whose values merge in 32 bits."""
+    where = f"{name}, column {column}" if array.ndim > 1 else name
+    values = np.real(array[..., column] if array.ndim > 1 else array)
+    values = values[np.isfinite(values)]
+    got = f"from {float(values.min()):.10g} to {float(values.max()):.10g}"
+    return f"{where}: holds numbers {got} that 32 bits can't tell apart: subtract an offset, or pass dtype='float64'."
+
+
+def first(wrong: np.ndarray) -> tuple[int, ...] | None:
+    """Where in an array the first number is that is wrong; None where none is."""
+    return tuple(map(int, np.unravel_index(np.argmax(wrong), wrong.shape))) if np.any(wrong) else None
