@@ -2,7 +2,7 @@
 
 What is no parameter at all (a function, a key, integers that are fixed) is held as well. A run sees a pytree of the same structure,
 its parameters free of all that: None stands for what is held as a whole, and of an array of which a part is free it has that part,
-in one dimension.
+in one dimension. Methods that look at shapes see such an array whole, see `PartlyFixed`.
 """
 
 from collections.abc import Callable
@@ -138,6 +138,53 @@ class Fixed:
             else:
                 leaves.append(next(rest if held else parts))
         return self.held.structure.unflatten(leaves)
+
+
+@pytree
+class PartlyFixed:
+    """The arrays of which a part is held, for a method that sees each of them whole.
+
+    `held` says of each of the free parameters which of its numbers are held, None for none.
+    """
+
+    values: tuple[Any, ...]
+    held: tuple[bytes | None, ...] = static()
+
+    @staticmethod
+    def of(fixed: Fixed | None) -> "PartlyFixed | None":
+        """Those among what is held, if there are any."""
+        if fixed is None:
+            return None
+        values, kept, held = iter(fixed.values), [], []
+        for one in fixed.held.leaves:
+            value = next(values) if one is True or isinstance(one, bytes) else None
+            if isinstance(one, bytes):
+                kept.append(value)
+            if not _is_held(one):
+                held.append(one or None)
+        return PartlyFixed(tuple(kept), tuple(held)) if kept else None
+
+    def whole(self, free: Any) -> Any:
+        """Free parameters with each of those arrays whole."""
+        return self._map(free, lambda part, value, held: _filled(value, part, held))
+
+    def gradient(self, free: Any) -> Any:
+        """A gradient for the free parameters with each of those arrays whole: it is zero where they are held."""
+        return self._map(free, lambda part, value, held: _filled(jnp.zeros(value.shape, part.dtype), part, held))
+
+    def rates(self, free: Any) -> Any:
+        """Learning rates of the free parameters as those of whole arrays, where what is held has any."""
+        return self._map(free, lambda part, value, held: _filled(jnp.ones(value.shape, part.dtype), part, held))
+
+    def free(self, whole: Any) -> Any:
+        """The free parts of what has the shapes of the whole arrays."""
+        return self._map(whole, lambda leaf, value, held: _free_part(leaf, held))
+
+    def _map(self, tree: Any, change: Callable[..., Any]) -> Any:
+        leaves, structure = jax.tree.flatten(tree)
+        values = iter(self.values)
+        changed = [leaf if held is None else change(leaf, next(values), held) for leaf, held in zip(leaves, self.held, strict=True)]
+        return structure.unflatten(changed)
 
 
 def _mask(name: str, value: Any, like: Any) -> np.ndarray:

@@ -64,7 +64,8 @@ def minimize(
             with a number, an array or None for each of them, or for whole branches. The start has to lie there too; a random one is
             moved there.
         fixed: parameters that are held, for which no derivative is taken: a pytree of booleans like the parameters, or with one
-            boolean for a branch, or arrays of booleans for parts of an array.
+            boolean for a branch, or arrays of booleans for parts of an array. A method sees such an array whole, with a gradient of
+            zero where it is held; `TrustRegion`, `LBFGS` and `SpectralGradient` see the free numbers alone.
         stop: a rule of `jaxgd.stopping`, or several of them; None is `stopping.Stationary()`: the gradient is negligible at
             the scale of the problem and its precision; () is none at all: run every step. `TrustRegion` and `LBFGS` judge
             that by themselves.

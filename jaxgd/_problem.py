@@ -16,7 +16,7 @@ from jaxgd._fixed import Fixed, Held, Layout
 from jaxgd._memory import numbers, remembered
 from jaxgd._program import JITTED, explained, hyperparameters, trace
 from jaxgd._trees import is_leaf, is_traced, pack, parameters_of, select, unpack, with_fields, with_parameters, working_dtype
-from jaxgd.methods.lift import check, has_rate, lift
+from jaxgd.methods.lift import check, has_rate, lift, with_shapes
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, History, Result, Starts
 from jaxgd.stopping import Stationary, as_rules
@@ -328,7 +328,7 @@ def prepare(method: Any, stop: Any, params: Any, fixed: Fixed | None, steps_per_
     lifted = lift(method, params if fixed is None else fixed.movable(params), fixed, steps_per_epoch)
     rules = as_rules(stop, (Stationary(),) if whole and not getattr(lifted, "ends_itself", False) else ())
     working = working_dtype(parameters_of(params))
-    return hyperparameters(lifted, working), hyperparameters(rules, working)
+    return with_shapes(hyperparameters(lifted, working), fixed), hyperparameters(rules, working)
 
 
 def best_of(best: Best, point: Point) -> Best:

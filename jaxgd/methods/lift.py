@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _check_trees, _checks
-from jaxgd._fixed import Fixed
+from jaxgd._bounds import Bounds
+from jaxgd._fixed import Fixed, PartlyFixed
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
+from jaxgd.methods import first_order
 from jaxgd.methods.automatic import Automatic, is_sought
-from jaxgd.methods.protocol import Method, Point, Problem, Step
+from jaxgd.methods.protocol import Method, Point, Problem, Step, ask
 from jaxgd.methods.rule import Rule
 from jaxgd.schedules import Schedule
 
@@ -28,18 +30,24 @@ _NAMES = {  # of other libraries' methods, without signs, beside our own
 
 @pytree
 class Lifted:
-    """A rule in the convention `init(params)`, `update(gradient, state, params)` as a method that accepts every point."""
+    """A rule in the convention `init(params)`, `update(gradient, state, params)` as a method that accepts every point.
+
+    `partly` are the arrays that the rule has to see whole although a part of them is held; None where there are none.
+    """
 
     steps_back: ClassVar[bool] = False
     rule: Any
+    partly: PartlyFixed | None = None
 
     def init(self, params: Any) -> Any:
-        return self.rule.init(params)
+        return self.rule.init(params if self.partly is None else self.partly.whole(params))
 
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
         del problem
-        update, state = self.rule.update(point.gradient, state, point.params)
-        return Step(update, state)
+        if self.partly is None:
+            return Step(*self.rule.update(point.gradient, state, point.params))
+        update, state = self.rule.update(self.partly.gradient(point.gradient), state, self.partly.whole(point.params))
+        return Step(self.partly.free(update), state)
 
     def rate(self, count: Any) -> Any:
         """The learning rate after `count` updates."""
@@ -68,23 +76,66 @@ class Optax:
         return Step(update, state)
 
 
+@pytree
+class Whole:
+    """A method that sees arrays whole although a part of them is held: their gradient is zero there, and they stay as they are."""
+
+    method: Any
+    partly: PartlyFixed
+
+    @property
+    def steps_back(self) -> bool:
+        """What the method says."""
+        return getattr(self.method, "steps_back", False)
+
+    def init(self, params: Any) -> Any:
+        return self.method.init(self.partly.whole(params))
+
+    def step(self, point: Point, state: Any, problem: Problem) -> Step:
+        evaluate, bounds, current = problem.evaluate, problem.bounds, problem.current
+        seen = Problem(
+            evaluate=evaluate and (lambda params: self._seen(evaluate(self.partly.free(params)))),
+            bounds=bounds and Bounds(self.partly.whole(bounds.lower), self.partly.whole(bounds.upper)),
+            current=current and self._seen(current),
+        )
+        answer = ask(self.method, self._seen(point), state, seen)
+        return answer._replace(update=self.partly.free(answer.update))
+
+    def _seen(self, point: Point) -> Point:
+        return point._replace(params=self.partly.whole(point.params), gradient=self.partly.gradient(point.gradient))
+
+    def rate(self, count: Any) -> Any:
+        """The learning rate after `count` updates, where the method knows it."""
+        return self.method.rate(count)
+
+
 def _for_the_free(rule: Rule, params: Any, fixed: Fixed | None) -> Rule:
     """A rule whose learning rates of the variables are those of the free ones among all `params`."""
     rates = rule.learning_rate
     if is_number(rates) or isinstance(rates, str | Schedule) or (fixed is None and not _has_none(params)):
         return rule
+    alone = _by_number(rule)
     if callable(rates):
-        return with_fields(rule, learning_rate=lambda step: _free_rates(rates(step), params, fixed))
-    return with_fields(rule, learning_rate=_free_rates(rates, params, fixed))
+        return with_fields(rule, learning_rate=lambda step: _free_rates(rates(step), params, fixed, by_number=alone))
+    return with_fields(rule, learning_rate=_free_rates(rates, params, fixed, by_number=alone))
 
 
-def _free_rates(rates: Any, params: Any, fixed: Fixed | None) -> Any:
+def _free_rates(rates: Any, params: Any, fixed: Fixed | None, *, by_number: bool) -> Any:
     if is_number(rates):
         return rates
     values, structure = jax.tree.flatten(params)
     parts = [jnp.asarray(part) for part in _check_trees.rates_for("learning_rate", rates, params)]
     rates = structure.unflatten(jnp.broadcast_to(r, v.shape) for r, v in zip(parts, values, strict=True))
-    return rates if fixed is None else fixed.free(rates)
+    if fixed is None:
+        return rates
+    free = fixed.free(rates)
+    partly = None if by_number else PartlyFixed.of(fixed)
+    return free if partly is None else partly.rates(free)
+
+
+def _by_number(rule: Any) -> bool:
+    """Whether a rule treats each number by itself, so that the shapes of arrays are nothing to it."""
+    return type(rule).__module__ == first_order.__name__
 
 
 def _has_none(tree: Any) -> bool:
@@ -153,3 +204,13 @@ def lift(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) ->
         method.check(params)
         return Lifted(_for_the_free(method.bind(steps_per_epoch), params, fixed))
     return method if callable(getattr(method, "step", None)) else Optax(method)
+
+
+def with_shapes(method: Any, fixed: Fixed | None) -> Any:
+    """A method in the loops' protocol which sees those arrays whole of which a part is held, unless shapes are nothing to it."""
+    partly = PartlyFixed.of(fixed)
+    if partly is None or getattr(method, "packs", False) or getattr(method, "needs_hessian", False):
+        return method
+    if isinstance(method, Lifted):
+        return method if _by_number(method.rule) else with_fields(method, partly=partly)
+    return Whole(method, partly)

@@ -66,6 +66,9 @@ class Method(Protocol):
     the method is asked in vain, with the parameters of the last finite point in the place of the others.
     `needs_hessian`, false where it is missing, says that the method asks for second derivatives, and `ends_itself` that it
     knows better than a rule when there is nothing more to gain; `default_max_steps` is how many steps it gets by default.
+    `packs` says that it takes the parameters for one vector: of an array of which a part is held it gets the free numbers alone, in
+    one dimension, as does a method that needs second derivatives. All others see such an array whole, with a gradient of zero and
+    no update for what is held.
     """
 
     steps_back: ClassVar[bool]

@@ -113,6 +113,7 @@ class LBFGS:
 
     steps_back: ClassVar[bool] = True
     ends_itself: ClassVar[bool] = True
+    packs: ClassVar[bool] = True
     memory: int = static(default=10)
 
     def __post_init__(self) -> None:

@@ -59,6 +59,7 @@ class SpectralGradient:
     """
 
     steps_back: ClassVar[bool] = True
+    packs: ClassVar[bool] = True
 
     def init(self, params: Any) -> SpectralState:
         zero = jnp.zeros((), working_dtype(params))
