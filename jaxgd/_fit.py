@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _check_cost, _checks, _epochs, _problem, _shuffle
+from jaxgd import _check_cost, _checks, _epochs, _nonfinite, _problem, _shuffle
 from jaxgd._batches import Batches
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
@@ -69,7 +69,7 @@ def fit(
             that stops before it begins returns its last iterate. B. T. Polyak, A. B. Juditsky, Acceleration of stochastic
             approximation by averaging, SIAM J. Control Optim. 30 (1992).
         validation: data like `data`, of any number of rows, whose cost is found after each epoch. A NaN there does not end the
-            run; it is no improvement.
+            run; it is no improvement, and `result.cause` names it.
         stop: a rule of `jaxgd.stopping`, or several; None and () are none: run every epoch.
         bounds: as in `minimize`: steps that would leave the box end at its wall.
         fixed: as in `minimize`.
@@ -198,7 +198,11 @@ def _run(
     if search is not None:
         result = search.settled(result, attempt, lambda: finish.of_start()[0].cost)
     if not is_traced(result.code) and result.status is Status.DIVERGED:
-        result = _best_of_start(result, *finish.of_start())
+        start, tried = finish.of_start()
+        result = _best_of_start(result, start, tried)
+        result = _nonfinite.diagnosed(result, start, finish.whole, fixed, plan.data)
+    if plan.validation and not is_traced(result.code):
+        result = _nonfinite.of_validation(result, result.state.validation_cost, *plan.validation)
     return _problem.complete(result, fixed)
 
 

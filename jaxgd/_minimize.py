@@ -8,14 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _check_cost, _check_trees, _checks, _lanes, _problem, _steps
+from jaxgd import _check_cost, _check_trees, _checks, _lanes, _nonfinite, _problem, _steps
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
 from jaxgd._program import compiled
-from jaxgd._trees import integer, with_fields
+from jaxgd._trees import integer, is_traced, with_fields
+from jaxgd.methods.protocol import Point
 from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.trust_region import TrustRegion
-from jaxgd.result import History, Result, Starts
+from jaxgd.result import History, Result, Starts, Status
 
 _MAX_STEPS = 10_000
 _LARGE = 200  # parameters, above which a Hessian costs more than it brings
@@ -93,8 +94,10 @@ def minimize(
         TypeError, ValueError: for a bad argument, before anything compiles; the message names it. A cost that can't be traced is a
             TypeError that names the line and the cure.
 
-    A cost, gradient or parameter that is not finite ends the run within that step as `Status.DIVERGED`, at the last finite point;
-    a method that searches steps back from it instead. An interrupt from the keyboard ends the run as `Status.INTERRUPTED`.
+    A cost, gradient or parameter that is not finite ends the run within that step as `Status.DIVERGED`, at the last finite point,
+    or as `Status.NONFINITE_DATA` where numbers in the data are the reason; a method that searches steps back from it instead.
+    `result.cause` names the place, if it is in the data or at the start. An interrupt from the keyboard ends the run as
+    `Status.INTERRUPTED`.
 
     >>> import jaxgd
     >>> result = jaxgd.minimize(lambda v: v**4 - 5 * v**2 - 3 * v, start=0.0)
@@ -135,6 +138,9 @@ def minimize(
             result = _alone(plan, functions, held, host)
         else:
             result = _best_of_many(plan, functions, draws, held)
+        if not is_traced(result.code) and result.status is Status.DIVERGED and result.n_steps == 0:
+            start = Point(result.params, result.cost, result.gradient)
+            result = _nonfinite.diagnosed(result, start, evaluate, held, *arrays)
         result = _problem.complete(result, held)
     return _problem.timed(_problem.export(result), began)
 

@@ -291,7 +291,8 @@ def export(tree: Any) -> Any:
             left[id(leaf)] = np.asarray(leaf)
         return left[id(leaf)]
 
-    return jax.tree.map(leave, tree)
+    exported = jax.tree.map(leave, tree)
+    return with_fields(exported, cause=tree.cause) if isinstance(tree, Result) else exported
 
 
 def timed(result: Any, began: float) -> Any:

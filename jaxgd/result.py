@@ -52,11 +52,17 @@ class Status(Sentences):
     CALLBACK = "Stopped by the callback."
     INTERRUPTED = "Interrupted from the keyboard; the point reached is returned."
     UNBOUNDED = "Unbounded: the cost falls without limit; bounds, or another cost, would give it a minimum."
+    NONFINITE_DATA = "Not finite: the data hold NaN or infinity, and so the cost or its gradient is not finite at the start."
 
     @property
     def converged(self) -> bool:
         """Whether a test of convergence held."""
         return self.value.startswith("Converged")
+
+    @property
+    def nonfinite(self) -> bool:
+        """Whether a number that is not finite ended the run."""
+        return self in (Status.DIVERGED, Status.NONFINITE_DATA)
 
 
 RUNNING = Status.RUNNING.code
@@ -157,6 +163,8 @@ class Result:
         tried: what the search tried: `learning_rate`, whether steps were `relative`, and the `cost` reached in each round.
         seconds: the time that the call took, with tracing and compiling; None in an outer `jax.jit` or `jax.vmap`. Two runs that
             are the same to the last bit differ in it, and so it is no leaf of the pytree, and is left behind by functions over it.
+        cause: where a number that is not finite first appeared, in words, if that is in the data, the validation data or at the
+            start: "data['x'], row 123, is NaN; ..."; None where nothing of the kind was found. No leaf of the pytree either.
 
     A result is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled. Printed it says what matters:
 
@@ -184,6 +192,7 @@ class Result:
     method: Any = None
     tried: Any = dataclasses.field(default=None, repr=False)
     seconds: float | None = aside(default=None)
+    cause: str | None = aside(default=None)
 
     @property
     def status(self) -> Any:
@@ -240,9 +249,11 @@ def _one(result: Result, errors: Any) -> _text.Sheet:
         counts.insert(0, _text.plural(result.n_epochs, "epoch"))
     if result.seconds is not None:
         counts.append(_text.duration(result.seconds))
-    facts = [("cost", _text.number(result.cost)), ("gradient", f"{gradient:.2g} (largest component)"), ("after", ", ".join(counts))]
+    facts = [] if result.cause is None else [("cause", result.cause)]
+    facts += [("cost", _text.number(result.cost)), ("gradient", f"{gradient:.2g} (largest component)")]
+    facts.append(("after", ", ".join(counts)))
     passed = not result.converged and result.n_epochs == result.n_steps and bool(result.best.cost < result.cost)
-    if passed or result.status in (Status.PATIENCE, Status.DIVERGED):
+    if passed or result.status is Status.PATIENCE or result.status.nonfinite:
         facts.append(("best cost", f"{_text.number(result.best.cost)} (result.best)"))
     if result.starts is not None:
         facts.append(("best of", _text.plural(np.shape(result.starts.cost)[0], "start")))

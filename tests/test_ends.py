@@ -90,7 +90,7 @@ def test_not_finite_at_the_start() -> None:
     slope = jaxgd.minimize(lambda v: jnp.sqrt(v), 0.0, method=DESCENT)
     assert (slope.status, slope.n_steps, float(slope.cost)) == (Status.DIVERGED, 0, 0.0)
     data = jaxgd.minimize(line, [0.5, 0.5], (X, np.where(Y == 14, np.nan, Y)), method=DESCENT)
-    assert (data.status, data.n_steps) == (Status.DIVERGED, 0)
+    assert (data.status, data.n_steps) == (Status.NONFINITE_DATA, 0)
     default = jaxgd.minimize(lambda v: jnp.log(v), -1.0)
     assert default.status is Status.DIVERGED
 
@@ -107,7 +107,7 @@ def test_not_finite_data_end_a_fit_at_their_batch(jit: bool) -> None:
         "dtype": "float64",
     }
     result = jaxgd.fit(line, [0.5, 0.5], (X, spoilt), jit=jit, **options)
-    assert result.status is Status.DIVERGED
+    assert result.status is Status.NONFINITE_DATA
     # The four batches before are finite, and the point after the fourth is not evaluated to a finite cost.
     assert (result.n_steps, result.n_epochs) == (3, 0)
     clean = jaxgd.fit(line, [0.5, 0.5], (X[:3], Y[:3]), **{**options, "n_epochs": 1})

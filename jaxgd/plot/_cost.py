@@ -128,13 +128,14 @@ def _runs(name: str, result: Result, unit: str) -> Iterator[_Run]:
     validation = None if history.validation_cost is None else _style.numbers(history.validation_cost)
     shared = (result.code, result.n_steps, result.n_epochs, getattr(result.state, "batch", 0))
     code, n_steps, n_epochs, batch = (np.broadcast_to(np.asarray(value), lanes) for value in shared)
+    statuses = list(Status)
     for lane in np.ndindex(lanes):
         index = ", ".join(map(str, lane))
         known = np.flatnonzero(~np.isnan(costs[lane]))
         length = int(known[-1]) + 1 if known.size else 1  # after the end of a lane there are NaN
         x = np.arange(length, dtype=np.float64)
         if unit == "step" and n_epochs[lane]:
-            lost = code[lane] == Status.DIVERGED.code and n_steps[lane] != n_epochs[lane]  # the update that was taken back
+            lost = statuses[code[lane]].nonfinite and n_steps[lane] != n_epochs[lane]  # the update that was taken back
             x *= round(float(n_steps[lane] + lost - batch[lane]) / float(n_epochs[lane]))
         held_out = None if validation is None else validation[lane][:length]
         full = (f"{name} [{index}]" if name else f"run {index}") if index else name
@@ -152,7 +153,7 @@ def _named(runs: list[_Run], labels: Any) -> list[_Run]:
         names = [run.name or (f"run {place}" if len(runs) > 1 else "") for place, run in enumerate(runs)]
     named = []
     for name, run in zip(names, runs, strict=True):
-        diverged = run.code == Status.DIVERGED.code
+        diverged = list(Status)[run.code].nonfinite
         named.append(run._replace(name=_style.short(name) + diverged * (" (diverged)" if name else "diverged")))
     return named
 

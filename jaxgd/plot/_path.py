@@ -11,7 +11,7 @@ from jaxgd._trees import number_names, parameters_of
 from jaxgd.plot import _scale, _style, _thin
 from jaxgd.plot._ground import Ground
 from jaxgd.plot._surface import Costs, flat
-from jaxgd.result import Result, Status
+from jaxgd.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +103,7 @@ def walked(result: Any) -> Walk:
     sound = np.all(np.isfinite(points), axis=1) & np.isfinite(costs)
     if not np.any(sound):
         raise ValueError("result: expected a run with a finite start, got none.")
-    diverged, left = int(result.code) == Status.DIVERGED.code, _scale.blown_up(costs, result.code)
+    diverged, left = result.status.nonfinite, _scale.blown_up(costs, result.code)
     return Walk(points[sound], flat(result.best.params), costs[sound], left, diverged, named)
 
 

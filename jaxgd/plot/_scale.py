@@ -33,7 +33,7 @@ def floor(values: np.ndarray) -> float | None:
 def blown_up(costs: np.ndarray, code: Any) -> bool:
     """Whether a run left for infinity: by its status, or by costs that had grown without an end when its steps were over."""
     finite = costs[np.isfinite(costs)]
-    if int(code) == Status.DIVERGED.code or finite.size == 0:
+    if list(Status)[int(code)].nonfinite or finite.size == 0:
         return True
     return bool(finite[-1] / 1e4 > abs(finite[0]) and finite[-1] / 1e2 > abs(np.median(finite / 2) * 2))
 

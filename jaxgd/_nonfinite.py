@@ -1,0 +1,107 @@
+"""Where numbers that are not finite come from, found on the host after a run that they have ended.
+
+Data may hold NaN that the cost masks. So they are named as the cause only where the cost and its gradient are not finite at the
+start, and are finite there once other numbers stand in the place of such data.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr, tree_flatten_with_path
+
+from jaxgd._check_arrays import first
+from jaxgd._checks import entry
+from jaxgd._fixed import Fixed
+from jaxgd._program import compiled
+from jaxgd._trees import is_traced, with_fields
+from jaxgd.methods.protocol import Point
+from jaxgd.result import Result, Status
+
+
+def diagnosed(result: Result, start: Point, evaluate: Any, fixed: Fixed | None, *data: Any) -> Result:
+    """The result of a run that diverged, with the cause if it lies in the start or the data.
+
+    `evaluate` is the cost with its gradient, of the free parameters and the data.
+    """
+    gradient = start.gradient if fixed is None else fixed.gradient(start.gradient)
+    found = _at_start(start.cost, gradient)
+    if found is None or is_traced(data):
+        return result
+    place = in_data("data", data[0]) if data else None
+    if place is None:
+        return with_fields(result, cause=found)
+    other = (start.params, jax.tree.map(_filled, data[0]))
+    traced = getattr(evaluate, "shapes", None) is not None
+    cost, gradient, _ = (compiled(_called, evaluate, *other) if traced else _called)(evaluate, *other)
+    if _at_start(cost, gradient) is not None:
+        return with_fields(result, cause=found)
+    masked = np.isfinite(np.asarray(start.cost).astype(np.float64))
+    cure = "; a cost that masks it has to do so before it computes with it" if masked else ""
+    return with_fields(result, cause=f"{place}; {found}{cure}", code=Status.NONFINITE_DATA.code)
+
+
+def in_data(name: str, data: Any) -> str | None:
+    """The first number in data that is not finite, in words."""
+    for path, leaf in tree_flatten_with_path(data)[0]:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact) or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
+            continue
+        array = np.asarray(leaf)
+        lost = ~np.isfinite(array)
+        index = first(lost)
+        if index is not None:
+            count = int(np.sum(lost))
+            others = f" (the first of {count} such values there)" if count > 1 else ""
+            return f"{name}{keystr(path)}{_row(index)} is {_word(array[index])}{others}"
+    return None
+
+
+def of_validation(result: Result, cost: Any, data: Any) -> Result:
+    """The result of a run with validation data, with the cause if their cost was not finite at its end."""
+    if result.cause is not None or is_traced(cost) or np.isfinite(cost):
+        return result
+    place = in_data("validation", data)
+    return with_fields(result, cause=place or f"the cost of the validation data is {_word(cost)}")
+
+
+def _called(function: Any, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def _at_start(cost: Any, gradient: Any) -> str | None:
+    """What is not finite at the start, in words."""
+    if not np.isfinite(np.asarray(cost).astype(np.float64)):
+        return f"the cost is {_word(cost)} at the start"
+    for path, leaf in tree_flatten_with_path(gradient)[0]:
+        array = np.asarray(leaf).astype(np.float64)
+        index = first(~np.isfinite(array))
+        if index is not None:
+            where = entry("params" + keystr(path), index)
+            return f"the gradient with respect to {where} is {_word(array[index])} at the start, where the cost is finite"
+    return None
+
+
+def _row(index: tuple[int, ...]) -> str:
+    """A place in an array of data, in words."""
+    if not index:
+        return ""
+    within = f", column {index[1]}" if len(index) == 2 else f" at {entry('', index[1:])}" if index[1:] else ""
+    return f", row {index[0]}{within},"
+
+
+def _word(value: Any) -> str:
+    value = complex(value)
+    return "NaN" if np.isnan(value) else "-inf" if value.real == -np.inf else "inf"
+
+
+def _filled(leaf: Any) -> Any:
+    """An array whose numbers are finite: others are replaced by the first finite one of their column, or 1."""
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return leaf
+    array = np.asarray(leaf)
+    columns = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
+    finite = np.isfinite(columns)
+    firsts = columns[np.argmax(finite, axis=0), np.arange(columns.shape[1])]
+    fill = np.where(np.any(finite, axis=0), firsts, np.ones_like(firsts))
+    return np.where(finite, columns, fill).astype(array.dtype).reshape(array.shape)
