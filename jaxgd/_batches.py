@@ -53,6 +53,22 @@ class Batches:
         return self.full + (self.last_size > 0)
 
     @property
+    def last_weight(self) -> float:
+        """What the last, smaller batch counts for in a mean over the rows, where the others count for one each."""
+        return self.last_size / self.batch_size
+
+    @property
+    def total_weight(self) -> float:
+        """What all batches of an epoch count for together."""
+        return self.full + self.last_weight
+
+    def weight(self, count: jax.Array, dtype: Any) -> jax.Array:
+        """What the first `count` batches of an epoch count for together."""
+        if not self.last_size:
+            return count.astype(dtype)
+        return jnp.where(count > self.full, jnp.asarray(self.total_weight, dtype), count.astype(dtype))
+
+    @property
     def in_order(self) -> bool:
         """Whether the rows are used where they lie. A batch of all rows has no order to draw."""
         return not self.shuffle or (self.shuffle is True and self.batch_size == self.n_rows)

@@ -34,9 +34,10 @@ class Progress:
         step: updates applied so far.
         epoch: whole epochs so far; in `minimize` each step is one.
         params: the current parameters.
-        cost: their cost in `minimize`; in `fit` the mean minibatch cost of the epoch.
+        cost: their cost in `minimize`; in `fit` the mean over the epoch's rows of the costs of their batches.
         validation_cost: in `fit` the cost of `params` on the validation data; None where there are none.
-        best: `best.params` and `best.cost` so far.
+        best: `best.params` and `best.cost` so far; in `fit`, until it has ended, without the start and, where the costs of points
+            over all rows are not known on the way, the end of the epoch with the lowest `cost`, with that.
 
     >>> import jaxgd
     >>> def watch(progress):

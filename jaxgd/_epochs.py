@@ -8,88 +8,24 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._batches import Batches
-from jaxgd._bounds import Bounds, inward, moved
+from jaxgd._bounds import inward, moved
+from jaxgd._fit_state import Asked, Mean, Plan, State, begin, habits, wide_zeros
 from jaxgd._loops import Loop, Lowering, recorded, traced
-from jaxgd._trees import all_finite, norm, pytree, select, static, wide
-from jaxgd.methods.protocol import Method, Point, Problem, ask
+from jaxgd._trees import all_finite, norm, select, wide
+from jaxgd.methods.protocol import Point, Problem, ask
 from jaxgd.result import RUNNING, Best, Status
-from jaxgd.stopping import Observation, Rule, check_rules, needs_gradient
+from jaxgd.stopping import Observation, check_rules, needs_gradient
 
 _FEW = 64  # costs that are added up as they come
-
-
-@pytree
-class Plan:
-    """What a run of `fit` is told: everything but its state and its cost. `infinite` is a cost, infinite as before the start."""
-
-    start: Any
-    infinite: Any
-    method: Method
-    rules: tuple[Rule, ...]
-    batches: Batches
-    validation: tuple[Any, ...]
-    n_epochs: Any
-    bounds: Bounds | None
-    average_from: Any  # (epoch, batch): the first update whose iterate is averaged; None for no average
-    names: tuple[str, ...] = static()
-    capacity: int = static()
-
-    @property
-    def data(self) -> Any:
-        """All rows."""
-        return self.batches.data
-
-    def updates(self, state: Any) -> jax.Array:
-        """The updates applied so far, at most the largest int32."""
-        most, per_epoch = jnp.iinfo(jnp.int32).max, self.batches.count
-        exact = state.epoch < (most - per_epoch) // per_epoch
-        return jnp.where(exact, state.epoch * per_epoch + state.batch, most)
-
-
-class Mean(NamedTuple):
-    """A running mean of iterates."""
-
-    params: Any
-    count: Any
-
-
-class State(NamedTuple):
-    """The state of a run of `fit`.
-
-    `trial` is the current iterate, the next to be evaluated, which means nothing after a run that diverged; `params` the last one
-    whose evaluation was finite. `epoch` counts the whole epochs, `batch` the updates in an epoch that was broken off. `epoch_cost`
-    is the mean of the costs of the last epoch's batches, as far as it came, and `validation_cost` that after the last whole one.
-    """
-
-    trial: Any
-    params: Any
-    best: Best
-    method: Any
-    rules: Any
-    mean: Any
-    epoch: Any
-    batch: Any
-    epoch_cost: Any
-    validation_cost: Any
-    code: Any
-
-    @property
-    def ticks(self) -> Any:
-        """Whole epochs done."""
-        return self.epoch
-
-    @property
-    def rows(self) -> Any:
-        """Rows of the history so far, one for each epoch; that of the start is made elsewhere."""
-        return self.epoch
 
 
 class Lap(NamedTuple):
     """What changes from batch to batch: parts of the state, and sums over the epoch's batches.
 
     `batch` counts the batches evaluated; `finite` says that the last of them was (a trial after one that was not means nothing),
-    and `code` is that of a rule that watches updates, None where there is no such rule. `cost` and `gradient` are sums over the
-    batches; no gradient where no rule asks for it. In a block of many batches `cost` holds their costs one by one.
+    and `code` is that of a method that ends itself or of a rule that watches updates, None where there is neither. `cost` and
+    `gradient` are sums over the batches, a smaller one counting for less; no gradient where no rule asks for it. In a block of many
+    batches `cost` holds their costs one by one.
     """
 
     trial: Any
@@ -97,6 +33,7 @@ class Lap(NamedTuple):
     method: Any
     rules: Any
     mean: Any
+    asked: Any
     batch: Any
     finite: Any
     code: Any
@@ -108,27 +45,10 @@ class Lap(NamedTuple):
         """Whether nothing has broken the epoch off."""
         return self.finite if self.code is None else self.finite & (self.code == RUNNING)
 
-
-def begin(plan: Plan) -> State:
-    """The state before the first evaluation."""
-    start, cost = plan.start, plan.infinite
-    return State(
-        trial=start,
-        params=start,
-        best=Best(start, jnp.full_like(cost, jnp.inf)),
-        method=plan.method.init(start),
-        rules=tuple(rule.init(start, cost.dtype) for rule in plan.rules),
-        mean=None if plan.average_from is None else Mean(_wide_zeros(start), jnp.zeros((), jnp.int32)),
-        epoch=jnp.zeros((), jnp.int32),
-        batch=jnp.zeros((), jnp.int32),
-        epoch_cost=cost,
-        validation_cost=cost if plan.validation else None,
-        code=jnp.asarray(RUNNING, jnp.int32),
-    )
-
-
-def _wide_zeros(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros_like(wide(leaf)), params)
+    @property
+    def evaluated(self) -> Any:
+        """The point that the next batch is evaluated at."""
+        return self.trial if self.asked is None else self.asked.params
 
 
 class Functions(NamedTuple):
@@ -185,7 +105,7 @@ def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) ->
             lap = lap._replace(cost=jnp.zeros((batches.per_block + 1,), lap.cost.dtype))
         rows = lower.call(Batches.block, batches, order, state.epoch, first)
 
-        def batch(evaluate: Callable[..., Any], take: Callable[..., Any]) -> Callable[[Lap], Lap]:
+        def batch(evaluate: Callable[..., Any], take: Callable[..., Any], advance: Callable[..., Lap]) -> Callable[[Lap], Lap]:
             def step(lap: Lap) -> Lap:
                 taken = lower.call(take, batches, rows, first, lap.batch)
 
@@ -193,17 +113,17 @@ def _batches(plan: Plan, functions: Functions, state: State, lower: Lowering) ->
                     return Point(params, *evaluate(params, taken)[:2])
 
                 problem = Problem(at if lower is traced else None)
-                return lower.call(_advance, plan, state.epoch, first, lap, at(lap.trial), problem)
+                return lower.call(advance, plan, state.epoch, first, lap, at(lap.evaluated), problem)
 
             return step
 
         if batches.count == 1:
-            return batch(functions.full, _take_full)(lap)
+            return batch(functions.full, _take_full, _advance)(lap)
         end = jnp.minimum(first + batches.per_block, batches.full)
-        lap = lower.while_loop(running(end), batch(functions.full, _take_full), lap)
+        lap = lower.while_loop(running(end), batch(functions.full, _take_full, _advance), lap)
         if functions.last is not None:
             end = jnp.where(lap.batch == batches.full, batches.count, first)
-            lap = lower.while_loop(running(end), batch(functions.last, _take_last), lap)
+            lap = lower.while_loop(running(end), batch(functions.last, _take_last, _advance_last), lap)
         return lower.call(_added_up, lap, first) if many else lap
 
     lap = lower.call(_start_of_epoch, plan, state)
@@ -230,32 +150,45 @@ def _take_last(batches: Batches, rows: Any, first: jax.Array, batch: jax.Array) 
 
 
 def _start_of_epoch(plan: Plan, state: State) -> Lap:
-    watched = any(rule.watches == "update" for rule in plan.rules)
+    watched = any(rule.watches == "update" for rule in plan.rules) or habits(plan).ends
     return Lap(
         trial=state.trial,
         params=state.params,
         method=state.method,
         rules=state.rules,
         mean=state.mean,
+        asked=state.asked,
         batch=jnp.zeros((), jnp.int32),
         finite=jnp.asarray(True),
         code=jnp.asarray(RUNNING, jnp.int32) if watched else None,
         cost=jnp.zeros_like(state.best.cost),
-        gradient=_wide_zeros(state.trial) if needs_gradient(plan.rules) else None,
+        gradient=wide_zeros(state.trial) if needs_gradient(plan.rules) else None,
     )
 
 
-def _advance(plan: Plan, epoch: jax.Array, first: jax.Array, lap: Lap, point: Point, problem: Problem) -> Lap:
+def _advance_last(plan: Plan, epoch: jax.Array, first: jax.Array, lap: Lap, point: Point, problem: Problem) -> Lap:
+    """`_advance` for the last, smaller batch, which counts for less in the means over the epoch."""
+    return _advance(plan, epoch, first, lap, point, problem, plan.batches.last_weight)
+
+
+def _advance(plan: Plan, epoch: jax.Array, first: jax.Array, lap: Lap, point: Point, problem: Problem, weight: float = 1.0) -> Lap:
     """One batch: take its evaluation in, ask the method for the update and the rules about it, apply it."""
     finite = all_finite(point.cost, point.params, point.gradient)
     params = select(finite, point.params, lap.params)
     point = point._replace(params=params)  # the trial is not looked at from here on, and the next takes its memory
-    answer = ask(plan.method, point, lap.method, problem._replace(bounds=plan.bounds))
-    trial, change = moved(params, answer.update, plan.bounds)
+    asked = lap.asked
+    last = None if asked is None else Point(lap.trial, asked.cost, asked.gradient)
+    answer = ask(plan.method, point, lap.method, problem._replace(bounds=plan.bounds, current=last))
+    current = point
+    if last is not None:
+        current, asked = _accepted(asked, last, point, finite, answer.accepted)
+    ahead, change = moved(current.params, answer.update, plan.bounds)
     code, rules = None, lap.rules
     if lap.code is not None:
-        code, rules = check_rules(plan.rules, "update", Observation(point.params, update=change), lap.rules)
-        trial = select(code == RUNNING, trial, lap.trial)
+        code, rules = check_rules(plan.rules, "update", Observation(current.params, update=change), lap.rules)
+        code = jnp.where(code == RUNNING, answer.code, code).astype(jnp.int32)
+        ahead = select(code == RUNNING, ahead, lap.evaluated)
+    trial = ahead if asked is None else current.params
     going = finite if code is None else finite & (code == RUNNING)
     return Lap(
         trial=trial,
@@ -263,12 +196,28 @@ def _advance(plan: Plan, epoch: jax.Array, first: jax.Array, lap: Lap, point: Po
         method=answer.state,
         rules=rules,
         mean=lap.mean if lap.mean is None else _average(plan, epoch, lap, trial, going),
+        asked=None if asked is None else asked._replace(params=ahead),
         batch=lap.batch + 1,
         finite=finite,
         code=code,
-        cost=_noted(lap, first, point.cost, finite),
-        gradient=None if lap.gradient is None else jax.tree.map(lambda s, g: s + wide(g), lap.gradient, point.gradient),
+        cost=_noted(lap, first, _weighted(point.cost, weight), finite),
+        gradient=None if lap.gradient is None else _added(lap.gradient, point.gradient, weight),
     )
+
+
+def _accepted(asked: Any, last: Point, point: Point, finite: jax.Array, answer: Any) -> tuple[Point, Asked]:
+    """The current point after a method has accepted or rejected one; the first of a run is accepted whatever it says."""
+    accepted = finite & ((asked.accepted == 0) | answer)
+    current = select(accepted, point._replace(aux=None), last)
+    return current, Asked(asked.params, current.cost, current.gradient, asked.accepted + accepted.astype(jnp.int32))
+
+
+def _added(total: Any, gradient: Any, weight: float) -> Any:
+    return jax.tree.map(lambda s, g: s + _weighted(wide(g), weight), total, gradient)
+
+
+def _weighted(number: jax.Array, weight: float) -> jax.Array:
+    return number if weight == 1 else number * weight
 
 
 def _noted(lap: Lap, first: jax.Array, cost: jax.Array, finite: jax.Array) -> jax.Array:
@@ -300,28 +249,31 @@ def _average(plan: Plan, epoch: jax.Array, lap: Lap, trial: Any, going: jax.Arra
 def _epoch_end(plan: Plan, state: State, lap: Lap, validation: Any) -> State:
     """After the batches of an epoch: its cost, its place among the best, the rules; unless it was broken off."""
     whole = lap.going
-    applied = lap.batch - (~whole).astype(jnp.int32)  # the update that broke the epoch off was not
     evaluated = lap.batch - (~lap.finite).astype(jnp.int32)
-    epoch_cost = jnp.where(evaluated > 0, lap.cost / evaluated.astype(lap.cost.dtype), state.epoch_cost)
+    epoch_cost = jnp.where(evaluated > 0, lap.cost / plan.batches.weight(evaluated, lap.cost.dtype), state.epoch_cost)
     watched = epoch_cost if validation is None else validation
-    gradient = None if lap.gradient is None else jax.tree.map(lambda g: g / plan.batches.count, lap.gradient)
-    observation = Observation(lap.trial, watched, inward(lap.trial, gradient, plan.bounds))
+    seen = lap.params if plan.watches_batches else lap.trial  # the point whose cost is watched
+    gradient = None if lap.gradient is None else jax.tree.map(lambda g: g / plan.batches.total_weight, lap.gradient)
+    observation = Observation(seen, watched, inward(seen, gradient, plan.bounds))
     code, rules = check_rules(plan.rules, "progress", observation, lap.rules)
     last = (code == RUNNING) & (state.epoch + 1 >= plan.n_epochs)
     code = jnp.where(last, Status.MAX_EPOCHS.code, code)
     broken = jnp.where(lap.finite, RUNNING if lap.code is None else lap.code, Status.DIVERGED.code)
-    better = whole & all_finite(watched, lap.trial) & (watched < state.best.cost)
+    better = whole & all_finite(watched, seen) & (watched < state.best.cost)
+    first = (state.epoch == 0) & (evaluated > 0)
     return State(
         trial=lap.trial,
         params=lap.params,
-        best=select(better, Best(lap.trial, watched), state.best),
+        best=select(better, Best(seen, watched), state.best),
         method=lap.method,
         rules=select(whole, rules, lap.rules),
         mean=lap.mean,
+        asked=lap.asked,
         epoch=state.epoch + whole.astype(jnp.int32),
-        batch=jnp.where(whole, 0, applied),
+        batch=jnp.where(whole, 0, lap.batch),
         epoch_cost=epoch_cost,
         validation_cost=None if validation is None else jnp.where(whole, validation, state.validation_cost),
+        start_cost=None if state.start_cost is None else jnp.where(first, epoch_cost, state.start_cost),
         code=jnp.where(whole, code, broken).astype(jnp.int32),
     )
 
@@ -337,34 +289,3 @@ def row(plan: Plan, state: State, gradient: Any) -> dict[str, Any]:
         "validation_cost": lambda: state.validation_cost,
     }
     return {name: quantities[name]() for name in plan.names}
-
-
-def finish(plan: Plan, evaluate: Callable[..., Any], state: State, empty: Point, lower: Lowering = traced) -> tuple[Point, Any]:
-    """The point that a run returns, evaluated over all rows, and how many evaluations that took.
-
-    It is the mean of the iterates if one was asked for and begun, else the last iterate. Where that is not finite it is the last
-    iterate whose own batch was, or the best; where no candidate is finite over all rows, the first is evaluated again and kept.
-    `empty` is a point with an infinite cost, of the shapes to come.
-    """
-    candidates = lower.call(_candidates, state)
-
-    def unsettled(carry: Any) -> jax.Array:
-        point, tried = carry
-        return ~lower.call(all_finite, point.cost, point.gradient) & (tried <= len(candidates))
-
-    def attempt(carry: Any) -> Any:
-        tried = carry[1]
-        params = candidates[0]
-        for index, candidate in enumerate(candidates[1:], start=1):
-            params = select(tried == index, candidate, params)
-        return Point(params, *evaluate(params, plan.data)), tried + 1
-
-    return lower.while_loop(unsettled, attempt, (empty, jnp.zeros((), jnp.int32)))
-
-
-def _candidates(state: State) -> tuple[Any, Any, Any]:
-    last = state.trial
-    if state.mean is not None:
-        mean = jax.tree.map(lambda m, x: m.astype(x.dtype), state.mean.params, last)
-        last = select(state.mean.count > 0, mean, last)
-    return select(state.code == Status.DIVERGED.code, state.params, last), state.params, state.best.params

@@ -1,6 +1,5 @@
 """fit(): a scalar cost in minibatches."""
 
-import dataclasses
 import functools
 import math
 import time
@@ -8,20 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_cost, _checks, _epochs, _nonfinite, _problem, _shuffle
+from jaxgd import _check_cost, _checks, _epochs, _finish, _nonfinite, _problem, _shuffle
 from jaxgd._batches import Batches
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
-from jaxgd._loops import eager
+from jaxgd._half_precision import Types, half_types, of_wide, widened
 from jaxgd._program import compiled
 from jaxgd._search import Search
 from jaxgd._trees import integer, is_traced, with_fields
-from jaxgd._whole import InParts, part_size
+from jaxgd._whole import cost_over_all_rows, over_all_rows
 from jaxgd.methods.automatic import Automatic, Sought, sought
 from jaxgd.methods.protocol import Point
-from jaxgd.result import Best, History, Result, Status
+from jaxgd.result import RUNNING, History, Result, Status
 
 
 def fit(
@@ -53,8 +53,8 @@ def fit(
 
     Args:
         cost: cost(params, batch), written with `jax.numpy`; returns a real scalar, the mean over the rows, or with `has_aux` a pair
-            (scalar, anything). The batch is the pytree of the data with `batch_size` rows, or fewer, or, for the cost that the
-            result reports, all.
+            (scalar, anything). The batch is the pytree of the data with `batch_size` rows, or fewer, or, for the costs that the
+            result reports, all or large parts of them.
         start: as in `minimize`.
         data: a pytree of arrays of equal leading length, the rows; see `minimize` for what is refused.
         batch_size: rows in a batch, from 1 to all.
@@ -68,25 +68,33 @@ def fit(
         average: a fraction in (0, 1]: the returned params are the mean of the iterates of that last part of the planned run; a run
             that stops before it begins returns its last iterate. B. T. Polyak, A. B. Juditsky, Acceleration of stochastic
             approximation by averaging, SIAM J. Control Optim. 30 (1992).
-        validation: data like `data`, of any number of rows, whose cost is found after each epoch. A NaN there does not end the
-            run; it is no improvement, and `result.cause` names it.
+        validation: data like `data`, of any number of rows, whose cost is found at the start and after each epoch. A NaN there does
+            not end the run; it is no improvement, and `result.cause` names it.
         stop: a rule of `jaxgd.stopping`, or several; None and () are none: run every epoch.
         bounds: as in `minimize`: steps that would leave the box end at its wall.
         fixed: as in `minimize`.
         dtype: as in `minimize`.
         history: what to record at each epoch, the start included: "params", "gradient_norm" (of the cost over all rows, one more
-            pass over the data each epoch), "learning_rate", or several such names. "cost", the mean of the epoch's minibatch costs
-            (for the start the cost over all rows), is always among them, and so is "validation_cost" where there are such data.
+            pass over the data each epoch), "learning_rate", or several such names. "cost" is always among them, and so is
+            "validation_cost" where there are such data. After an epoch the cost is the mean over its rows of the costs of their
+            batches, each at the parameters before its update, and for the start that over all rows; where a batch is all rows it
+            is the cost of the recorded params in every row.
         has_aux: as in `minimize`; aux is that of all rows.
         callback: a function of the `Progress`, called after every epoch; it stops the run by returning True.
         progress: whether to show a bar (needs tqdm).
         jit: as in `minimize`.
 
     Returns:
-        A `Result`. Its cost and gradient are those of the returned params over all rows, `cost(params, data)`: of more than 131 072
-        rows on one device the mean over large parts of them, unless a batch is all of them or there is an aux. `best` is the best
-        epoch by the validation cost, or else by the mean minibatch cost. If a run diverged in an epoch, `best` falls back to the
-        start where that was better.
+        A `Result`. Its cost and gradient are those of the returned params over all rows, `cost(params, data)`. `best` is the point
+        of lowest cost among those whose cost on the validation data, or else over all rows, is known, with that cost: the start,
+        the returned point, and with validation data, or batches of all rows, the end of every epoch, else that of the epoch with
+        the lowest mean minibatch cost. An end above the start is the status `WORSE`.
+
+        Where the largest array that the cost computes for all rows has more than 32 MB, and a batch is not all rows, a cost that is
+        a mean or a sum over the rows is found in parts, as is that of validation data. Whether it is such a cost is found by trying
+        some rows. Any other is evaluated for all rows together, and so are all costs with an aux, on several devices, or inside an
+        outer `jax.jit`. Where that array would have more than 1 GB the cost is the mean over the parts, and `in_parts` of the
+        result says so.
 
     Raises:
         TypeError, ValueError: for a bad argument, before anything compiles; the message names it.
@@ -117,6 +125,9 @@ def fit(
         held_out = () if validation is None else _problem.table("validation", validation, to, like=arrays)[:1]
         whole = _problem.start_point(start, key, to, fixed)
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
+        types = half_types(whole)
+        if types:
+            cost, (whole, params, held, box) = of_wide(cost, types), widened((whole, params, held, box))
         if _problem.are_wide(arrays, held_out):
             make = functools.partial(_problem.lowered, _problem.value_and_gradient, cost, params, has_aux=has_aux, fixed=held)
             sample = functools.partial(_rows_like, size=batch_size)
@@ -136,29 +147,37 @@ def fit(
             n_epochs=np.int32(n_epochs),
             bounds=box,
             average_from=None if average is None else _average_from(average, n_epochs, n_batches),
+            code=np.int32(RUNNING),
             names=names,
             capacity=0,
         )
-        result = _run(cost, plan, held, n_epochs, Host(callback, progress, jit), found, has_aux=has_aux)
+        result = _run(cost, plan, (held, types), n_epochs, Host(callback, progress, jit), found, has_aux=has_aux)
     return _problem.timed(_problem.export(result), began)
 
 
 def _run(
     cost: Any,
     plan: _epochs.Plan,
-    fixed: Fixed | None,
+    kinds: tuple[Fixed | None, Types | None],
     n_epochs: int,
     host: Host,
     found: Sought | None,
     *,
     has_aux: bool,
 ) -> Result:
-    """Trace the cost, find a learning rate if that is sought, run the epochs, and settle on the point to return."""
-    params = plan.start
+    """Trace the cost, find a learning rate if that is sought, run the epochs, and settle on the point to return.
+
+    `kinds` are what is held of the parameters, and the types of those of fewer than 32 bits.
+    """
+    params, fixed = plan.start, kinds[0]
     lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=host.jit, fixed=fixed)
     evaluation = _evaluations(cost, plan, params, lowered)
-    value = lowered(_problem.value, cost, params, *plan.validation) if plan.validation else None
-    finish = _Finish(plan, lambda: _whole(evaluation, plan, has_aux=has_aux), params, host.jit)
+    value, n_parts = None, 0
+    if plan.validation:
+        value = lowered(_problem.value, cost, params, *plan.validation)
+        size = plan.batches.batch_size
+        value, n_parts = cost_over_all_rows(value, evaluation, plan.validation[0], size, params, plan.bounds)
+    finish = _Finish(plan, evaluation, value, params, in_one_piece=has_aux, jit=host.jit)
     functions = _epochs.Functions(
         full=evaluation(plan.batches.batch_size),
         last=evaluation(plan.batches.last_size) if plan.batches.last_size else None,
@@ -185,25 +204,23 @@ def _run(
             limit=n_epochs,
             total=n_epochs,
             row=(lambda state: _epochs.row(plan, state, params)) if plan.names else None,
-            view=lambda state: _problem.complete(_view(plan, state), fixed),
+            view=lambda state: _problem.complete(_view(plan, state), *kinds),
             unit="epoch",
             host=host,
             meanwhile=meanwhile,
         )
-        point, tried = finish(state)
-        first = _first_row(finish.plan, finish, value) if plan.names else None
-        return _result(finish.plan, state, point, tried, _problem.history_of(chunks, first))
+        end = finish(state)
+        history = _history(finish, state, end, chunks) if plan.names else None
+        return _result(finish.plan, state, end, history, {"data": finish.n_parts, "validation": n_parts})
 
     result = attempt()
     if search is not None:
-        result = search.settled(result, attempt, lambda: finish.of_start()[0].cost)
+        result = search.settled(result, attempt)
     if not is_traced(result.code) and result.status is Status.DIVERGED:
-        start, tried = finish.of_start()
-        result = _best_of_start(result, start, tried)
-        result = _nonfinite.diagnosed(result, start, finish.whole, fixed, plan.data)
+        result = _nonfinite.diagnosed(result, finish.at_start(), finish.whole, fixed, plan.data)
     if plan.validation and not is_traced(result.code):
         result = _nonfinite.of_validation(result, result.state.validation_cost, *plan.validation)
-    return _problem.complete(result, fixed)
+    return _problem.complete(result, *kinds)
 
 
 def _seed(key: Any, shuffle: bool | str, whole: bool) -> _shuffle.Seed:
@@ -241,26 +258,32 @@ def _rows_like(data: Any, size: int) -> Any:
     return jax.tree.map(like, data)
 
 
-def _whole(evaluation: Callable[[int], Any], plan: _epochs.Plan, *, has_aux: bool) -> Any:
-    """The cost with its gradient over all rows."""
-    n_rows, batch_size = plan.batches.n_rows, plan.batches.batch_size
-    size = n_rows if has_aux else part_size(plan.data, n_rows, batch_size)
-    if size == n_rows:
-        return evaluation(n_rows)
-    return InParts(evaluation(size), evaluation(n_rows % size) if n_rows % size else None, size)
-
-
 class _Finish:
-    """The end of a run, found for any state: see `_epochs.finish`. It is traced and compiled while the loop is compiled."""
+    """The end of a run, found for any state: see `_finish.finish`. It is traced and compiled while the loop is compiled."""
 
-    def __init__(self, plan: _epochs.Plan, make_whole: Callable[[], Any], params: Any, jit: bool) -> None:
-        self.plan, self.make_whole, self.params, self.jit = plan, make_whole, params, jit
-        self.program: Any = None
+    def __init__(
+        self, plan: _epochs.Plan, evaluation: Callable[[int], Any], value: Any, params: Any, *, in_one_piece: bool, jit: bool
+    ) -> None:
+        self.plan, self.evaluation, self.value, self.params = plan, evaluation, value, params
+        self.in_one_piece, self.jit = in_one_piece, jit
+        self.programs: dict[Any, Any] = {}
+        self.inside = False
 
     @functools.cached_property
+    def _found(self) -> tuple[Any, int]:
+        plan, in_one_piece = self.plan, self.in_one_piece
+        size = plan.batches.batch_size
+        return over_all_rows(self.evaluation, plan.data, size, self.params, plan.bounds, in_one_piece=in_one_piece)
+
+    @property
     def whole(self) -> Any:
-        """The cost over all rows."""
-        return self.make_whole()
+        """The cost with its gradient over all rows."""
+        return self._found[0]
+
+    @property
+    def n_parts(self) -> int:
+        """The number of parts that it is only a mean over, or 0."""
+        return self._found[1]
 
     @functools.cached_property
     def empty(self) -> Point:
@@ -269,64 +292,78 @@ class _Finish:
 
     def prepare(self, state: _epochs.State) -> None:
         """Begin to compile, for states like this one: all states of a run."""
-        if self.jit:
-            arguments = self._arguments(state)
-            self.program = compiled(_epochs.finish, *arguments)
-            self.program.prepare(*arguments)
+        self.inside = is_traced(self.plan, self.whole)
+        if self.jit and not self.inside:
+            for function, arguments in self._arguments(state).items():
+                self.programs[function] = compiled(function, *arguments, np.int32(0))
+                self.programs[function].prepare(*arguments, np.int32(0))
 
-    def __call__(self, state: _epochs.State) -> tuple[Point, Any]:
-        if self.jit:
-            return self.program(*self._arguments(state))
-        return _epochs.finish(*self._arguments(state), lower=eager)
+    def __call__(self, state: _epochs.State) -> _finish.End:
+        eagerly = {_finish.at_point: _finish.at_point_eagerly, _finish.on_validation: _finish.on_validation_eagerly}
+        programs = self.programs if self.jit else eagerly
+        calls = [functools.partial(programs.get(name, name), *arguments) for name, arguments in self._arguments(state).items()]
+        return _finish.finish(self.plan, _finish.Functions(*calls), state, self.empty, inside=self.inside)
 
-    def of_start(self) -> tuple[Point, Any]:
-        """The same for a run that ends where it begins."""
-        return self(compiled(_epochs.begin, self.plan)(self.plan))
+    def _arguments(self, state: _epochs.State) -> dict[Any, tuple[Any, ...]]:
+        """What the functions of the end are called with, before the number of a point."""
+        arguments: dict[Any, tuple[Any, ...]] = {_finish.at_point: (self.plan, self.whole, state, self.empty)}
+        if self.value is not None:
+            arguments[_finish.on_validation] = self.plan, self.value, state
+        return arguments
 
-    def _arguments(self, state: _epochs.State) -> tuple[Any, Any, _epochs.State, Point]:
-        return self.plan, self.whole, state, self.empty
+    def at_start(self) -> Point:
+        """The evaluation of the start over all rows."""
+        begun = compiled(_epochs.begin, self.plan)(self.plan)
+        return self(begun).point
 
 
-def _first_row(plan: _epochs.Plan, finish: _Finish, value: Any) -> dict[str, Any]:
-    """The row of the start in the history."""
-    state = compiled(_epochs.begin, plan)(plan)
-    point, _ = finish(state)
-    row = _epochs.row(plan, state, point.gradient) | {"cost": point.cost}
-    if "validation_cost" in row:
-        row["validation_cost"] = value(state.trial, *plan.validation)
-    return row
+def _history(finish: _Finish, state: _epochs.State, end: _finish.End, chunks: list[Any]) -> History | None:
+    """The history, the row of the start in front.
+
+    Where every batch is all rows, the cost of an epoch is that of the point before its update: it belongs to the row before.
+    """
+    plan = finish.plan
+    start = compiled(_epochs.begin, plan)(plan)
+    gradient = finish.at_start().gradient if "gradient_norm" in plan.names else None
+    first = _epochs.row(plan, start, gradient) | {"cost": end.start_cost}
+    if plan.validation:
+        first["validation_cost"] = end.start_validation
+    history = _problem.history_of(chunks, first)
+    if history is None or not plan.in_one_batch:
+        return history
+    if is_traced(history.cost):
+        cost = jnp.append(history.cost[1:], jnp.nan).at[state.epoch].set(end.last_cost)
+    else:
+        cost = np.append(history.cost[1:], end.last_cost)
+    return with_fields(history, cost=cost)
 
 
 def _view(plan: _epochs.Plan, state: _epochs.State) -> Progress:
     epoch = int(state.epoch)
-    step = epoch * plan.batches.count + int(state.batch)
+    step = epoch * plan.batches.count + max(int(state.batch) - 1, 0)
     return Progress(step, epoch, state.trial, state.epoch_cost, state.validation_cost, state.best)
 
 
-def _best_of_start(result: Result, start: Point, tried: Any) -> Result:
-    """A diverged run's result whose best point is the start, where no later one was better."""
-    evaluations = result.n_evaluations + int(tried)
-    if not start.cost < result.best.cost:
-        return dataclasses.replace(result, n_evaluations=evaluations)
-    return dataclasses.replace(result, n_evaluations=evaluations, best=Best(start.params, start.cost))
-
-
-def _result(plan: _epochs.Plan, state: _epochs.State, point: Point, tried: Any, history: History | None) -> Result:
-    in_step = [Status.DIVERGED.code] + [rule.status.code for rule in plan.rules if rule.watches == "update"]
-    code, epoch, batch, tried = (integer(value) for value in (state.code, state.epoch, state.batch, tried))
-    n_steps = epoch * plan.batches.count + batch
-    broken = sum(_problem.flag(code == other) for other in in_step)
-    one_back = _problem.flag((code == Status.DIVERGED.code) | (tried == 2))  # the point before the last iterate is returned
+def _result(plan: _epochs.Plan, state: _epochs.State, end: _finish.End, history: History | None, n_parts: dict[str, int]) -> Result:
+    code, epoch, batch, choice = (integer(value) for value in (state.code, state.epoch, state.batch, end.choice))
+    seen = epoch * plan.batches.count + batch
+    n_steps = seen - _problem.flag(batch > 0)
+    one_back = _problem.flag((code == Status.DIVERGED.code) | (choice == 1))  # the point before the last iterate is returned
+    if state.asked is not None:
+        accepted = integer(state.asked.accepted)
+        n_steps, one_back = accepted - _problem.flag(accepted > 0), 0
     return Result(
-        params=point.params,
-        cost=point.cost,
-        gradient=point.gradient,
-        best=_problem.best_of(state.best, Point(state.params, state.epoch_cost, None)),
+        params=end.point.params,
+        cost=end.point.cost,
+        gradient=end.point.gradient,
+        best=end.best,
         n_steps=n_steps - one_back * _problem.flag(n_steps > 0),
         n_epochs=epoch,
-        n_evaluations=n_steps + broken + tried,
-        code=code + (Status.DIVERGED.code - code) * _problem.flag(tried > 1),
+        n_evaluations=seen + integer(end.evaluations),
+        code=integer(end.code),
         history=history,
-        aux=point.aux,
+        aux=end.point.aux,
         state=state,
+        start_cost=end.start_cost,
+        in_parts={name: count for name, count in n_parts.items() if count} or None,
     )

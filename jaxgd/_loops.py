@@ -54,8 +54,7 @@ def recorded(
     """Run `advance(state, until)` a tick at a time, and write a row after each; return the last state and the rows.
 
     The loop inside is the one that runs when nothing is recorded, untouched: were the writing part of it, the compiler might round
-    its numbers otherwise. The rows are those from `state.rows` on, at most `capacity`; what a tick without a new row writes is
-    written again before anyone reads it.
+    its numbers otherwise. The rows are those from `state.rows` on, at most `capacity`; a tick without a new row writes nothing.
     """
     first = state.rows
     empty = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), jax.eval_shape(row, state))
@@ -65,12 +64,18 @@ def recorded(
 
     def tick(carry: Any) -> Any:
         state, rows = carry
+        before = state.rows
         state = advance(state, state.ticks + 1)
-        return state, lower.call(_write, rows, state.rows - first - 1, row(state))
+        return state, lower.call(_write, rows, state.rows - first - 1, row(state), state.rows > before)
 
     return lower.while_loop(running, tick, (state, empty))
 
 
-def _write(rows: Any, index: jax.Array, values: Any) -> Any:
+def _write(rows: Any, index: jax.Array, values: Any, is_new: jax.Array) -> Any:
     index = jnp.maximum(index, 0)
-    return jax.tree.map(lambda buffer, value: lax.dynamic_update_index_in_dim(buffer, value, index, 0), rows, values)
+
+    def put(buffer: jax.Array, value: jax.Array) -> jax.Array:
+        old = lax.dynamic_index_in_dim(buffer, index, 0, keepdims=False)
+        return lax.dynamic_update_index_in_dim(buffer, select(is_new, value, old), index, 0)
+
+    return jax.tree.map(put, rows, values)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxgd import _check_cost, _check_trees, _checks, _lanes, _nonfinite, _problem, _steps
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
+from jaxgd._half_precision import Types, half_types, of_wide, widened
 from jaxgd._program import compiled
 from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd.methods.protocol import Point
@@ -54,7 +55,8 @@ def minimize(
             key -> params, such as `jaxgd.normal(shape)`. Other leaves are no parameters: the cost gets them as they are, and
             bounds, rates and derivatives pass them by. These are None, functions, truth values, random keys, integers and anything
             else that is `fixed`, and the plain numbers in Equinox's own layers. So a model of Equinox or a state of Flax NNX comes
-            back as one.
+            back as one. Arrays of 16 bits are moved in float32, with all that the method remembers, and cast wherever the cost is
+            evaluated.
         data: any pytree of arrays, or None. Values of which NumPy would drop a mask, a unit or a missing entry are refused. Without
             64 bits, integer columns of 64 become floats where the cost's arithmetic could overflow, and a column whose values 32
             bits can't tell apart is refused.
@@ -120,6 +122,9 @@ def minimize(
         draws = _problem.starts(start, key, n_starts, to, fixed) if n_starts > 1 else None
         whole = _problem.start_point(start, key, to, fixed) if draws is None else _problem.first_start(draws)
         params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
+        types = half_types(whole)
+        if types:
+            cost, (whole, params, held, box, draws) = of_wide(cost, types), widened((whole, params, held, box, draws))
         lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit, fixed=held)
         evaluate = lowered(_problem.value_and_gradient, cost, params, *arrays)
         if _problem.are_wide(*arrays):
@@ -135,13 +140,13 @@ def minimize(
         plan = _steps.Plan(empty, method, rules, arrays, np.int32(steps), box, names, 0)
         functions, host = _steps.Functions(evaluate, hessian), Host(callback, progress, jit)
         if draws is None:
-            result = _alone(plan, functions, held, host)
+            result = _alone(plan, functions, (held, types), host)
         else:
             result = _best_of_many(plan, functions, draws, held)
         if not is_traced(result.code) and result.status is Status.DIVERGED and result.n_steps == 0:
             start = Point(result.params, result.cost, result.gradient)
             result = _nonfinite.diagnosed(result, start, evaluate, held, *arrays)
-        result = _problem.complete(result, held)
+        result = _problem.complete(result, held, types)
     return _problem.timed(_problem.export(result), began)
 
 
@@ -151,8 +156,8 @@ def _default(params: Any, evaluate: Any) -> Any:
     return LBFGS() if size > _LARGE or size * getattr(evaluate, "largest", 0) > _DEAR else TrustRegion()
 
 
-def _alone(plan: _steps.Plan, functions: _steps.Functions, held: Fixed | None, host: Host) -> Result:
-    """The result of one run, in the free parameters."""
+def _alone(plan: _steps.Plan, functions: _steps.Functions, kinds: tuple[Fixed | None, Types | None], host: Host) -> Result:
+    """The result of one run, in the free parameters; `kinds` is what makes all parameters of them, in their own types."""
     steps, names = int(plan.max_steps), plan.names
     state, chunks = run(
         _steps.loop,
@@ -161,7 +166,7 @@ def _alone(plan: _steps.Plan, functions: _steps.Functions, held: Fixed | None, h
         limit=steps + 1,
         total=steps,
         row=functools.partial(_steps.row, plan) if names else None,
-        view=lambda state: _problem.complete(_view(state), held),
+        view=lambda state: _problem.complete(_view(state), *kinds),
         unit="step",
         host=host,
     )
@@ -207,4 +212,5 @@ def _result(state: _steps.State, history: History | None) -> Result:
         history=history,
         aux=state.current.aux,
         state=state,
+        start_cost=state.start_cost,
     )

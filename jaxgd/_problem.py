@@ -13,6 +13,7 @@ from jaxgd import _check_cost, _check_trees, _checks, _integers, _jaxpr
 from jaxgd._bounds import Bounds
 from jaxgd._check_arrays import is_wide, on_device
 from jaxgd._fixed import Fixed, Held, Layout
+from jaxgd._half_precision import Types, narrowed
 from jaxgd._memory import numbers, remembered
 from jaxgd._program import JITTED, explained, hyperparameters, trace
 from jaxgd._trees import is_leaf, is_traced, pack, parameters_of, select, unpack, with_fields, with_parameters, working_dtype
@@ -264,10 +265,12 @@ def infinite_cost(evaluate: Any) -> np.ndarray:
     return np.full(cost.shape, np.inf, cost.dtype)
 
 
-def complete(result: Any, fixed: Fixed | None) -> Any:
-    """A result, or a sight of the progress, with all parameters in the place of the free ones."""
-    if fixed is None:
-        return result
+def complete(result: Any, fixed: Fixed | None, types: Types | None = None) -> Any:
+    """A result, or a sight of the progress, with all parameters in the place of the free ones, and in their own types."""
+    return narrowed(result if fixed is None else _with_all(result, fixed), types)
+
+
+def _with_all(result: Any, fixed: Fixed) -> Any:
     fields: dict[str, Any] = {"params": fixed.whole(result.params), "best": Best(fixed.whole(result.best.params), result.best.cost)}
     if hasattr(result, "gradient"):
         fields["gradient"] = fixed.gradient(result.gradient)

@@ -16,6 +16,7 @@ from jaxgd._bounds import Bounds, moved
 from jaxgd._loops import Lowering, eager, traced
 from jaxgd._trees import all_finite, is_traced, pytree, static, with_fields
 from jaxgd.methods.automatic import Candidates, Place, Sought, candidates
+from jaxgd.result import RUNNING, Status
 
 _ROWS = 256, 512, 1024  # rows on which candidates are compared
 _SEEN = 64  # times as many at least does the run see; few rows choose badly, many cost too much
@@ -155,6 +156,14 @@ def verdict(plan: Plan, costs: Any) -> tuple[Candidates, Tried]:
     rates, relative = map(xp.asarray, plan.candidates)
     tried = Tried(rates, relative > 0, plan.n_steps, costs, plan.width * int(np.dot(plan.heats, plan.n_steps)))
     return Candidates(rates[best], relative[best]), tried
+
+
+def code(plan: Plan, costs: Any) -> Any:
+    """The code of the status that a run begins with: DIVERGED if candidates raced and nothing was finite, else RUNNING."""
+    if not np.any(plan.n_steps):
+        return np.int32(RUNNING)
+    xp: Any = jnp if is_traced(costs) else np
+    return xp.where(xp.any(costs < xp.inf), np.int32(RUNNING), np.int32(Status.DIVERGED.code))
 
 
 def _queue(costs: jax.Array, now: jax.Array, relative: Any) -> jax.Array:

@@ -14,7 +14,7 @@ from jaxgd._loops import eager
 from jaxgd._program import compiled
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.methods.automatic import Candidates, Sought
-from jaxgd.result import Result, Status
+from jaxgd.result import RUNNING, Result, Status
 
 _SLOWER = 4  # runs more, each slower, after one that came to nothing
 _SHORT = 0.5  # seconds that a race may take in one go
@@ -34,11 +34,17 @@ class Search:
         self.functions = evaluate, value(judges), params
         self.best: Any = None
         self.tried: Any = None
+        self.lost = False
 
     def __call__(self, plan: Plan) -> Plan:
-        """The plan with the numbers that were sought; each further time with a lower learning rate."""
+        """The plan with the numbers that were sought; each further time with a lower learning rate.
+
+        Where nothing in the race was finite, it is the plan of a run that ends as DIVERGED before its first batch.
+        """
         if self.best is None:
             self.best, self.tried = _race.verdict(self.race, self._costs())
+            plan = with_fields(plan, code=_race.code(self.race, self.tried.cost))
+            self.lost = not is_traced(plan.code) and int(plan.code) != RUNNING
         else:
             rate = self.best.learning_rate
             self.best = self.best._replace(learning_rate=np.asarray(rate / 10**0.5, rate.dtype))
@@ -65,11 +71,16 @@ class Search:
             left = float(np.dot(race.heats, race.n_steps)) / max(int(race.n_steps[0]), 1) * (time.perf_counter() - began)
             until = end if done == 1 and left < _SHORT else done + 1
 
-    def settled(self, result: Result, again: Callable[[], Result], cost_of_start: Callable[[], Any]) -> Result:
-        """The result, or that of a slower run if it has come to nothing for a better start; it tells what was chosen and tried."""
-        best, spent = self._told(result), self.tried.n_evaluations + result.n_evaluations
-        if not is_traced(result.code) and (result.status is Status.DIVERGED or float(result.cost) > float(np.min(self.tried.cost))):
-            first = float(cost_of_start())
+    def settled(self, result: Result, again: Callable[[], Result]) -> Result:
+        """The result, or that of a slower run if it has come to nothing for a better start; it tells what was chosen and tried.
+
+        Its `best` is the best point of all these runs.
+        """
+        told, spent, lowest = self._told(result), self.tried.n_evaluations + result.n_evaluations, result.best
+        if is_traced(result.code) or self.lost:
+            return with_fields(told, n_evaluations=spent)
+        if result.status is Status.DIVERGED or float(result.cost) > float(np.min(self.tried.cost)):
+            first = float(result.start_cost)
             lost = np.isfinite(first)
             for _ in range(_SLOWER):
                 lost = lost and result.status not in (Status.CALLBACK, Status.INTERRUPTED)
@@ -80,11 +91,14 @@ class Search:
                 except KeyboardInterrupt:
                     break
                 spent += result.n_evaluations
-                if best.status is Status.DIVERGED or float(result.cost) < float(best.cost):
-                    best = self._told(result)
-        return with_fields(best, n_evaluations=spent)
+                lowest = min(lowest, result.best, key=lambda best: float(best.cost))
+                if told.status is Status.DIVERGED or float(result.cost) < float(told.cost):
+                    told = self._told(result)
+        return with_fields(told, n_evaluations=spent, best=lowest)
 
     def _told(self, result: Result) -> Result:
+        if self.lost:
+            return with_fields(result, tried=self.tried)
         best = self.best
         if not is_traced(best):
             best = Candidates(float(str(best.learning_rate)), bool(best.relative))  # the shortest decimal of the same number

@@ -10,7 +10,7 @@ from jaxgd._bounds import Bounds, inward, moved
 from jaxgd._loops import Loop, Lowering, recorded, traced
 from jaxgd._trees import all_finite, norm, pytree, select, static
 from jaxgd.methods.protocol import Method, Point, Problem, ask
-from jaxgd.result import RUNNING, Best, Status
+from jaxgd.result import RUNNING, Best, Status, above
 from jaxgd.stopping import Observation, Rule, check_rules
 
 
@@ -34,6 +34,7 @@ class State(NamedTuple):
     `trial` is the point to evaluate next, `current` the last accepted one with its evaluation; `step` counts the updates that led
     to it. `code` is that of the status. `broken` says that the last evaluation of a method that accepts every point was not
     finite: then the loop goes back to the point before and evaluates it again, rather than keep two points at every tick.
+    `start_cost` is the cost of the start.
     """
 
     trial: Any
@@ -44,6 +45,7 @@ class State(NamedTuple):
     step: Any
     evaluations: Any
     broken: Any
+    start_cost: Any
     code: Any
 
     @property
@@ -69,6 +71,7 @@ def begin(plan: Plan) -> State:
         step=jnp.zeros((), jnp.int32),
         evaluations=jnp.zeros((), jnp.int32),
         broken=jnp.asarray(False),
+        start_cost=empty.cost,
         code=jnp.asarray(RUNNING, jnp.int32),
     )
 
@@ -152,7 +155,9 @@ def _advance(plan: Plan, state: State, point: Point, problem: Problem) -> State:
     ended, rules = check_rules(plan.rules, "progress", progress, state.rules)
     rules = select(accepted, rules, state.rules)
     update, rules = check_rules(plan.rules, "update", Observation(current.params, update=change), rules)
-    code = jnp.where(state.evaluations >= plan.max_steps, Status.MAX_STEPS.code, RUNNING)
+    start_cost = jnp.where(first, current.cost, state.start_cost)
+    spent = jnp.where(above(current.cost, start_cost), Status.WORSE.code, Status.MAX_STEPS.code)
+    code = jnp.where(state.evaluations >= plan.max_steps, spent, RUNNING)
     for verdict in (answer.code, update, jnp.where(accepted, ended, RUNNING)):
         code = jnp.where(verdict != RUNNING, verdict, code)
     code = jnp.where(diverged, Status.DIVERGED.code, jnp.where(broken, RUNNING, code)).astype(jnp.int32)
@@ -165,5 +170,6 @@ def _advance(plan: Plan, state: State, point: Point, problem: Problem) -> State:
         step=state.step + (accepted & ~first).astype(jnp.int32),
         evaluations=state.evaluations + (~state.broken).astype(jnp.int32),
         broken=broken,
+        start_cost=start_cost,
         code=code,
     )

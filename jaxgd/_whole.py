@@ -1,28 +1,36 @@
 """The cost over all rows of large data, a part of the rows at a time, so that it takes no more memory than a batch does."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._trees import is_traced, pytree, static, wide
+from jaxgd._additive import Additive, additivity
+from jaxgd._trees import is_traced, pytree, static, wide, working_dtype
 
-_ROWS = 2**16  # about as many in a part
-_MANY = 2**17  # so many are looked at together
+_TOGETHER = 2**25  # bytes of the largest array that the cost computes, up to which all rows are looked at together
+_PART = 2**22  # the same of a part of the rows
+_MOST = 2**30  # the same where the cost can't be found in parts
 
 
 @pytree
 class InParts:
-    """A cost with its gradient over all rows: the mean over parts of `size` rows and a smaller rest, each weighted by its rows.
+    """A cost with its gradient over all rows, found in parts of `size` rows and a smaller rest.
 
-    For a cost that is a mean over rows it is the cost of all rows, up to rounding. Beside its value the cost returns nothing.
+    It is the mean over the parts, each weighted by its rows; or their sum, in which what does not depend on the rows counts once.
+    That is found from some rows and the same rows twice: `once` and `twice` are the cost with its gradient for so many rows.
+    Beside its value the cost returns nothing.
     """
 
     part: Any
     rest: Any  # None where the parts divide evenly
+    once: Any  # None for a mean
+    twice: Any
     size: int = static()
+    sample: int = static()
 
     @property
     def shapes(self) -> Any:
@@ -30,34 +38,113 @@ class InParts:
         return getattr(self.part, "shapes", None)
 
     def __call__(self, params: Any, data: Any) -> tuple[Any, Any, Any]:
-        n_rows = jax.tree.leaves(data)[0].shape[0]
-        n_parts, left = divmod(n_rows, self.size)
-
-        def weighted(function: Any, first: Any, size: int) -> Any:
-            rows = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, size), data)
-            return jax.tree.map(lambda new: wide(new) * (size / n_rows), function(params, rows)[:2])
-
-        def plus(k: Any, total: Any) -> Any:
-            return jax.tree.map(jnp.add, total, weighted(self.part, k * self.size, self.size))
-
-        if self.shapes is not None:
-            zeros = jax.tree.map(lambda leaf: wide(jnp.zeros(leaf.shape, leaf.dtype)), self.shapes[:2])
-            total = lax.fori_loop(0, n_parts, plus, zeros)
-        else:
-            total = functools.reduce(lambda total, k: plus(k, total), range(1, n_parts), weighted(self.part, 0, self.size))
-        if left:
-            total = jax.tree.map(jnp.add, total, weighted(self.rest, n_parts * self.size, left))
-        cost, gradient = total
+        cost, gradient = self._over_all(params, data, 2)
         return cost, jax.tree.map(lambda g, x: g.astype(x.dtype), gradient, params), None
 
+    def cost(self, params: Any, data: Any) -> Any:
+        """The cost alone."""
+        return self._over_all(params, data, 1)[0]
 
-def part_size(data: Any, n_rows: int, batch_size: int) -> int:
-    """How many rows to look at together: all of them, unless they are many more than a batch, and on one device."""
-    if n_rows <= _MANY or batch_size == n_rows or is_traced(data):
+    def _over_all(self, params: Any, data: Any, count: int) -> tuple[Any, ...]:
+        """The first `count` of what the cost returns, over all rows."""
+        n_rows = jax.tree.leaves(data)[0].shape[0]
+        n_parts, left = divmod(n_rows, self.size)
+        is_sum = self.once is not None
+
+        def part(function: Any, first: Any, size: int) -> Any:
+            rows = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, size), data)
+            weight = 1.0 if is_sum else size / n_rows
+            return jax.tree.map(lambda new: wide(new) * weight, function(params, rows)[:count])
+
+        def plus(k: Any, total: Any) -> Any:
+            return jax.tree.map(jnp.add, total, part(self.part, k * self.size, self.size))
+
+        if self.shapes is not None:
+            zeros = jax.tree.map(lambda leaf: wide(jnp.zeros(leaf.shape, leaf.dtype)), self.shapes[:count])
+            total = lax.fori_loop(0, n_parts, plus, zeros)
+        else:
+            total = functools.reduce(lambda total, k: plus(k, total), range(1, n_parts), part(self.part, 0, self.size))
+        if left:
+            total = jax.tree.map(jnp.add, total, part(self.rest, n_parts * self.size, left))
+        if not is_sum:
+            return total
+        rows = jax.tree.map(lambda leaf: leaf[: self.sample], data)
+        doubled = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), rows)
+        once, twice = self.once(params, rows)[:count], self.twice(params, doubled)[:count]
+        again = n_parts + (left > 0) - 1.0  # times that what does not depend on the rows is in the sum too often
+        return jax.tree.map(lambda t, one, two: t - again * (2 * wide(one) - wide(two)), total, once, twice)
+
+
+@pytree
+class CostAlone:
+    """The cost without the gradient, of a function that returns both first; what is not used is not computed either."""
+
+    function: Any
+
+    def __call__(self, params: Any, data: Any) -> Any:
+        """The cost."""
+        one = self.function
+        return one.cost(params, data) if isinstance(one, InParts) else one(params, data)[0]
+
+
+def over_all_rows(
+    evaluation: Callable[[int], Any], data: Any, batch_size: int, params: Any, bounds: Any, *, in_one_piece: bool
+) -> tuple[Any, int]:
+    """The cost with its gradient over all rows, and the number of parts where it is only a mean over these, else 0.
+
+    `evaluation` gives the cost with its gradient for so many rows. They are looked at together where the largest array of the cost
+    is small. Where it is not, a cost that is a mean over the rows, or a sum, is found in parts; another one too if it has to be.
+    """
+    n_rows = jax.tree.leaves(data)[0].shape[0]
+    together = evaluation(n_rows)
+    n_bytes = largest_array(together, data, params)
+    size = n_rows if in_one_piece or _spread(data) else part_size(n_rows, batch_size, n_bytes)
+    if size == n_rows:
+        return together, 0
+    found = additivity(evaluation, data, params, bounds, size)
+    if found is None and n_bytes <= _MOST:
+        return together, 0
+    parts = _in_parts(evaluation, n_rows, size, found)
+    return parts, 0 if found else -(-n_rows // size)
+
+
+def _in_parts(evaluation: Callable[[int], Any], n_rows: int, size: int, found: Additive | None) -> InParts:
+    once, twice = (evaluation(found.sample), evaluation(2 * found.sample)) if found and found.is_sum else (None, None)
+    rest = evaluation(n_rows % size) if n_rows % size else None
+    return InParts(evaluation(size), rest, once, twice, size, found.sample if found else 0)
+
+
+def cost_over_all_rows(
+    value: Any, evaluation: Callable[[int], Any], data: Any, batch_size: int, params: Any, bounds: Any
+) -> tuple[Any, int]:
+    """`over_all_rows` for the cost alone; `value` is that of all rows together."""
+    if largest_array(value, data, params) <= _TOGETHER:
+        return value, 0
+    found, n_parts = over_all_rows(evaluation, data, batch_size, params, bounds, in_one_piece=False)
+    return (CostAlone(found) if isinstance(found, InParts) else value), n_parts
+
+
+def largest_array(evaluate: Any, data: Any, params: Any) -> int:
+    """The bytes of the largest array of a row or more that a cost computes; of a cost that was not traced, those of the data."""
+    numbers = getattr(evaluate, "largest", 0) or max(leaf.size for leaf in jax.tree.leaves(data))
+    if numbers <= max((leaf.size for leaf in jax.tree.leaves(params)), default=0):
+        return 0  # it is no larger for more rows
+    return numbers * working_dtype(params).itemsize
+
+
+def _spread(data: Any) -> bool:
+    """Whether data lie on several devices."""
+    arrays = [leaf for leaf in jax.tree.leaves(data) if isinstance(leaf, jax.Array) and not is_traced(leaf)]
+    return any(len(leaf.sharding.device_set) > 1 for leaf in arrays)
+
+
+def part_size(n_rows: int, batch_size: int, n_bytes: int) -> int:
+    """How many rows to look at together, if the largest array for all of them has so many bytes: no fewer than a batch."""
+    if n_bytes <= _TOGETHER or batch_size >= n_rows:
         return n_rows
-    if any(len(leaf.sharding.device_set) > 1 for leaf in jax.tree.leaves(data) if isinstance(leaf, jax.Array)):
-        return n_rows
-    if batch_size >= _ROWS // 2:
+    n_parts = -(-n_bytes // _PART)
+    if n_rows <= n_parts * batch_size:
         return batch_size
-    even = (n_rows // parts for parts in range(-(-n_rows // (2 * _ROWS)), 2 * n_rows // _ROWS + 1) if n_rows % parts == 0)
-    return min(even, key=lambda size: abs(size - _ROWS), default=_ROWS)
+    most = min(2 * n_parts, n_rows // batch_size)
+    even = (n_rows // count for count in range(n_parts, most + 1) if n_rows % count == 0)
+    return next(even, -(-n_rows // n_parts))

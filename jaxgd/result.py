@@ -5,6 +5,7 @@ import enum
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _text
@@ -53,6 +54,7 @@ class Status(Sentences):
     INTERRUPTED = "Interrupted from the keyboard; the point reached is returned."
     UNBOUNDED = "Unbounded: the cost falls without limit; bounds, or another cost, would give it a minimum."
     NONFINITE_DATA = "Not finite: the data hold NaN or infinity, and so the cost or its gradient is not finite at the start."
+    WORSE = "Not converged: every step was run, and the end is above the start; result.best is the best point."
 
     @property
     def converged(self) -> bool:
@@ -68,13 +70,19 @@ class Status(Sentences):
 RUNNING = Status.RUNNING.code
 
 
+def above(cost: Any, other: Any) -> Any:
+    """Whether a cost is above another by more than rounding; arrays of JAX or NumPy of one floating type."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return cost - other > 32 * float(jnp.finfo(cost.dtype).eps) * (abs(cost) + abs(other))
+
+
 @pytree
 class Best:
     """The best finite point seen.
 
     Attributes:
         params: its parameters, with the structure of the start.
-        cost: its cost, a scalar; in `fit` the validation cost after its epoch, or the epoch's mean minibatch cost.
+        cost: its cost, a scalar; in `fit` over all rows, or on the validation data where there are any.
 
     >>> import jaxgd
     >>> result = jaxgd.minimize(lambda v: v**4, 1.0, method=jaxgd.GradientDescent(10.0))
@@ -91,7 +99,9 @@ class History:
     """What was recorded, the start included: row k is the state after k steps (`minimize`) or k epochs (`fit`).
 
     Attributes:
-        cost: the cost, (n + 1,); in `fit` the mean of the epoch's minibatch costs, and for the start the cost over all rows.
+        cost: the cost, (n + 1,). In `fit` with several batches an epoch it is, for the start, the cost over all rows, and after an
+            epoch the mean over its rows of the costs of their batches, each at the parameters before its update. (For a cost that
+            is a sum over the rows of a batch that is about the share of a batch in the sum over all rows.)
         params: the parameters' pytree with a leading axis of length n + 1.
         gradient_norm: the Euclidean norm of the gradient over all rows, (n + 1,).
         learning_rate: the rate of the next update, (n + 1,).
@@ -149,11 +159,15 @@ class Result:
         params: the parameters, with the structure of the start.
         cost: their cost, a scalar; in `fit` over all rows.
         gradient: the gradient of the cost there, a pytree like `params`.
-        best: `best.params` and `best.cost` of the best finite point seen; in `fit` the end of the epoch with the lowest validation
-            cost, or with the lowest mean minibatch cost where no validation data were given, and that cost.
+        best: `best.params` and `best.cost`, the point of lowest finite cost among those whose cost is known, the start and the
+            returned point among them. In `fit` that is the cost on the validation data where there are any, else over all rows:
+            known of every point if a batch is all rows, else of the start, the returned point, and the end of the epoch with the
+            lowest mean minibatch cost.
         n_steps: updates applied.
         n_epochs: whole passes over the data; in `minimize` each step is one.
-        n_evaluations: evaluations of the cost with its gradient.
+        n_evaluations: evaluations of the cost with its gradient that led to `params`, `cost` and `gradient`; in `fit` those of the
+            batches, of a race's too, and of all rows at the end. What is found beside is not counted: the costs of validation data
+            and of other points for `best`, and the gradients of a history.
         history: a `History`, or None if none was asked for.
         aux: what the cost returned beside its value (`has_aux=True`), at `params`.
         state: the state of the run, a pytree of arrays.
@@ -161,6 +175,10 @@ class Result:
         starts: the `Starts`, where there were several.
         method: the method that a search for a learning rate chose, ready to be used without a search; None where none was made.
         tried: what the search tried: `learning_rate`, whether steps were `relative`, and the `cost` reached in each round.
+        start_cost: the cost of the start; in `fit` over all rows.
+        in_parts: None where `cost`, `gradient` and `best.cost` are over all rows. Where they can't be, since the cost is neither a
+            mean nor a sum over the rows and looking at all of them together takes too much memory, they are means over parts, and
+            this is a dict of the numbers of parts, of the "data", the "validation" data, or both.
         seconds: the time that the call took, with tracing and compiling; None in an outer `jax.jit` or `jax.vmap`. Two runs that
             are the same to the last bit differ in it, and so it is no leaf of the pytree, and is left behind by functions over it.
         cause: where a number that is not finite first appeared, in words, if that is in the data, the validation data or at the
@@ -191,6 +209,8 @@ class Result:
     starts: Any = dataclasses.field(default=None, repr=False)
     method: Any = None
     tried: Any = dataclasses.field(default=None, repr=False)
+    start_cost: Any = None
+    in_parts: Any = None
     seconds: float | None = aside(default=None)
     cause: str | None = aside(default=None)
 
@@ -253,7 +273,13 @@ def _one(result: Result, errors: Any) -> _text.Sheet:
     facts += [("cost", _text.number(result.cost)), ("gradient", f"{gradient:.2g} (largest component)")]
     facts.append(("after", ", ".join(counts)))
     passed = not result.converged and result.n_epochs == result.n_steps and bool(result.best.cost < result.cost)
-    if passed or result.status is Status.PATIENCE or result.status.nonfinite:
+    rose = not result.status.nonfinite and result.start_cost is not None
+    if rose := rose and bool(above(np.asarray(result.cost), np.asarray(result.start_cost))):
+        facts.append(("start", f"{_text.number(result.start_cost)}: the end is above it"))
+    if result.in_parts:
+        parts = ", ".join(f"{count} of the {name}" for name, count in result.in_parts.items())
+        facts.append(("in parts", f"{parts}: costs are means over these, not those of all rows"))
+    if passed or rose or result.status is Status.PATIENCE or result.status.nonfinite:
         facts.append(("best cost", f"{_text.number(result.best.cost)} (result.best)"))
     if result.starts is not None:
         facts.append(("best of", _text.plural(np.shape(result.starts.cost)[0], "start")))

@@ -1,8 +1,10 @@
 """Stopping rules: each is a small test that a compiled run asks at every step or epoch.
 
 A rule watches one of two things. An *update* rule sees the update that a step is about to apply, and stops the run before it is
-applied. A *progress* rule sees each new point: in `minimize` every step's, in `fit` each epoch's, where the cost is the validation
-cost if validation data were given, else the mean minibatch cost, and the gradient is the mean of the minibatch gradients.
+applied. A *progress* rule sees each new point: in `minimize` every step's, in `fit` the end of each epoch. There the cost is the
+validation cost if validation data were given, else the mean over the epoch's rows of the costs of their batches, each at the
+parameters before its update, and the gradient is the same mean of the gradients. Where a batch is all rows, and there are no
+validation data, the point is the one of that cost and gradient, before the update.
 
 A tolerance of None means relative to the scale of the problem, at the precision of its numbers. Tolerances are leaves of a pytree:
 changing one compiles nothing anew. A rule of your own is a `Rule` with the same two methods, decorated with `jaxgd.pytree`.

@@ -24,8 +24,8 @@ def plane(params: Any, rows: Any) -> Any:
 def test_the_parts_of_the_rows_make_the_cost_of_all(
     n_rows: int, batch_size: int, jit: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_whole, "_MANY", 40)
-    monkeypatch.setattr(_whole, "_ROWS", 16)
+    monkeypatch.setattr(_whole, "_TOGETHER", 2**10)
+    monkeypatch.setattr(_whole, "_PART", 2**9)
     x = np.random.default_rng(0).normal(size=(n_rows, 3))
     data = x, x @ [1.0, 2.0, 3.0] + 0.5
     start, method = {"w": np.zeros(3), "b": 0.0}, jaxgd.GradientDescent(0.05)
@@ -49,14 +49,6 @@ def test_the_parts_of_the_rows_make_the_cost_of_all(
     assert run.history is not None
     norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(gradient)))
     np.testing.assert_allclose(run.history.gradient_norm[-1], norm, rtol=1e-12)
-
-
-def test_parts_are_even_where_they_can_be() -> None:
-    assert _whole.part_size((), 100_000, 10) == 100_000
-    assert _whole.part_size((), 1_000_000, 10) == 62_500
-    assert _whole.part_size((), 1_000_003, 10) == 2**16
-    assert _whole.part_size((), 1_000_000, 200_000) == 200_000
-    assert _whole.part_size((), 1_000_000, 1_000_000) == 1_000_000
 
 
 MEMORY = """

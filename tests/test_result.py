@@ -108,7 +108,7 @@ def test_the_text_of_a_run_that_diverged_of_many_runs_and_of_many_arrays() -> No
 
     assert "\n  best cost  1 (result.best)\n" in str(run(1e9))
     climbing = jaxgd.minimize(square, 1.0, method=jaxgd.GradientDescent(2.0), max_steps=5, stop=())  # finite, and lost
-    assert "\n  best cost  1 (result.best)\n" in str(climbing) and climbing.status is Status.MAX_STEPS
+    assert "\n  best cost  1 (result.best)\n" in str(climbing) and climbing.status is Status.WORSE
     several = jax.vmap(run)(jnp.array([1e-3, 1e9]))
     assert str(several).startswith("2 runs: 1 MAX_STEPS, 1 DIVERGED.\n  cost      [") and several.seconds is None
     wide = jaxgd.minimize(lambda p: sum(jnp.sum(leaf**2) for leaf in p), [np.ones(2)] * 30, method=jaxgd.Adam(0.1), max_steps=1)

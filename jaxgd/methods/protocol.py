@@ -62,6 +62,9 @@ class Problem(NamedTuple):
 class Method(Protocol):
     """A method: a pytree whose leaves are its hyperparameters.
 
+    `fit` takes methods that do not say `steps_back`; where one rejects a point there, the costs that it compares are those of
+    different rows.
+
     With `steps_back` a point that is not finite goes to the method like any other, to be rejected; without, it ends the run, and
     the method is asked in vain, with the parameters of the last finite point in the place of the others.
     `needs_hessian`, false where it is missing, says that the method asks for second derivatives, and `ends_itself` that it

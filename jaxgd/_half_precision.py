@@ -1,0 +1,73 @@
+"""Parameters of 16 bits: a run moves them in 32, and the cost sees them in their own type.
+
+A step smaller than the spacing of 16-bit numbers would be lost: bfloat16 has eight significant bits, and 256 + 0.1 is 256. So the
+run keeps parameters, and all that a method remembers, in float32 (a master copy, P. Micikevicius et al., Mixed precision training,
+ICLR 2018), and casts them wherever the cost is evaluated.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd._program import JITTED
+from jaxgd._trees import is_parameter, with_fields
+from jaxgd.result import Best
+
+
+class Types(NamedTuple):
+    """The structure of all parameters, and the names of the types of those of fewer than 32 bits, None for each other leaf."""
+
+    structure: Any
+    names: tuple[str | None, ...]
+
+
+def half_types(params: Any) -> Types | None:
+    """The `Types` of parameters, None where none has fewer than 32 bits."""
+    leaves, structure = jax.tree.flatten(params)
+    names = tuple(jnp.dtype(leaf.dtype).name if _is_narrow(leaf) else None for leaf in leaves)
+    return Types(structure, names) if any(names) else None
+
+
+def _is_narrow(leaf: Any) -> bool:
+    return is_parameter(leaf) and jnp.dtype(leaf.dtype).itemsize < 4
+
+
+def widened(tree: Any) -> Any:
+    """A tree with its arrays of fewer than 32 bits in float32."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.float32) if _is_narrow(leaf) else leaf, tree)
+
+
+def of_wide(cost: Callable[..., Any], types: Types) -> Callable[..., Any]:
+    """A cost as a function of the widened parameters."""
+    return functools.partial(_called, cost, types.names)
+
+
+def _called(cost: Any, names: tuple[str | None, ...], params: Any, *data: Any) -> Any:
+    inner = cost.__wrapped__ if isinstance(cost, JITTED) else cost
+    return inner(_cast(params, names, jax.tree.structure(params)), *data)
+
+
+def _cast(params: Any, names: tuple[str | None, ...], structure: Any) -> Any:
+    pairs = zip(structure.flatten_up_to(params), names, strict=True)
+    return structure.unflatten([leaf if name is None else leaf.astype(jnp.dtype(name)) for leaf, name in pairs])
+
+
+def narrowed(result: Any, types: Types | None) -> Any:
+    """A result, or a sight of the progress, with the parameters in their own types."""
+    if types is None:
+        return result
+
+    def cast(params: Any) -> Any:
+        return _cast(params, types.names, types.structure)
+
+    fields: dict[str, Any] = {"params": cast(result.params), "best": Best(cast(result.best.params), result.best.cost)}
+    if getattr(result, "gradient", None) is not None:
+        fields["gradient"] = cast(result.gradient)
+    for name in ("history", "starts"):
+        part = getattr(result, name, None)
+        if part is not None and part.params is not None:
+            fields[name] = with_fields(part, params=cast(part.params))
+    return with_fields(result, **fields)
