@@ -58,7 +58,7 @@ def number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
         for number in (int(array.min()), int(array.max())):
             if not np.iinfo(narrow).min <= number <= np.iinfo(narrow).max:
                 raise ValueError(f"{name}: holds integers of {number}, beyond 32 bits: {_WIDER}.")
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    return array.astype(array.dtype.newbyteorder("="), copy=False).view()  # JAX may know the array itself in another precision
 
 
 def _is_number(dtype: Any) -> bool:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd import _check_cost
+from jaxgd import _check_cost, _derivatives
 from jaxgd._bounds import Bounds, outward
+from jaxgd._closures import JITTED, fresh
 from jaxgd._fixed import Fixed, Layout
-from jaxgd._program import JITTED
 from jaxgd._trees import norm, pack, pytree, unit, unpack
 
 _ROUNDINGS = 16.0  # for each parameter, below which a curvature relative to the others' is nothing
@@ -28,26 +28,33 @@ def _held_back(x: Any, gradient: Any, low: Any, high: Any) -> Any:
 
 
 def linearised(residuals: Any, *, has_aux: bool, held: Layout | None, one_by_one: bool = False) -> Callable[..., Any]:
-    """The residuals as a vector, and their Jacobian for the free parameters packed into another, by forward mode."""
-    if isinstance(residuals, JITTED):
-        residuals = residuals.__wrapped__
+    """The residuals as a vector, and their Jacobian for the free parameters packed into another."""
 
     def evaluate(free: Any, *arguments: Any) -> tuple[jax.Array, jax.Array]:
-        def vector(x: jax.Array) -> jax.Array:
-            params, data = unpack(x, free), arguments
-            if held is not None:
-                params, data = Fixed(data[0], held).whole(params), data[1:]
-            return pack(_check_cost.residual_arrays(residuals(params, *data), has_aux=has_aux)).astype(x.dtype)
-
-        def column(direction: jax.Array) -> jax.Array:
-            return jax.jvp(vector, (x,), (direction,))[1]
-
         x = pack(free)
-        if one_by_one:
-            return vector(x), jnp.stack([column(direction) for direction in jnp.eye(x.size, dtype=x.dtype)], axis=1)
-        return vector(x), jax.jacfwd(vector)(x)
+
+        def vector(x: jax.Array) -> jax.Array:
+            return _vector(residuals, has_aux, held, unpack(x, free), *arguments).astype(x.dtype)
+
+        values = vector(x)
+        return values, _derivatives.jacobian(vector, x, values.size, jit=not one_by_one)
 
     return evaluate
+
+
+def half_squares(residuals: Any, *, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
+    """Half the sum of the squares of the residuals."""
+    return lambda free, *arguments: jnp.sum(_vector(residuals, has_aux, held, free, *arguments) ** 2) / 2
+
+
+def _vector(residuals: Any, has_aux: bool, held: Layout | None, free: Any, *arguments: Any) -> jax.Array:
+    """The residuals as a vector, checked."""
+    if isinstance(residuals, JITTED):
+        residuals = residuals.__wrapped__
+    params, data = (Fixed(arguments[0], held).whole(free), arguments[1:]) if held is not None else (free, arguments)
+    with fresh(residuals):
+        returned = residuals(params, *data)
+    return pack(_check_cost.residual_arrays(returned, has_aux=has_aux))
 
 
 def linearised_eagerly(residuals: Any, *, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
@@ -60,7 +67,7 @@ class Spectrum:
     """The curvature of the free parameters in units of its diagonal: its eigenvalues, eigenvectors and those units.
 
     `least` is the smallest eigenvalue that is not nothing. Those parameters that a bound holds back have curvature 1 and are
-    unconnected. `squares` is twice the cost, `left` the residuals, if there are any.
+    unconnected. `gradient` is that of the cost, `squares` twice the cost, `left` the residuals, if there are any.
     """
 
     values: Any
@@ -69,6 +76,7 @@ class Spectrum:
     least: Any
     free: Any
     finite: Any
+    gradient: Any
     squares: Any
     left: Any
 
@@ -93,7 +101,7 @@ def spectrum(functions: tuple[Any, ...], params: Any, arrays: tuple[Any, ...], b
     if len(functions) == 2:
         scaled = jnp.where(free[:, None] & free & finite, curvature / size[:, None] / size, 0) + units
         values, vectors = jnp.linalg.eigh(scaled)
-        return Spectrum(values, vectors, size, rounding, free, finite, squares, left)
+        return Spectrum(values, vectors, size, rounding, free, finite, gradient, squares, left)
     scaled = jnp.concatenate([jnp.where(free & finite, curvature / size, 0), units])
     _, values, rows = jnp.linalg.svd(jnp.linalg.qr(scaled, mode="r"))
-    return Spectrum(values**2, rows.T, size, rounding**2, free, finite, squares, left)
+    return Spectrum(values**2, rows.T, size, rounding**2, free, finite, gradient, squares, left)

@@ -15,6 +15,7 @@ from jaxgd._batches import Batches
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
 from jaxgd._half_precision import Types, half_types, of_wide, widened
+from jaxgd._marks import beside
 from jaxgd._program import compiled
 from jaxgd._search import Search
 from jaxgd._trees import integer, is_traced, with_fields
@@ -152,7 +153,8 @@ def fit(
             capacity=0,
         )
         result = _run(cost, plan, (held, types), n_epochs, Host(callback, progress, jit), found, has_aux=has_aux)
-    return _problem.timed(_problem.export(result), began)
+        kept = beside(whole, bounds, held)
+    return _problem.told(_problem.export(result), began, kept)
 
 
 def _run(
@@ -170,7 +172,7 @@ def _run(
     `kinds` are what is held of the parameters, and the types of those of fewer than 32 bits.
     """
     params, fixed = plan.start, kinds[0]
-    lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=host.jit, fixed=fixed)
+    lowered = functools.partial(_problem.lowered, origin=_problem.Origin(cost), has_aux=has_aux, jit=host.jit, fixed=fixed)
     evaluation = _evaluations(cost, plan, params, lowered)
     value, n_parts = None, 0
     if plan.validation:

@@ -9,7 +9,8 @@ traced, so the rules that `jax.custom_jvp` and `jax.custom_vjp` leave behind are
 import functools
 import hashlib
 import importlib
-from collections.abc import Hashable, Iterable
+import math
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ def core() -> Any:
 
 
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call")
+_NUMBERS = frozenset((np.float16, jnp.bfloat16.dtype.type, np.float32, np.float64, np.int32, np.int64))
 
 
 class Identity:
@@ -43,87 +45,106 @@ class Identity:
 
 def key(jaxpr: Any) -> Hashable:
     """The key of a jaxpr: hashable, equal for equal programs. Constants of its own count as arguments, those inside by value."""
-    numbers: dict[Any, int] = {}
+    return _Keys().of_jaxpr(jaxpr)
 
-    def atom(variable: Any) -> Hashable:
-        if isinstance(variable, core().Literal):
-            return variable.aval, _value(variable.val)
-        return numbers.setdefault(variable, len(numbers))
 
-    def declared(variables: Any) -> Hashable:
-        return tuple((atom(variable), variable.aval) for variable in variables)
+def skeleton(jaxpr: Any) -> tuple[Hashable, list[Any]]:
+    """The key of a jaxpr without its numbers, and the literals that are numbers, in order, inside too."""
+    keys = _Keys(masked=True)
+    return keys.of_jaxpr(jaxpr), keys.literals
 
-    def equation(eqn: Any) -> Hashable:
-        custom = eqn.primitive.name in _CUSTOM_RULES
-        params = sorted(eqn.params.items(), key=lambda item: item[0])
-        values = tuple((name, _value(value)) for name, value in params if _is_jaxpr(value) or not custom)
-        return eqn.primitive, tuple(map(atom, eqn.invars)), declared(eqn.outvars), values, eqn.ctx
 
-    inputs = declared(jaxpr.constvars), declared(jaxpr.invars)
-    return inputs, tuple(map(equation, jaxpr.eqns)), tuple(map(atom, jaxpr.outvars))
+class _Keys:
+    """Makes keys; if `masked`, numbers and constants that are arrays leave only their types in them."""
+
+    def __init__(self, *, masked: bool = False) -> None:
+        self.masked = masked
+        self.literals: list[Any] = []
+
+    def of_jaxpr(self, jaxpr: Any) -> Hashable:
+        numbers: dict[Any, int] = {}
+
+        def atom(variable: Any) -> Hashable:
+            if not isinstance(variable, core().Literal):
+                return numbers.setdefault(variable, len(numbers))
+            if self.masked and is_number_literal(variable):
+                self.literals.append(variable)
+                return variable.aval
+            return variable.aval, self.of_value(variable.val)
+
+        def declared(variables: Any) -> Hashable:
+            return tuple((atom(variable), variable.aval) for variable in variables)
+
+        def equation(eqn: Any) -> Hashable:
+            custom = eqn.primitive.name in _CUSTOM_RULES
+            params = sorted(eqn.params.items(), key=lambda item: item[0])
+            values = tuple((name, self.of_value(value)) for name, value in params if _is_jaxpr(value) or not custom)
+            return eqn.primitive, tuple(map(atom, eqn.invars)), declared(eqn.outvars), values, eqn.ctx
+
+        inputs = declared(jaxpr.constvars), declared(jaxpr.invars)
+        return inputs, tuple(map(equation, jaxpr.eqns)), tuple(map(atom, jaxpr.outvars))
+
+    def of_value(self, value: Any) -> Hashable:
+        """The key of one parameter or literal."""
+        if _is_jaxpr(value):
+            inner = getattr(value, "jaxpr", value)
+            return "jaxpr", self.of_jaxpr(inner), tuple(map(self.of_value, getattr(value, "consts", ())))
+        if isinstance(value, tuple | list):
+            return type(value), tuple(map(self.of_value, value))
+        if isinstance(value, dict):
+            return dict, tuple((self.of_value(name), self.of_value(item)) for name, item in value.items())
+        if isinstance(value, bool | int | float | complex):
+            return type(value), repr(value)
+        if isinstance(value, np.ndarray | np.generic | jax.Array) and not is_traced(value):
+            return (value.dtype, value.shape) if self.masked else array_key(value)
+        try:
+            hash(value)
+        except TypeError:
+            return Identity(value)
+        return type(value), value
+
+
+def is_number_literal(atom: Any) -> bool:
+    """Whether a literal is a real number, of a floating or an integer type."""
+    return isinstance(atom, core().Literal) and atom.aval.shape == () and atom.aval.dtype.type in _NUMBERS
+
+
+def bits(literal: Any) -> tuple[Any, bytes]:
+    """The type and the bits of a literal that is a number."""
+    return literal.aval.dtype, np.asarray(literal.val, literal.aval.dtype).tobytes()
+
+
+def sizes(jaxpr: Any) -> set[int]:
+    """The lengths and sizes of all arrays of a jaxpr, inside its loops and calls too."""
+    found: set[int] = set()
+    for inner in _all_jaxprs(jaxpr):
+        variables = [*inner.constvars, *inner.invars, *(variable for eqn in inner.eqns for variable in eqn.outvars)]
+        shapes = [getattr(variable.aval, "shape", ()) for variable in variables]
+        found.update(length for shape in shapes for length in (*shape, math.prod(shape)))
+    return found
 
 
 def largest(jaxpr: Any) -> int:
     """How many numbers the largest array has that a jaxpr computes, inside its loops and calls too."""
-    sizes = [0]
+    variables = (variable for inner in _all_jaxprs(jaxpr) for eqn in inner.eqns for variable in eqn.outvars)
+    return max((getattr(variable.aval, "size", 1) for variable in variables), default=0)
+
+
+def _all_jaxprs(jaxpr: Any) -> Iterator[Any]:
+    yield jaxpr
     for eqn in jaxpr.eqns:
-        sizes += [getattr(variable.aval, "size", 1) for variable in eqn.outvars]
-        for value in eqn.params.values():
-            parts = value if isinstance(value, tuple | list) else (value,)
-            sizes += [largest(getattr(part, "jaxpr", part)) for part in parts if _is_jaxpr(part)]
-    return max(sizes)
+        for inner in inside(eqn):
+            yield from _all_jaxprs(getattr(inner, "jaxpr", inner))
 
 
-def with_arguments_first(jaxpr: Any, numbers: Iterable[float]) -> tuple[Any, tuple[Any, ...]]:
-    """The jaxpr with its constants as its first arguments, and before them the literals that are among some numbers.
-
-    Returns it with the values of those literals. As arguments the constants are in no way part of the jaxpr, which is kept for
-    longer than they should be. The exponent of a power stays where it is: XLA computes powers of a known exponent by other means.
-    """
-    with np.errstate(over="ignore"):  # a number too large for 32 bits is infinity there, in the program too
-        wanted = {dtype: {np.asarray(number, dtype).tobytes() for number in numbers} for dtype in (np.float32, np.float64)}
-    lifted: dict[Hashable, tuple[Any, Any]] = {}
-
-    def argument(atom: Any) -> Any:
-        if not isinstance(atom, core().Literal) or atom.aval.shape or atom.aval.dtype.type not in wanted:
-            return atom
-        value = np.asarray(atom.val, atom.aval.dtype)
-        if value.tobytes() not in wanted[atom.aval.dtype.type]:
-            return atom
-        return lifted.setdefault((value.tobytes(), atom.aval), (core().Var(atom.aval), value))[0]
-
-    equations = []
-    for eqn in jaxpr.eqns:
-        fixed = eqn.invars[1:] if eqn.primitive.name == "pow" else ()
-        equations.append(eqn.replace(invars=[*map(argument, eqn.invars[: len(eqn.invars) - len(fixed)]), *fixed]))
-    outputs = list(map(argument, jaxpr.outvars))
-    variables = (*(variable for variable, _ in lifted.values()), *jaxpr.constvars, *jaxpr.invars)
-    program = core().Jaxpr((), variables, outputs, equations, jaxpr.effects, jaxpr.debug_info)
-    return program, tuple(value for _, value in lifted.values())
+def inside(eqn: Any) -> list[Any]:
+    """The jaxprs in the parameters of an equation."""
+    parts = [part for value in eqn.params.values() for part in (value if isinstance(value, tuple | list) else (value,))]
+    return [part for part in parts if _is_jaxpr(part)]
 
 
 def _is_jaxpr(value: Any) -> bool:
     return isinstance(value, core().Jaxpr | core().ClosedJaxpr)
-
-
-def _value(value: Any) -> Hashable:
-    """The key of one parameter or literal."""
-    if _is_jaxpr(value):
-        inner = getattr(value, "jaxpr", value)
-        return "jaxpr", key(inner), tuple(map(_value, getattr(value, "consts", ())))
-    if isinstance(value, tuple | list):
-        return type(value), tuple(map(_value, value))
-    if isinstance(value, dict):
-        return dict, tuple((_value(name), _value(item)) for name, item in value.items())
-    if isinstance(value, bool | int | float | complex):
-        return type(value), repr(value)
-    if isinstance(value, np.ndarray | np.generic | jax.Array) and not is_traced(value):
-        return array_key(value)
-    try:
-        hash(value)
-    except TypeError:
-        return Identity(value)
-    return type(value), value
 
 
 def array_key(value: Any) -> Hashable:

@@ -15,27 +15,31 @@ import sys
 import threading
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxgd._closures import JITTED
 from jaxgd._jaxpr import Identity, array_key
-from jaxgd._program import JITTED
+from jaxgd._lifting import Wanted
+from jaxgd._program import Traced, trace
+from jaxgd._provenance import Origin
 from jaxgd._trees import is_traced
 
 _SIZE = 64
-_COMMON = {0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0}
 _LARGEST = 2**16  # bytes of an array to be compared by its contents, and kept
 _LIBRARIES = ("jax", "jaxlib", "numpy", "math", "functools", "operator", "optax")
 _PURE = {
     getattr(builtins, name)
     for name in (
-        "abs all any bool complex dict divmod enumerate filter float int isinstance issubclass len list map max min pow range "
-        "reversed round set sorted str sum tuple zip"
+        "abs all any bool callable complex dict divmod enumerate filter float getattr hasattr int isinstance issubclass iter len "
+        "list map max min next object pow range reversed round set slice sorted str sum tuple type zip"
     ).split()
-} | {value for module in (math, operator) for value in vars(module).values() if isinstance(value, types.BuiltinFunctionType)}
+}
+_PURE |= {value for value in vars(builtins).values() if isinstance(value, type) and issubclass(value, BaseException)}
+_PURE |= {value for module in (math, operator) for value in vars(module).values() if isinstance(value, types.BuiltinFunctionType)}
 
 
 class _Unknown(Exception):
@@ -59,46 +63,38 @@ def remembered(make: Callable[..., Any], function: Callable[..., Any], **options
     return made
 
 
-def numbers(function: Callable[..., Any]) -> set[float]:
-    """The numbers that a function looks at: closed-over, defaults, globals, bound arguments, attributes of the object of a method.
+class Known:
+    """A value of the user's in the structure of a program, equal to others that do the same, as far as that can be told."""
 
-    The few that every program is full of are left out.
-    """
-    found: set[float] = set()
-    seen: set[int] = set()
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        try:
+            self.key = dependencies(value)
+        except _Unknown:
+            self.key = Identity(value)
 
-    def look(value: Any, depth: int) -> None:
-        if isinstance(value, float | int | np.floating) and not isinstance(value, bool):
-            found.add(float(value))
-        elif isinstance(value, np.ndarray) and value.shape == () and np.issubdtype(value.dtype, np.floating):
-            found.add(float(value))
-        elif depth > 0 and id(value) not in seen:
-            seen.add(id(value))
-            for part in _parts(value):
-                look(part, depth - 1)
+    def __hash__(self) -> int:
+        return hash(self.key)
 
-    look(function, 8)
-    return found - _COMMON
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Known) and self.key == other.key
 
 
-def _parts(value: Any) -> Iterable[Any]:
-    """What to look at in a value for the numbers in it."""
-    if isinstance(value, tuple | list):
-        return value[:_SIZE]
-    if isinstance(value, dict):
-        return list(value.values())[:_SIZE]
-    if isinstance(value, functools.partial):
-        return value.func, value.args, value.keywords
-    if isinstance(value, JITTED):
-        return (value.__wrapped__,)
-    if isinstance(value, types.MethodType):
-        return value.__func__, getattr(value.__self__, "__dict__", {})
-    if not isinstance(value, types.FunctionType) or _is_library(value):
-        return ()
-    try:
-        return _looked_at(value)
-    except _Unknown:
-        return ()
+def traced(
+    make: Callable[..., Any],
+    function: Callable[..., Any],
+    *arguments: Any,
+    name: str,
+    origin: Origin | None = None,
+    **options: Hashable,
+) -> Traced:
+    """`make(function, **options)` traced for arguments like these; see `trace`."""
+    making = functools.partial(make, **options)
+
+    def wanted(jaxpr: Any, arguments: Any) -> Wanted:
+        return (origin or Origin(function)).wanted(jaxpr, making, arguments)
+
+    return trace(remembered(make, function, **options), *arguments, name=name, wanted=wanted)
 
 
 def _looked_at(function: types.FunctionType) -> tuple[Any, ...]:
@@ -114,7 +110,10 @@ def _looked_at(function: types.FunctionType) -> tuple[Any, ...]:
 
 def dependencies(function: Callable[..., Any]) -> Hashable:
     """A key of all that a function depends on beside its arguments; raises `_Unknown` where that can't be told."""
-    return _key(function, ())
+    try:
+        return _key(function, ())
+    except Exception:  # whatever objects of the user's do when they are looked at, and lists that hold themselves
+        raise _Unknown from None
 
 
 def _key(value: Any, inside: tuple[Any, ...]) -> Hashable:
@@ -124,6 +123,8 @@ def _key(value: Any, inside: tuple[Any, ...]) -> Hashable:
         return kind, repr(value)
     if kind in (tuple, list):
         return kind, tuple(_key(item, inside) for item in value)
+    if issubclass(kind, tuple) and hasattr(kind, "_fields") and _is_library(kind):
+        return Identity(kind), tuple(_key(item, inside) for item in value)
     if kind is dict:
         return kind, tuple((_key(name, inside), _key(item, inside)) for name, item in value.items())
     if isinstance(value, np.ndarray | np.generic | jax.Array):

@@ -9,9 +9,11 @@ import jax
 import numpy as np
 
 from jaxgd import _check_cost, _check_trees, _checks, _lanes, _nonfinite, _problem, _steps
+from jaxgd._derivatives import NoDerivativesError
 from jaxgd._drive import Callback, Host, Progress, run
 from jaxgd._fixed import Fixed
 from jaxgd._half_precision import Types, half_types, of_wide, widened
+from jaxgd._marks import beside
 from jaxgd._program import compiled
 from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd.methods.protocol import Point
@@ -21,6 +23,7 @@ from jaxgd.result import History, Result, Starts, Status
 
 _MAX_STEPS = 10_000
 _LARGE = 200  # parameters, above which a Hessian costs more than it brings
+_CURE = "leave the method out, or pass LBFGS(), which needs the gradient alone"
 _DEAR = 2**28  # numbers that a Hessian computes, about a quarter of a second, above which the same holds
 
 
@@ -46,7 +49,8 @@ def minimize(
     """Minimise a scalar cost; where data are given, all of them are used in every step.
 
     The run is one compiled program whose loop evaluates the cost and its gradient once a tick. It is found again by the structure
-    of the cost: a fresh lambda with the same arithmetic, other data of the same shapes, or another learning rate compile nothing.
+    of the cost: a fresh lambda with the same arithmetic, other numbers closed over or computed from those, other data of the same
+    shapes, or another learning rate compile nothing.
 
     Args:
         cost: cost(params), or cost(params, data) where data are given, written with `jax.numpy`; returns a real scalar, or with
@@ -62,7 +66,8 @@ def minimize(
             bits can't tell apart is refused.
         method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `TrustRegion()` for up to 200
             free parameters, and `LBFGS()` for more, or where the parameters times the largest array that the cost computes are
-            more than 2**28 numbers, since a Hessian takes too long then; neither has anything to tune.
+            more than 2**28 numbers, since a Hessian takes too long then, or where JAX finds no second derivatives; neither has
+            anything to tune.
         bounds: a pair (lower, upper) that every evaluated point lies between: each None, a number, or a pytree like the parameters
             with a number, an array or None for each of them, or for whole branches. The start has to lie there too; a random one is
             moved there.
@@ -93,8 +98,8 @@ def minimize(
         arrays where JAX's 64-bit flag is off, since JAX would cut them at the first operation.
 
     Raises:
-        TypeError, ValueError: for a bad argument, before anything compiles; the message names it. A cost that can't be traced is a
-            TypeError that names the line and the cure.
+        TypeError, ValueError: for a bad argument, before anything compiles; the message names it. A cost that can't be traced, or
+            differentiated, is a TypeError that names the line, the cause and the cure.
 
     A cost, gradient or parameter that is not finite ends the run within that step as `Status.DIVERGED`, at the last finite point,
     or as `Status.NONFINITE_DATA` where numbers in the data are the reason; a method that searches steps back from it instead.
@@ -125,18 +130,18 @@ def minimize(
         types = half_types(whole)
         if types:
             cost, (whole, params, held, box, draws) = of_wide(cost, types), widened((whole, params, held, box, draws))
-        lowered = functools.partial(_problem.lowered, has_aux=has_aux, jit=jit, fixed=held)
+        lowered = functools.partial(_problem.lowered, origin=_problem.Origin(cost), has_aux=has_aux, jit=jit, fixed=held)
         evaluate = lowered(_problem.value_and_gradient, cost, params, *arrays)
         if _problem.are_wide(*arrays):
             make = functools.partial(lowered, _problem.value_and_gradient, cost, params)
             arrays, evaluate = _problem.settled(make, *arrays, jit=jit)
-        if method is None:
-            method = _default(params, evaluate)
+        empty = _problem.empty_point(evaluate, params, *arrays)
+        curved = functools.partial(_second_derivatives, lowered, cost, params, arrays, jit=jit)
+        method, hessian, instead = _with_hessian(
+            _default(params, evaluate) if method is None else method, curved, chosen=method is not None
+        )
         steps = max_steps or int(getattr(method, "default_max_steps", _MAX_STEPS))
         method, rules = _problem.prepare(method, stop, whole, held, 1, whole=True)
-        curved = _problem.hessian if jit else _problem.hessian_eagerly
-        hessian = lowered(curved, cost, params, *arrays) if getattr(method, "needs_hessian", False) else None
-        empty = _problem.empty_point(evaluate, params, *arrays)
         plan = _steps.Plan(empty, method, rules, arrays, np.int32(steps), box, names, 0)
         functions, host = _steps.Functions(evaluate, hessian), Host(callback, progress, jit)
         if draws is None:
@@ -146,14 +151,36 @@ def minimize(
         if not is_traced(result.code) and result.status is Status.DIVERGED and result.n_steps == 0:
             start = Point(result.params, result.cost, result.gradient)
             result = _nonfinite.diagnosed(result, start, evaluate, held, *arrays)
-        result = _problem.complete(result, held, types)
-    return _problem.timed(_problem.export(result), began)
+        result = with_fields(_problem.complete(result, held, types), method=instead)
+        kept = beside(whole, bounds, held, method, one_of_many=draws is not None)
+    return _problem.told(_problem.export(result), began, kept)
 
 
 def _default(params: Any, evaluate: Any) -> Any:
     """The method for these free parameters and this cost with its gradient."""
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     return LBFGS() if size > _LARGE or size * getattr(evaluate, "largest", 0) > _DEAR else TrustRegion()
+
+
+def _with_hessian(method: Any, second_derivatives: Callable[[], Any], *, chosen: bool) -> tuple[Any, Any, Any]:
+    """The method, the second derivatives if it needs them, and again the method if it replaces one for want of them."""
+    if not getattr(method, "needs_hessian", False):
+        return method, None, None
+    try:
+        return method, second_derivatives(), None
+    except NoDerivativesError as error:
+        if not chosen:
+            return LBFGS(), None, LBFGS()
+        message = f"method: {type(method).__name__} needs second derivatives, and the cost has none: {error}. The cure: {_CURE}."
+        raise TypeError(message) from error
+
+
+def _second_derivatives(lowered: Callable[..., Any], cost: Any, params: Any, arrays: Any, *, jit: bool) -> Any:
+    """The second derivatives of the cost; where it is not traced, they are evaluated once, to see whether there are any."""
+    hessian = lowered(_problem.hessian if jit else _problem.hessian_eagerly, cost, params, *arrays)
+    if not jit:
+        hessian(params, *arrays)
+    return hessian
 
 
 def _alone(plan: _steps.Plan, functions: _steps.Functions, kinds: tuple[Fixed | None, Types | None], host: Host) -> Result:

@@ -9,13 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_cost, _check_trees, _checks, _integers, _jaxpr
+from jaxgd import _check_cost, _check_trees, _checks, _derivatives, _integers, _jaxpr
 from jaxgd._bounds import Bounds
 from jaxgd._check_arrays import is_wide, on_device
+from jaxgd._closures import JITTED, fresh
 from jaxgd._fixed import Fixed, Held, Layout
 from jaxgd._half_precision import Types, narrowed
-from jaxgd._memory import numbers, remembered
-from jaxgd._program import JITTED, explained, hyperparameters, trace
+from jaxgd._marks import Beside, gain, marks
+from jaxgd._memory import traced
+from jaxgd._program import Traced, explained
+from jaxgd._provenance import Origin
 from jaxgd._trees import is_leaf, is_traced, pack, parameters_of, select, unpack, with_fields, with_parameters, working_dtype
 from jaxgd.methods.lift import check, has_rate, lift, with_shapes
 from jaxgd.methods.protocol import Point
@@ -66,7 +69,11 @@ def parameters(name: str, value: Any, dtype: Any, fixed: Any = None) -> Any:
 
 def start_point(start: Any, key: Any, dtype: Any, fixed: Any = None) -> Any:
     """The checked start, drawn with the key if it is a function key -> params."""
-    return parameters("start", start(_key_of(start, key)) if is_function(start) else start, dtype, fixed)
+    if is_function(start):
+        seed = _key_of(start, key)
+        with fresh(start):
+            start = start(seed)
+    return parameters("start", start, dtype, fixed)
 
 
 def starts(start: Any, key: Any, count: int, dtype: Any, fixed: Any = None) -> Any:
@@ -81,7 +88,7 @@ def starts(start: Any, key: Any, count: int, dtype: Any, fixed: Any = None) -> A
         arrays, join = _check_trees.drawn("start", start(key), fixed)
         return arrays
 
-    with explained("start", eager=True):
+    with explained("start", eager=True), fresh(start):
         arrays = jax.vmap(draw)(keys)
     return parameters("start", join(arrays), dtype, fixed)
 
@@ -146,7 +153,8 @@ def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool, held: Layout 
 def hessian(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None, one_by_one: bool = False) -> Callable[..., Any]:
     """The matrix of second derivatives of the cost, for the parameters packed into a vector, by forward over reverse mode.
 
-    Many directions are looked at together, as many as a limited memory allows, or, for a cost that can't be traced, one by one.
+    Where JAX refuses that, it is by reverse over reverse mode. Many directions are looked at together, as many as a limited memory
+    allows, or, for a cost that can't be traced, one by one.
     """
 
     def matrix(params: Any, *arguments: Any) -> jax.Array:
@@ -154,17 +162,10 @@ def hessian(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = No
             return _checked(cost, has_aux, held)(unpack(x, params), *arguments)[0].astype(x.dtype)
 
         x, gradient = pack(params), jax.grad(packed)
-        basis = jnp.eye(x.size, dtype=x.dtype)
-
-        def column(direction: jax.Array) -> jax.Array:
-            return jax.jvp(gradient, (x,), (direction,))[1]
-
         if one_by_one:
-            found = jnp.stack([column(direction) for direction in basis])
-        else:
-            together = max(1, _TOGETHER // max(x.size, _jaxpr.largest(jax.make_jaxpr(gradient)(x).jaxpr)))
-            found = jax.vmap(column)(basis) if together >= x.size else jax.lax.map(column, basis, batch_size=together)
-        return (found + found.T) / 2
+            return _derivatives.hessian(gradient, x, 1, jit=False)
+        together = max(1, _TOGETHER // max(x.size, _jaxpr.largest(jax.make_jaxpr(gradient)(x).jaxpr)))
+        return _derivatives.hessian(gradient, x, together)
 
     return matrix
 
@@ -179,7 +180,9 @@ def _checked(cost: Any, has_aux: bool, held: Layout | None) -> Callable[..., Any
         cost = cost.__wrapped__  # traced from inside, its closed-over arrays are arguments of the program and not part of it
 
     def checked(*arguments: Any) -> tuple[Any, Any]:
-        value, aux = _check_cost.value(cost(*arguments), has_aux=has_aux)
+        with fresh(cost):
+            returned = cost(*arguments)
+        value, aux = _check_cost.value(returned, has_aux=has_aux)
         wide = value.astype(jnp.float32) if jnp.dtype(value.dtype).itemsize < 4 else value
         return wide, jax.tree.map(_check_cost.aux_array, aux)
 
@@ -201,15 +204,17 @@ def lowered(
     jit: bool,
     fixed: Fixed | None = None,
     name: str = "cost",
+    origin: Origin | None = None,
 ) -> Callable[..., Any]:
     """`value`, `value_and_gradient` or `hessian` of a cost as a function of the free parameters and the data.
 
-    It is traced for arguments like these, or as it is with its errors, which begin with the `name`, explained.
+    It is traced for arguments like these, or as it is with its errors, which begin with the `name`, explained. An `origin` that
+    several of them share makes all but the first cheaper.
     """
     options: dict[str, Any] = {"has_aux": has_aux, "held": fixed.held if fixed else None}
     if jit:
         values = (fixed.values,) if fixed else ()
-        function = trace(remembered(make, cost, **options), params, *values, *data, name=name, numbers=lambda: numbers(cost))
+        function = traced(make, cost, params, *values, *data, name=name, origin=origin, **options)
     else:
         function = _explained(make(cost, **options), name)
     return Held(function, fixed.values) if fixed else function
@@ -298,9 +303,12 @@ def export(tree: Any) -> Any:
     return with_fields(exported, cause=tree.cause) if isinstance(tree, Result) else exported
 
 
-def timed(result: Any, began: float) -> Any:
-    """A result that tells how long ago its call began, unless it is traced."""
-    return result if is_traced(result.code) else with_fields(result, seconds=time.perf_counter() - began)
+def told(result: Any, began: float, beside: Beside) -> Any:
+    """A result that tells how long ago its call began, and what a run keeps beside it; a traced one has the marks at once."""
+    if not is_traced(result.code):
+        return with_fields(result, seconds=time.perf_counter() - began, beside=beside)
+    found = marks(result.params, result.gradient, result.n_steps, beside)
+    return with_fields(result, marks=found, gain=gain(beside, result.state))
 
 
 def flag(value: Any) -> Any:
@@ -332,7 +340,33 @@ def prepare(method: Any, stop: Any, params: Any, fixed: Fixed | None, steps_per_
     lifted = lift(method, params if fixed is None else fixed.movable(params), fixed, steps_per_epoch)
     rules = as_rules(stop, (Stationary(),) if whole and not getattr(lifted, "ends_itself", False) else ())
     working = working_dtype(parameters_of(params))
-    return with_shapes(hyperparameters(lifted, working), fixed), hyperparameters(rules, working)
+    return with_shapes(_hyperparameters(lifted, working), fixed), _hyperparameters(rules, working)
+
+
+def _hyperparameters(tree: Any, dtype: Any) -> Any:
+    """The numbers in a method or a rule as arrays of one precision, and its callables (schedules of the user's) traced."""
+
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, Traced):
+            return leaf
+        if callable(leaf):
+            return traced(_schedule, leaf, jax.ShapeDtypeStruct((), jnp.int32), name="learning_rate")
+        return leaf.astype(dtype) if isinstance(leaf, jax.Array) else np.array(leaf, dtype)
+
+    def is_whole(node: Any) -> bool:
+        return isinstance(node, list | Traced) or (callable(node) and is_leaf(node))
+
+    return jax.tree.map(convert, tree, is_leaf=is_whole)
+
+
+def _schedule(schedule: Callable[..., Any]) -> Callable[..., Any]:
+    """A schedule of the user's as it is to be traced."""
+
+    def rate(step: Any) -> Any:
+        with fresh(schedule):
+            return schedule(step)
+
+    return rate
 
 
 def best_of(best: Best, point: Point) -> Best:

@@ -6,12 +6,13 @@ whichever arrays it closes over: fresh lambdas, new data and new hyperparameters
 """
 
 import functools
+import re
 import sysconfig
 import threading
 import traceback
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,16 +23,18 @@ import numpy as np
 
 from jaxgd import _jaxpr
 from jaxgd._checks import Refused
-from jaxgd._trees import is_leaf, is_traced
+from jaxgd._closures import JITTED, fresh, parts_of
+from jaxgd._lifting import Wanted, with_arguments_first
+from jaxgd._trees import is_traced
 
 _CACHE_SIZE = 256
 _SMALL = 2**16  # bytes of an empty state that a program keeps
 _NARROW = {np.dtype(wide): np.dtype(to) for wide, to in (("f8", "f4"), ("i8", "i4"), ("u8", "u4"), ("c16", "c8"))}  # without x64
 _NOT_CONCRETE = jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError
+_TWO_WIDTHS = re.compile("same dtypes, got (float64, float32|float32, float64)")
 _NO_SHAPE = "Shapes must be 1D sequences of concrete values"  # how JAX refuses a traced size, by no class of its own
 _LIBRARIES = [Path(__file__).parent, *(Path(module.__file__).parent for module in (jax, np) if module.__file__)]
 _INSTALLED = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
-JITTED: Any = type(jax.jit(lambda: None))
 _codes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # of jaxprs that JAX remembers
 _lock = threading.Lock()
 
@@ -68,10 +71,12 @@ class Traced:
 
     def __call__(self, *arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
-        if structure != self.code.inputs:
-            raise TypeError(f"expected arguments of the structure {self.code.inputs}, got {structure}.")
+        shapes = [variable.aval.shape for variable in self.code.jaxpr.invars[len(self.constants) :]]
+        if structure != self.code.inputs or shapes != list(map(np.shape, leaves)):
+            raise TypeError(f"expected arguments of the structure {self.code.inputs} and shapes {shapes}, got {structure}.")
         closed = _jaxpr.core().ClosedJaxpr(self.code.jaxpr, ())
-        outputs = _jaxpr.core().jaxpr_as_fun(closed)(*self.constants, *leaves)
+        with explained("cost"):  # JAX may find only here that types do not fit
+            outputs = _jaxpr.core().jaxpr_as_fun(closed)(*self.constants, *leaves)
         outputs = map(jnp.asarray, outputs)  # a literal comes as a number
         return jax.tree.unflatten(self.code.outputs, outputs)
 
@@ -93,11 +98,11 @@ class Traced:
         return cls(tuple(constants), code)
 
 
-def trace(function: Any, *arguments: Any, name: str = "cost", numbers: Callable[[], Iterable[float]] = tuple) -> Traced:
+def trace(function: Any, *arguments: Any, name: str = "cost", wanted: Callable[..., Wanted] | None = None) -> Traced:
     """Trace a function for arguments like these (arrays, or their shapes and dtypes); see `explained` for its errors.
 
-    A function that `jax.jit` made is traced once for each of their structures and shapes. The `numbers` are those that the function
-    closes over: where they appear in the trace they are constants like arrays, and other numbers in their place are no new program.
+    A function that `jax.jit` made is traced once for each of their structures and shapes. Of the jaxpr and the arguments `wanted`
+    tells the literals that are constants like arrays, so that other numbers in their place are no new program.
     """
     with explained(name, eager=name == "learning_rate"):
         if isinstance(function, JITTED):
@@ -106,34 +111,30 @@ def trace(function: Any, *arguments: Any, name: str = "cost", numbers: Callable[
         else:
             traced = None
             closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    alone = not is_traced(arguments, closed.consts)  # nobody differentiates what is traced
     with _lock:
-        found = _codes.get(closed.jaxpr)
+        found = _codes.get(closed.jaxpr, {}).get(alone)
     if found is None:
-        jaxpr, lifted = _jaxpr.with_arguments_first(closed.jaxpr, numbers())
-        found = _Code(jaxpr, jax.tree.structure(arguments), traced.out_info if traced else shapes), lifted
+        jaxpr, lifted = with_arguments_first(closed, wanted(closed.jaxpr, arguments) if wanted else {}, alone=alone)
+        found = _Code(jaxpr, jax.tree.structure(arguments), traced.out_info if traced else shapes), _on_device(lifted)
         with _lock:
-            _codes[closed.jaxpr] = found
+            _codes.setdefault(closed.jaxpr, {})[alone] = found
     code, lifted = found
     return Traced((*lifted, *closed.consts), code)
 
 
-def hyperparameters(tree: Any, dtype: Any) -> Any:
-    """The numbers in a method or a rule as arrays of one precision, and its callables (schedules of the user's) traced."""
-
-    def convert(leaf: Any) -> Any:
-        if callable(leaf):
-            return trace(leaf, jax.ShapeDtypeStruct((), jnp.int32), name="learning_rate")
-        return leaf.astype(dtype) if isinstance(leaf, jax.Array) else np.asarray(leaf, dtype)
-
-    return jax.tree.map(convert, tree, is_leaf=lambda node: isinstance(node, list) or (callable(node) and is_leaf(node)))
+def _on_device(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Single numbers as arrays of JAX: in an outer program NumPy's would be literals again."""
+    with jax.ensure_compile_time_eval():
+        return tuple(value if np.ndim(value) else jax.device_put(value) for value in values)
 
 
 class Program:
     """A compiled function of arguments of one structure, and how long one tick of its loop took when it last ran."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.call: Any = jax.jit(functools.partial(function))
+        self.function = _seeing_afresh(function)
+        self.call: Any = jax.jit(self.function)
         self.shapes: Any = None
         self.blank: Any = None
         self.is_new = True
@@ -169,6 +170,17 @@ class Program:
         if compiling is not None:
             compiling.join()
             self.compiling = None
+
+
+def _seeing_afresh(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as it is to be traced: methods and rules of the user's among its arguments see their arrays afresh."""
+
+    def seeing(*arguments: Any) -> Any:
+        with fresh(*parts_of(arguments)):
+            return function(*arguments)
+
+    seeing.__name__ = getattr(function, "__name__", "run")
+    return seeing
 
 
 def _zeros(like: Any) -> Any:
@@ -208,6 +220,7 @@ class explained:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         eagerly = "" if self.eager else ", or pass jit=False, which minimize, fit and covariance take"
+        failed = "traced"
         if isinstance(error, Refused):
             raise TypeError(*error.args) from None
         if isinstance(error, jax.errors.TracerArrayConversionError):
@@ -222,10 +235,30 @@ class explained:
         elif isinstance(error, _NOT_CONCRETE) or (isinstance(error, TypeError) and str(error).startswith(_NO_SHAPE)):
             problem = "a value that JAX is tracing was turned into a Python number or the size of an array"
             cure = "keep it an array, with functions of jax.numpy, and sizes independent of values"
+        elif isinstance(error, TypeError) and _TWO_WIDTHS.search(str(error)):
+            problem = "numbers of 32 and of 64 bits meet in one operation"
+            cure = "convert one of them, or pass as data what comes from a cache that JAX has seen in the other precision"
+        elif found := _not_differentiable(error):
+            failed, (problem, cure) = "differentiated", found
         else:
             return
-        message = f"{self.name}: it can't be traced: {problem}{_place(trace)}. The cure: {cure}."
+        message = f"{self.name}: it can't be {failed}: {problem}{_place(trace)}. The cure: {cure}."
         raise TypeError(message).with_traceback(trace) from None
+
+
+def _not_differentiable(error: BaseException | None) -> tuple[str, str] | None:
+    """What JAX has no derivative of, in words, and the cure, if an error says that."""
+    text, rule = str(error), "give the function that holds it a derivative of its own by jax.custom_vjp"
+    if not isinstance(error, ValueError | NotImplementedError):
+        return None
+    if text.startswith("Reverse-mode differentiation does not work"):
+        loop = "a loop whose length is known only while it runs, lax.while_loop or lax.fori_loop, has no gradient"
+        return loop, f"use lax.scan, or lax.fori_loop with bounds that are Python integers, or {rule}"
+    if "callbacks do not support JVP" in text:
+        return "a callback to Python has no derivative", rule
+    if text.startswith("Differentiation rule for"):
+        return text.partition(" not ")[0].replace("Differentiation rule for", "JAX has no derivative of"), rule
+    return None
 
 
 def _place(trace: TracebackType | None) -> str:

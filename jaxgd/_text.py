@@ -59,6 +59,16 @@ def plural(count: Any, noun: str) -> str:
     return f"{int(count):,} {noun}".replace(",", " ") + ("" if int(count) == 1 else "s")
 
 
+def several(names: Sequence[str]) -> str:
+    """Some names, the first few where they are many.
+
+    >>> several(["a", "b"]), several([f"x{k}" for k in range(20)])
+    ('a, b', 'x0, x1, x2, x3, x4, x5, x6, x7, ... (20 in all)')
+    """
+    shown = ", ".join(names[:_FEW])
+    return shown if len(names) <= _FEW else f"{shown}, ... ({len(names)} in all)"
+
+
 def number(value: Any) -> str:
     """A number to nine digits."""
     return f"{float(np.asarray(value).astype(np.float64)):.9g}"

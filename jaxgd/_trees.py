@@ -124,7 +124,8 @@ def select(condition: Any, chosen: Any, other: Any) -> Any:
 
     def pick(a: Any, b: Any) -> jax.Array:
         a, b = jnp.asarray(a), jnp.asarray(b)
-        alike = a.shape == b.shape and a.dtype == b.dtype and a.weak_type == b.weak_type
+        weak = (getattr(one, "weak_type", False) for one in (a, b))  # keys have none
+        alike = a.shape == b.shape and a.dtype == b.dtype and next(weak) == next(weak)
         return lax.select(condition, a, b) if alike else jnp.where(condition, a, b)  # select is traced much faster
 
     condition = jnp.asarray(condition)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxgd import _text
 from jaxgd._checks import show
+from jaxgd._marks import AT_BOUND, FLAT, UNMOVED, gain, marks, named
 from jaxgd._trees import aside, is_traced, parameters_of, pytree
 
 
@@ -173,7 +175,8 @@ class Result:
         state: the state of the run, a pytree of arrays.
         code: the number of the status, for programs that trace the run; `status` is for people.
         starts: the `Starts`, where there were several.
-        method: the method that a search for a learning rate chose, ready to be used without a search; None where none was made.
+        method: the method that a search for a learning rate chose, ready to be used without a search; `LBFGS()` where `minimize`
+            took it by default because the cost has no second derivatives; None elsewhere.
         tried: what the search tried: `learning_rate`, whether steps were `relative`, and the `cost` reached in each round.
         start_cost: the cost of the start; in `fit` over all rows.
         in_parts: None where `cost`, `gradient` and `best.cost` are over all rows. Where they can't be, since the cost is neither a
@@ -183,6 +186,10 @@ class Result:
             are the same to the last bit differ in it, and so it is no leaf of the pytree, and is left behind by functions over it.
         cause: where a number that is not finite first appeared, in words, if that is in the data, the validation data or at the
             start: "data['x'], row 123, is NaN; ..."; None where nothing of the kind was found. No leaf of the pytree either.
+
+        marks: what `at_bounds` and `unmoved` come from where the run was traced by an outer program; None elsewhere.
+        gain: the same for `estimated_gain`.
+        beside: what they come from elsewhere; no leaf of the pytree, as `seconds`.
 
     A result is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled. Printed it says what matters:
 
@@ -211,8 +218,11 @@ class Result:
     tried: Any = dataclasses.field(default=None, repr=False)
     start_cost: Any = None
     in_parts: Any = None
+    marks: Any = dataclasses.field(default=None, repr=False)
+    gain: Any = dataclasses.field(default=None, repr=False)
     seconds: float | None = aside(default=None)
     cause: str | None = aside(default=None)
+    beside: Any = aside(default=None)
 
     @property
     def status(self) -> Any:
@@ -226,6 +236,47 @@ class Result:
         if isinstance(status, Status):
             return status.converged
         return np.array([one.converged for one in status.ravel()], dtype=bool).reshape(status.shape)
+
+    @property
+    def at_bounds(self) -> Any:
+        """The names of the parameters that lie at a bound, such as "params['w'][2]": a tuple, or an array of them after `vmap`.
+
+        An array of which all lie there is named as one. None where JAX has rebuilt the result since the run.
+
+        >>> import jaxgd
+        >>> jaxgd.minimize(lambda v: (v["a"] - 3) ** 2 + v["b"] ** 2, {"a": 0.5, "b": 0.5}, bounds=(0, 1)).at_bounds
+        ("params['a']", "params['b']")
+        """
+        return self._marked(AT_BOUND)
+
+    @property
+    def unmoved(self) -> Any:
+        """The names of the free parameters that are what they were at the start, in a run that took steps; as `at_bounds`.
+
+        Those at a bound are not among them.
+
+        >>> import jaxgd
+        >>> jaxgd.minimize(lambda v: (v["a"] - 3) ** 2, {"a": 0.5, "b": 0.5}).unmoved
+        ("params['b']",)
+        """
+        return self._marked(UNMOVED)
+
+    @property
+    def estimated_gain(self) -> Any:
+        """How much lower the method expects the minimum to be than the cost: a scalar, NaN or None where it does not know."""
+        return self.gain if self.beside is None else gain(self.beside, self.state)
+
+    def _marked(self, mark: int) -> Any:
+        found = self.marks
+        if self.beside is not None:
+            found = marks(self.params, self.gradient, self.n_steps, self.beside)
+        if found is None:
+            return None
+        shape = np.shape(self.code)
+        names = np.empty(shape, dtype=object)
+        for index in np.ndindex(shape):
+            names[index] = tuple(named(jax.tree.map(lambda leaf, index=index: np.asarray(leaf)[index], found), mark))
+        return names[()]
 
     def summary(self, covariance: Any = None) -> str:
         """What `str(result)` says; with the `Covariance` of the parameters, each of them with its standard error.
@@ -269,9 +320,16 @@ def _one(result: Result, errors: Any) -> _text.Sheet:
         counts.insert(0, _text.plural(result.n_epochs, "epoch"))
     if result.seconds is not None:
         counts.append(_text.duration(result.seconds))
+    left = None if result.converged else result.estimated_gain
     facts = [] if result.cause is None else [("cause", result.cause)]
     facts += [("cost", _text.number(result.cost)), ("gradient", f"{gradient:.2g} (largest component)")]
     facts.append(("after", ", ".join(counts)))
+    if left is not None and 0 < float(left) < math.inf:
+        facts.append(("left", f"about {float(left):.2g} of the cost, as the method expects"))
+    flat = result._marked(FLAT) or ()
+    facts += _about("at a bound", result.at_bounds)
+    facts += _about("never moved", [name for name in result.unmoved or () if name not in flat])
+    facts += _about("never moved", flat, ": no slope, perhaps the cost does not depend on them")
     passed = not result.converged and result.n_epochs == result.n_steps and bool(result.best.cost < result.cost)
     rose = not result.status.nonfinite and result.start_cost is not None
     if rose := rose and bool(above(np.asarray(result.cost), np.asarray(result.start_cost))):
@@ -284,8 +342,14 @@ def _one(result: Result, errors: Any) -> _text.Sheet:
     if result.starts is not None:
         facts.append(("best of", _text.plural(np.shape(result.starts.cost)[0], "start")))
     if result.method is not None:
-        facts.append(("method", _text.brief(result.method)))
+        why = ", since the cost has no second derivatives" if result.tried is None else ""
+        facts.append(("method", _text.brief(result.method) + why))
     return _text.Sheet(str(result.status), facts, _text.of_tree(result.params, errors))
+
+
+def _about(what: str, names: Any, more: str = "") -> list[tuple[str, str]]:
+    """A fact about some parameters, if there are any."""
+    return [(what, _text.several(names) + more)] if names else []
 
 
 def _several(result: Result, errors: Any) -> _text.Sheet:

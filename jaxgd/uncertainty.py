@@ -11,12 +11,29 @@ from jax import lax
 
 from jaxgd import _check_cost, _check_trees, _checks, _problem, _text
 from jaxgd._bounds import Bounds
-from jaxgd._curvature import SLACK, Spectrum, linearised, linearised_eagerly, spectrum
+from jaxgd._curvature import SLACK, Spectrum, half_squares, linearised, linearised_eagerly
+from jaxgd._derivatives import NoDerivativesError
 from jaxgd._fixed import Fixed
+from jaxgd._loops import eager
 from jaxgd._program import compiled
-from jaxgd._trees import integer, is_traced, number_names, parameters_of, pytree, static, unit, unpack, with_fields, with_parameters
+from jaxgd._rises import ALL, contradicts, evaluated, scaling
+from jaxgd._trees import (
+    integer,
+    is_traced,
+    number_names,
+    parameters_of,
+    pytree,
+    static,
+    unit,
+    unpack,
+    with_fields,
+    with_parameters,
+    working_dtype,
+)
 from jaxgd.result import Sentences
 
+_RULE = "give what can't be differentiated a rule by jax.custom_jvp that can"
+_CURE = f"{_RULE}, or pass residuals=, of which first derivatives are enough"
 _SMALL = 8  # parameters, up to which the correlations are shown
 
 
@@ -35,6 +52,7 @@ class CovarianceStatus(Sentences):
     NOT_POSITIVE_DEFINITE = "Not positive definite: the cost falls along some direction, so that this is not a minimum."
     NO_FREEDOM = "No degrees of freedom: there are not more observations than free parameters."
     NOT_FINITE = "Not finite: the cost or a derivative of it is infinite or NaN."
+    NOT_QUADRATIC = "Not quadratic: one standard error away the cost does not rise as its curvature promises; the errors mislead."
 
 
 @pytree
@@ -51,6 +69,8 @@ class Covariance:
         factor: what multiplied the inverse curvature: 2 * scale, or s², the residual variance.
         code: the number of the status, for programs that trace the call; `status` is for people.
         names: where each number is in the parameters, such as "params['w'][2]".
+        condition: the condition number of the curvature in units in which each parameter alone has curvature 1, at least 1; that of
+            JᵀJ for residuals. About the logarithm of it, to base 10, is how many digits the errors lose to rounding.
 
     It is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled.
 
@@ -71,6 +91,7 @@ class Covariance:
     factor: Any
     code: Any
     names: tuple[str, ...] = static()
+    condition: Any = None
 
     @property
     def status(self) -> Any:
@@ -80,7 +101,7 @@ class Covariance:
 
     @property
     def valid(self) -> Any:
-        """Whether all that is not held has an uncertainty: a bool, or an array of them after `vmap`."""
+        """Whether all that is not held has an uncertainty to be trusted: a bool, or an array of them after `vmap`."""
         return self.code == CovarianceStatus.POSITIVE_DEFINITE.code
 
     def __str__(self) -> str:
@@ -149,6 +170,10 @@ def covariance(
         the curvature is not positive definite, beyond rounding, the `status` says so, and what is not determined is NaN: for a
         singular curvature the parameters along its null directions alone, else all that are not held.
 
+        The cost is evaluated one standard error away, both ways along each axis of the ellipsoid of the errors, as far as the
+        bounds allow. Where it is not finite there, or its rise is not the promised one within a factor of 2, the status is
+        NOT_QUADRATIC. The errors are returned as they are, but are not `valid`: a profile of the cost, or a sample, tells more.
+
     Raises:
         TypeError, ValueError: for a bad argument, before anything compiles; the message names it. A cost below zero with
             `n_observations` is a ValueError, too: no sum of squares is.
@@ -176,23 +201,30 @@ def covariance(
         whole = _inside(_problem.parameters("params", params, to, fixed), bounds)
         free, held, box = _problem.room(whole, fixed, bounds, drawn=False)
         arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
-        options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name}
-        makers = (_problem.value_and_gradient, _problem.hessian if jit else _problem.hessian_eagerly)
+        options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name, "origin": _problem.Origin(function)}
+        makers, alone = (_problem.value_and_gradient, _problem.hessian if jit else _problem.hessian_eagerly), _problem.value
         if residuals is not None:
-            makers = (linearised if jit else linearised_eagerly,)
+            makers, alone = (linearised if jit else linearised_eagerly,), half_squares
         if _problem.are_wide(*arrays):
-            arrays, _ = _problem.settled(
-                functools.partial(_problem.lowered, makers[0], function, free, **options), *arrays, jit=jit
-            )
-        functions = tuple(_problem.lowered(make, function, free, *arrays, **options) for make in makers)
-        plan = (functions, free, arrays, box)
-        found = compiled(spectrum, *plan)(*plan) if jit else spectrum(*plan)
+            make = functools.partial(_problem.lowered, makers[0], function, free, **options)
+            arrays, _ = _problem.settled(make, *arrays, jit=jit)
+        try:
+            functions = tuple(_problem.lowered(make, function, free, *arrays, **options) for make in makers)
+            value = _problem.lowered(alone, function, free, *arrays, **options)
+            n = ALL if residuals is not None and scale is None else n_observations
+            multiple = None if n is None else np.int32(n), jnp.asarray(1.0 if scale is None else 2 * scale, working_dtype(free))
+            plan = (functions, value, free, arrays, box, *multiple)
+            found, points, costs = compiled(evaluated, *plan)(*plan) if jit else evaluated(*plan, lower=eager)
+        except NoDerivativesError as error:
+            which, cure = ("second derivatives", _CURE) if residuals is None else ("derivatives", _RULE)
+            raise TypeError(
+                f"{name}: its {which}, which a covariance needs, are refused by JAX: {error}. The cure: {cure}."
+            ) from error
         if n_observations is not None and not is_traced(found) and found.squares < 0:
             raise ValueError(f"cost: with n_observations expected half a sum of squares, got {float(found.squares) / 2:.9g}.")
-        n = len(found.left) if residuals is not None and scale is None else n_observations
-        factor = jnp.asarray(1.0 if scale is None else 2 * scale, found.size.dtype)
-        plan = (found, None if n is None else np.int32(n), factor, held, parameters_of(whole))
-        result = Covariance(whole, **compiled(_covariance, *plan)(*plan), names=number_names(parameters_of(whole)))
+        plan = (found, points, costs, *multiple, held, parameters_of(whole))
+        fields = compiled(_covariance, *plan)(*plan)
+        result = Covariance(whole, **fields, names=number_names(parameters_of(whole)))
         result = with_fields(result, code=integer(result.code))
     return _problem.export(result)
 
@@ -219,15 +251,21 @@ def _inside(params: Any, bounds: Any) -> Any:
     return with_parameters(params, box.project(numbers))
 
 
-def _covariance(found: Spectrum, n: Any, factor: Any, held: Fixed | None, whole: Any) -> dict[str, Any]:
-    """The fields of the result, for all parameters: those that are held have zeros."""
-    freedom = jnp.int32(1) if n is None else n - jnp.sum(found.free, dtype=jnp.int32)
-    if n is not None:
-        factor = jnp.where(freedom > 0, found.squares / jnp.maximum(freedom, 1).astype(found.squares.dtype), jnp.nan)
+def _covariance(
+    found: Spectrum, points: jax.Array, costs: jax.Array, n: Any, factor: Any, held: Fixed | None, whole: Any
+) -> dict[str, Any]:
+    """The fields of the result, for all parameters: those that are held have zeros. The costs are those a standard error away."""
+    factor, freedom = scaling(found, n, factor)
     weak = found.values <= found.least
     # the order is that of their weight: the first that holds is told
-    conditions = [~found.finite, jnp.any(found.values < -found.least), freedom <= 0, jnp.any(weak)]
-    names = ("NOT_FINITE", "NOT_POSITIVE_DEFINITE", "NO_FREEDOM", "SINGULAR")
+    conditions = [
+        ~found.finite,
+        jnp.any(found.values < -found.least),
+        freedom <= 0,
+        jnp.any(weak),
+        contradicts(found, points, costs),
+    ]
+    names = ("NOT_FINITE", "NOT_POSITIVE_DEFINITE", "NO_FREEDOM", "SINGULAR", "NOT_QUADRATIC")
     codes = [jnp.int32(CovarianceStatus[name].code) for name in names]
     code = jnp.select(conditions, codes, jnp.int32(CovarianceStatus.POSITIVE_DEFINITE.code))
     in_null_space = jnp.sum(jnp.where(weak, found.vectors**2, 0), axis=1) > jnp.finfo(factor.dtype).eps
@@ -249,7 +287,10 @@ def _covariance(found: Spectrum, n: Any, factor: Any, held: Fixed | None, whole:
         for name, value in fields.items():
             at = np.ix_(*(places for _ in value.shape))
             fields[name] = jnp.zeros((n_all,) * value.ndim, value.dtype).at[at].set(value)
-    return fields | {"standard_errors": unpack(fields["standard_errors"], whole), "factor": factor, "code": code}
+    least = jnp.min(found.values)
+    condition = jnp.where(least > 0, jnp.max(found.values) / jnp.where(least > 0, least, 1), jnp.inf)
+    named = {"factor": factor, "code": code, "condition": jnp.where(found.finite, condition, jnp.nan)}
+    return fields | named | {"standard_errors": unpack(fields["standard_errors"], whole)}
 
 
 def _sheet(found: Covariance) -> _text.Sheet:
@@ -260,8 +301,14 @@ def _sheet(found: Covariance) -> _text.Sheet:
     facts = []
     if found.status is CovarianceStatus.SINGULAR:
         facts = [("not determined", f"{', '.join(lost[:_SMALL])}{', ...' if len(lost) > _SMALL else ''}")]
+    if (
+        found.condition is not None
+        and not found.condition < np.finfo(correlation.dtype).eps ** -0.5
+        and found.status is not CovarianceStatus.NOT_FINITE
+    ):
+        facts.append(("condition", f"{float(found.condition):.2g} (of the curvature in its parameters' own units)"))
     notes = []
-    if 1 < np.sum(~held) <= _SMALL and found.valid:
+    if 1 < np.sum(~held) <= _SMALL and not np.any(np.isnan(errors)):
         width = max(map(len, names[~held]))
         notes = ["correlation"]
         for name, row in zip(names[~held], correlation[np.ix_(~held, ~held)], strict=True):

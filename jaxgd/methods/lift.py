@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jaxgd import _check_trees, _checks
 from jaxgd._bounds import Bounds
 from jaxgd._fixed import Fixed, PartlyFixed
+from jaxgd._memory import Known
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
 from jaxgd.methods import first_order
+from jaxgd.methods.apart import apart
 from jaxgd.methods.automatic import Automatic, is_sought
 from jaxgd.methods.protocol import Method, Point, Problem, Step, ask
 from jaxgd.methods.rule import Rule
@@ -58,21 +60,21 @@ class Lifted:
 class Optax:
     """An Optax transformation, or any pair of functions `init` and `update`, as a method that accepts every point.
 
-    Transformations that take extra arguments get those that Optax names: `value`, `grad` and `value_fn`. The transformation is
-    part of the program's structure: another one compiles another program, and so does a fresh one with other numbers in it.
+    Transformations that take extra arguments get those that Optax names: `value`, `grad` and `value_fn`. Here the transformation is
+    part of the program's structure: one with other numbers in it compiles another program. See `apart` for those that need not.
     """
 
     steps_back: ClassVar[bool] = False
-    transformation: Any = static()
+    known: Known = static()
 
     def init(self, params: Any) -> Any:
-        return self.transformation.init(params)
+        return self.known.value.init(params)
 
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
-        extra = {}
-        if _takes_extra(self.transformation.update):
+        extra, transformation = {}, self.known.value
+        if _takes_extra(transformation.update):
             extra = {"value": point.cost, "grad": point.gradient, "value_fn": _value_function(problem.evaluate)}
-        update, state = self.transformation.update(point.gradient, state, point.params, **extra)
+        update, state = transformation.update(point.gradient, state, point.params, **extra)
         return Step(update, state)
 
 
@@ -203,7 +205,9 @@ def lift(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) ->
     if isinstance(method, Rule):
         method.check(params)
         return Lifted(_for_the_free(method.bind(steps_per_epoch), params, fixed))
-    return method if callable(getattr(method, "step", None)) else Optax(method)
+    if callable(getattr(method, "step", None)):
+        return method
+    return apart(method, params, takes_extra=_takes_extra(method.update)) or Optax(Known(method))
 
 
 def with_shapes(method: Any, fixed: Fixed | None) -> Any:

@@ -72,6 +72,8 @@ class Method(Protocol):
     `packs` says that it takes the parameters for one vector: of an array of which a part is held it gets the free numbers alone, in
     one dimension, as does a method that needs second derivatives. All others see such an array whole, with a gradient of zero and
     no update for what is held.
+    `gain(params, state)`, where it has that, is how much lower than the cost of the current point it expects the minimum to be, a
+    scalar, NaN where it does not know: the `estimated_gain` of a result.
     """
 
     steps_back: ClassVar[bool]

@@ -153,6 +153,11 @@ class TrustRegion:
         x = pack(params)
         return bundled(_before(x, jnp.asarray(self.radius)), x.dtype)
 
+    def gain(self, params: Any, state: tuple[jax.Array, ...]) -> jax.Array:
+        """Return the fall that Newton's step promises, NaN where the model has no minimum."""
+        model = unbundled(state, _before(pack(params), jnp.zeros(()))).model
+        return jnp.where(model.sound, model.gain * model.root * model.root, jnp.nan)
+
     def step(self, point: Point, state: tuple[jax.Array, ...], problem: Problem) -> Step:
         if problem.hessian is None:
             raise TypeError("method: TrustRegion needs second derivatives: a method that wraps it says needs_hessian = True.")

@@ -1,0 +1,58 @@
+"""Matrices of derivatives, in forward mode, or in reverse mode where JAX refuses the other.
+
+JAX refuses forward mode to what holds `jax.custom_vjp`, as the adjoints of solvers of differential equations do. Which mode is
+taken is found by trying, while a function is traced.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_REFUSALS = (TypeError, ValueError, NotImplementedError, RuntimeError)
+
+
+class NoDerivativesError(TypeError):
+    """JAX can't differentiate a function so often; the text says why."""
+
+
+def hessian(gradient: Callable[[jax.Array], jax.Array], x: jax.Array, together: int, *, jit: bool = True) -> jax.Array:
+    """Return the symmetric matrix of derivatives of a gradient, with so many directions `together`."""
+    matrix = _matrix(gradient, x, x.size, together, jit=jit)
+    return (matrix + matrix.T) / 2
+
+
+def jacobian(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int, *, jit: bool = True) -> jax.Array:
+    """Return the derivatives of a vector of this size, which a function returns, a row for each of its numbers."""
+    return _matrix(function, x, size, max(size, x.size), jit=jit)
+
+
+def _matrix(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int, together: int, *, jit: bool) -> jax.Array:
+    """The derivatives by the first way that JAX does not refuse: column by column, row by row, many together or one by one."""
+
+    def column(direction: jax.Array) -> jax.Array:
+        return jax.jvp(function, (x,), (direction,))[1]
+
+    def row(direction: jax.Array) -> jax.Array:
+        return jax.vjp(function, x)[1](direction)[0]
+
+    refusals: list[Exception] = []
+    for many in (together, 1) if jit and together > 1 else (together,):
+        for derivative, count in ((column, x.size), (row, size)):
+            try:
+                found = _in_all_directions(derivative, jnp.eye(count, dtype=x.dtype), many, jit=jit)
+            except _REFUSALS as refusal:
+                refusals.append(refusal)
+            else:
+                return found.T if derivative is column else found
+    told = next((refusal for refusal in refusals if "forward-mode" not in str(refusal)), refusals[0])
+    raise NoDerivativesError(str(told).strip().partition("\n")[0].rstrip(".")) from told
+
+
+def _in_all_directions(derivative: Any, directions: jax.Array, together: int, *, jit: bool) -> jax.Array:
+    if not jit:
+        return jnp.stack([derivative(direction) for direction in directions])
+    if together >= len(directions):
+        return jax.vmap(derivative)(directions)
+    return jax.lax.map(derivative, directions, batch_size=together)
