@@ -61,15 +61,19 @@ def marks(params: Any, gradient: Any, n_steps: Any, beside: Beside) -> Any:
     lows, highs = (nothing, nothing) if beside.bounds is None else map(jax.tree.leaves, (beside.bounds.lower, beside.bounds.upper))
     found, none = [], np.int8(0)
     for x, g, start, low, high, held in zip(leaves, jax.tree.leaves(gradient), starts, lows, highs, masks, strict=True):
-        x, mark = xp.asarray(x), xp.zeros(np.shape(x), np.int8)
+        x, mark = _at_least_32_bits(xp.asarray(x)), xp.zeros(np.shape(x), np.int8)
         if low is not None:
             slack = _ROUNDINGS * float(jnp.finfo(x.dtype).eps) * xp.abs(x)
             mark = xp.where((x - slack <= low) | (x + slack >= high), np.int8(AT_BOUND), none)
         if start is not None:
-            unmoved = (x == xp.asarray(start)) & (n_steps > 0) & (mark == 0)
+            unmoved = (x == _at_least_32_bits(xp.asarray(start)).astype(x.dtype)) & (n_steps > 0) & (mark == 0)
             mark = xp.where(unmoved, xp.where(xp.asarray(g) == 0, np.int8(UNMOVED | FLAT), np.int8(UNMOVED)), mark)
         found.append(mark if held is None else xp.where(held, none, mark))
     return structure.unflatten(found)
+
+
+def _at_least_32_bits(array: Any) -> Any:
+    return array.astype(np.float32) if array.dtype.itemsize < 4 else array
 
 
 def _held(fixed: Fixed, params: Any) -> list[Any]:

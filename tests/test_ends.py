@@ -219,12 +219,8 @@ def test_a_method_that_searches_steps_back_from_what_is_not_finite() -> None:
     assert pit.converged
     np.testing.assert_allclose(pit.params, 1, rtol=1e-9)
     unbounded = jaxgd.minimize(lambda v: -jnp.exp(v), 1.0, dtype="float64")
-    # Newton's step is 1 whatever the height, and the exponential overflows at 710.
-    assert (
-        unbounded.status in (Status.DIVERGED, Status.MAX_STEPS)
-        and unbounded.cost < -1e200
-        and finite(unbounded.params, unbounded.cost)
-    )
+    # Newton's step is 1 whatever the height; the run ends where the square of the cost overflows.
+    assert unbounded.status is Status.UNBOUNDED and unbounded.cost < -1e150 and finite(unbounded.params, unbounded.cost)
     steep = jaxgd.minimize(lambda v: jnp.float32(1e20) * (v - 3) ** 2, 0.0, dtype="float32")  # the square of its slope overflows
     assert steep.converged and float(steep.params) == 3
     constant = jaxgd.minimize(lambda v: 3.0, 1.0)

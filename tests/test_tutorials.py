@@ -295,7 +295,8 @@ def test_classification_records_the_mean_minibatch_cost() -> None:
         costs.append(batch_cost(w, x[rows], y[rows]))
         p = 1 / (1 + np.exp(-(x[rows] @ w)))
         w = w - 0.01 * x[rows].T @ (2 * (p - y[rows]) * p * (1 - p))
-    np.testing.assert_allclose(result.history.cost[1], np.mean(costs), rtol=EXACT)
+    sizes = [32] * 12 + [16]  # an epoch's mean is over its rows
+    np.testing.assert_allclose(result.history.cost[1], np.average(costs, weights=sizes), rtol=EXACT)
     np.testing.assert_allclose(result.history.params[1], w, rtol=EXACT)
     assert np.mean((x @ np.asarray(result.params) > 0) != y) < 0.02
 
