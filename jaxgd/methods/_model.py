@@ -189,7 +189,7 @@ def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gain
         boxed, newton, gain = _newton_in_box(found, x, size, newton, gain, place.box)
 
     most = jnp.sum(jnp.where(found.live == 0, 0, found.live * (found.live / unit(jnp.maximum(curve, blur))))) / 2
-    cost, across = height / root * height / root, jnp.sum(jnp.square(lengths * (x / size)))
+    cost, across = height / root * height / root, jnp.sum(jnp.square(steepness / root * x))
     strict = _LOOSE * eps * (cost + eps * across)
     return found._replace(
         sizes=sizes,

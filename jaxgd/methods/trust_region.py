@@ -298,7 +298,8 @@ def _propose(model: Model, memory: Memory, x: jax.Array, box: Any) -> tuple[Prop
     length = jnp.sqrt(jnp.sum(model.newton * model.newton))
     negative = model.curvatures[0] < -model.blur
     inside = (length <= memory.radius) & ~(negative & (length <= _ESCAPE * memory.radius))
-    rate = jnp.where(inside & memory.stretchable & ~model.boxed, _extrapolation(model, memory, length), 1)
+    longer = inside & memory.stretchable & ~model.boxed & ~model.calm  # where rounding hides the cost, a step too long is not seen
+    rate = jnp.where(longer, _extrapolation(model, memory, length), 1)
     rate = jnp.where(rate > 1, jnp.maximum(jnp.minimum(rate, memory.radius / unit(length)), 1), 1)
     step = jnp.where(inside, model.newton, _limited(model, memory, x, box))
     q = step @ model.vectors
