@@ -41,7 +41,7 @@ class Additive(NamedTuple):
 
 
 def additivity(evaluation: Callable[[int], Any], data: Any, params: Any, bounds: Any, most: int) -> Additive | None:
-    """How a cost adds up over its rows; None where it does not, or where that can't be told.
+    """Return how a cost adds up over its rows; None where it does not, or where that can't be told.
 
     `evaluation` gives the cost with its gradient for so many rows, `most` of which may be looked at together.
     """
@@ -60,7 +60,7 @@ def additivity(evaluation: Callable[[int], Any], data: Any, params: Any, bounds:
 
 
 def _costs_of_sets(functions: Any, params: Any, bounds: Any, pairs: Any) -> np.ndarray:
-    """The costs of the sets A, B, C, D, and of A and B together, for each point and pair: an array (points, pairs, 5).
+    """Return the costs of the sets A, B, C, D, and of A and B together, for each point and pair: an array (points, pairs, 5).
 
     Those of a cost that was not traced are found one by one, at fewer points.
     """
@@ -97,7 +97,7 @@ def _evaluated(functions: Any, params: Any, bounds: Any, points: Any, pairs: Any
 
 
 def _aside(params: Any, distance: Any) -> Any:
-    """A point at some distance from another, in irregular directions."""
+    """Return a point at some distance from another, in irregular directions."""
     moved, start = [], 1
     leaves, structure = jax.tree.flatten(params)
     for leaf in leaves:
@@ -111,19 +111,19 @@ def _aside(params: Any, distance: Any) -> Any:
 
 
 def _pairs(data: Any, size: int) -> Any:
-    """The rows of all pairs, a pytree like the data with the axes (pairs, 2 * size) in front."""
+    """Return the rows of all pairs, a pytree like the data with the axes (pairs, 2 * size) in front."""
     places = _places(data, size)
     return jax.tree.map(lambda leaf: _host(leaf, places), data)
 
 
 def _host(leaf: Any, places: Any) -> np.ndarray:
-    """Some rows of an array, on the host, without the others where it lies elsewhere."""
+    """Return some rows of an array, on the host, without the others where it lies elsewhere."""
     here = not isinstance(leaf, jax.Array) or all(device.platform == "cpu" for device in leaf.devices())
     return np.asarray(leaf)[places] if here else np.asarray(leaf[places])
 
 
 def _places(data: Any, size: int) -> np.ndarray:
-    """The rows of all pairs, (pairs, 2 * size).
+    """Return the rows of all pairs, (pairs, 2 * size).
 
     Half of them are spread over the data or, of every other pair, over one half of the data for each set. The others are unusual,
     and in both halves of one set: exchanged, the two sets have one each.
@@ -158,7 +158,7 @@ def _unusual(data: Any, n_rows: int) -> np.ndarray:
 
 
 def _verdict(costs: np.ndarray, size: int) -> Additive | None:
-    """What the costs of the sets say; points where one is not finite, or where the rows make no difference, say nothing."""
+    """Return what the costs of the sets say; points where one is not finite, or where the rows make no difference, say nothing."""
     eps = float(np.finfo(costs.dtype).eps)
     kinds = set()
     for at in costs.astype(np.float64):
@@ -170,7 +170,7 @@ def _verdict(costs: np.ndarray, size: int) -> Additive | None:
 
 
 def _kind(costs: np.ndarray, rounding: float, tolerance: float) -> str | None:
-    """How the costs of the sets of each pair, (pairs, 5), go together.
+    """Return how the costs of the sets of each pair, (pairs, 5), go together.
 
     Of two sets of one size the costs add up to rounding. For sets of other sizes the cost may be computed otherwise.
     """

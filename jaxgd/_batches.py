@@ -63,7 +63,7 @@ class Batches:
         return self.full + self.last_weight
 
     def weight(self, count: jax.Array, dtype: Any) -> jax.Array:
-        """What the first `count` batches of an epoch count for together."""
+        """Return what the first `count` batches of an epoch count for together."""
         if not self.last_size:
             return count.astype(dtype)
         return jnp.where(count > self.full, jnp.asarray(self.total_weight, dtype), count.astype(dtype))

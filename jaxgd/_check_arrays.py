@@ -17,7 +17,7 @@ _NUMBER = (bool, int, float, np.number, np.bool_)
 
 
 def is_array_like(node: Any) -> bool:
-    """Whether a node of a tree stands for one array: a list of numbers, or what NumPy takes (a column of a table).
+    """Return whether a node of a tree stands for one array: a list of numbers, or what NumPy takes (a column of a table).
 
     A list of numbers in which None stands for some is one, too, and refused as such: it is no tree.
     """
@@ -33,7 +33,7 @@ def is_array_like(node: Any) -> bool:
 
 
 def number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
-    """One leaf as an array of NumPy's or of JAX's; boolean says whether truth values may stand in it."""
+    """Return one leaf as an array of NumPy's or of JAX's; boolean says whether truth values may stand in it."""
     if isinstance(leaf, jax.Array):
         array = np.asarray(leaf) if _is_cut(leaf) else leaf
     else:
@@ -62,7 +62,7 @@ def number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
 
 
 def _is_number(dtype: Any) -> bool:
-    """Whether a dtype is one of numbers; to NumPy a duration is an integer."""
+    """Return whether a dtype is one of numbers; to NumPy a duration is an integer."""
     return isinstance(dtype, np.dtype) and (dtype.kind in "fiuc" or (dtype.kind == "V" and jnp.issubdtype(dtype, jnp.number)))
 
 
@@ -81,7 +81,7 @@ def refuse(name: str, leaf: Any, array: Any = None) -> NoReturn:
 
 
 def in_data(name: str, leaf: Any, dtype: Any) -> Any:
-    """An array of data on the device, floating ones in a precision or their own; nothing is compiled for NumPy's.
+    """Return an array of data on the device, floating ones in a precision or their own; nothing is compiled for NumPy's.
 
     Integers of 64 bits which JAX would cut to 32 stay NumPy's: whether the cost may compute with them in 32 bits is known when it
     has been traced, see `_overflow`.
@@ -93,25 +93,25 @@ def in_data(name: str, leaf: Any, dtype: Any) -> Any:
 
 
 def on_device(array: Any) -> Any:
-    """An array of NumPy's or of JAX's as one of JAX's; nothing is compiled for it."""
+    """Return an array of NumPy's or of JAX's as one of JAX's; nothing is compiled for it."""
     return jax.device_put(array) if isinstance(array, np.ndarray) else array
 
 
 def is_wide(array: Any) -> bool:
-    """Whether an array is NumPy's and holds integers of 64 bits that JAX, as it is set, would cut to 32."""
+    """Return whether an array is NumPy's and holds integers of 64 bits that JAX, as it is set, would cut to 32."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
         return False
     return jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
 
 
 def _is_cut(array: jax.Array) -> bool:
-    """The same for an array of JAX's, made while its flag was set, whose numbers can be looked at."""
+    """Return the same for an array of JAX's, made while its flag was set, whose numbers can be looked at."""
     wide = jnp.issubdtype(array.dtype, jnp.integer) and jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
     return wide and not is_traced(array) and array.is_fully_addressable
 
 
 def cast(name: str, array: Any, dtype: Any, *, exact: bool = False) -> Any:
-    """An array of NumPy's or of JAX's in a precision or its own, as far as JAX's flags allow that.
+    """Return an array of NumPy's or of JAX's in a precision or its own, as far as JAX's flags allow that.
 
     With `exact` numbers that differ have to differ in that precision too, see `_narrow`.
     """
@@ -135,7 +135,7 @@ def cast(name: str, array: Any, dtype: Any, *, exact: bool = False) -> Any:
 
 
 def merging(name: str, array: np.ndarray, column: int) -> str:
-    """What to say of a column whose values merge in 32 bits."""
+    """Return what to say of a column whose values merge in 32 bits."""
     where = f"{name}, column {column}" if array.ndim > 1 else name
     values = np.real(array[..., column] if array.ndim > 1 else array)
     values = values[np.isfinite(values)]
@@ -144,5 +144,5 @@ def merging(name: str, array: np.ndarray, column: int) -> str:
 
 
 def first(wrong: np.ndarray) -> tuple[int, ...] | None:
-    """Where in an array the first number is that is wrong; None where none is."""
+    """Return where in an array the first number is that is wrong; None where none is."""
     return tuple(map(int, np.unravel_index(np.argmax(wrong), wrong.shape))) if np.any(wrong) else None

@@ -82,7 +82,7 @@ def _is_in_layer(start: Any, path: tuple[Any, ...], leaf: Any) -> bool:
 
 
 def _start_leaf(name: str, leaf: Any, dtype: Any, role: _Role) -> Any:
-    """One leaf of a start: a floating array, or, where it is no parameter, what it came as.
+    """Return one leaf of a start: a floating array, or, where it is no parameter, what it came as.
 
     An array of NumPy's stays one where it is small: a program takes it in faster than it is put on a device beforehand.
     """
@@ -108,7 +108,7 @@ def _is_setting(leaf: Any, role: _Role) -> bool:
 
 
 def is_key(leaf: Any) -> bool:
-    """Whether a leaf is a random key of JAX's, of the old style too, or a counter beside one."""
+    """Return whether a leaf is a random key of JAX's, of the old style too, or a counter beside one."""
     return isinstance(leaf, jax.Array) and (jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == jnp.uint32)
 
 
@@ -142,7 +142,7 @@ def drawn(name: str, start: Any, fixed: Any = None) -> tuple[list[Any], Callable
 
 
 def _flattened(name: str, tree: Any) -> tuple[list[tuple[Any, Any]], Any]:
-    """The leaves of a tree with their paths, lists of numbers among them, and its structure."""
+    """Return the leaves of a tree with their paths, lists of numbers among them, and its structure."""
     try:
         return tree_flatten_with_path(tree, is_leaf=is_array_like)
     except ValueError:  # JAX sorts the keys of a dict
@@ -211,7 +211,7 @@ def per_variable(name: str, value: Any, params: Any) -> None:
 
 
 def rates_for(name: str, value: Any, params: Any) -> list[Any]:
-    """The value for each of the parameters, of a pytree like them; what stands in the place of None is left out."""
+    """Return the value for each of the parameters, of a pytree like them; what stands in the place of None is left out."""
     leaves, structure = _with_none(params)
     try:
         values = structure.flatten_up_to(value)
@@ -236,7 +236,7 @@ def like_parameters(name: str, value: Any, params: Any, convert: Callable[[str, 
 
 
 def values_for(name: str, value: Any, params: Any) -> list[Any]:
-    """The value for each of the parameters, of a pytree like them or like their branches; None among them is passed over."""
+    """Return the value for each of the parameters, of a pytree like them or like their branches; None among them is passed over."""
     leaves, structure = _with_none(params)
     try:
         full = jax.tree.broadcast(value, structure.unflatten([0] * len(leaves)), is_leaf=_is_value)
@@ -248,7 +248,7 @@ def values_for(name: str, value: Any, params: Any) -> list[Any]:
 
 
 def _with_none(params: Any) -> tuple[list[Any], Any]:
-    """The leaves of a tree in which None is one, and its structure."""
+    """Return the leaves of a tree in which None is one, and its structure."""
     return jax.tree.flatten(params, is_leaf=lambda node: node is None)
 
 

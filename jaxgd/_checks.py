@@ -130,7 +130,7 @@ def flag(name: str, value: Any) -> None:
 
 
 def all_true(value: Any) -> bool:
-    """Whether an array or a list is one of truth values, all of them true."""
+    """Return whether an array or a list is one of truth values, all of them true."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):

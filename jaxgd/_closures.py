@@ -31,7 +31,7 @@ _originals: dict[int, Any] = {}  # of the views in use
 
 @functools.lru_cache(1024)
 def names(code: types.CodeType) -> tuple[str, ...]:
-    """The names of globals and of attributes that a function's code looks up, with those of the functions that it makes."""
+    """Return the names of globals and of attributes that a function's code looks up, with those of the functions that it makes."""
     found = dict.fromkeys(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -40,12 +40,12 @@ def names(code: types.CodeType) -> tuple[str, ...]:
 
 
 def is_library(module: Any) -> bool:
-    """Whether a module of this name is one that holds nothing of the user's."""
+    """Return whether a module of this name is one that holds nothing of the user's."""
     return str(module).partition(".")[0] in _LIBRARIES
 
 
 def globals_of(function: types.FunctionType) -> dict[str, Any]:
-    """The globals that a function looks up; of a library's functions none."""
+    """Return the globals that a function looks up; of a library's functions none."""
     scope = function.__globals__
     if is_library(scope.get("__name__")):
         return {}
@@ -53,7 +53,7 @@ def globals_of(function: types.FunctionType) -> dict[str, Any]:
 
 
 def parts(value: Any) -> list[Any]:
-    """What a value looks at, as far as it is no number and no array itself."""
+    """Return what a value looks at, as far as it is no number and no array itself."""
     if type(value) in _ATOMS or isinstance(value, np.ndarray | np.generic | jax.Array | types.ModuleType | type):
         return []
     if isinstance(value, tuple | list):
@@ -73,14 +73,14 @@ def parts(value: Any) -> list[Any]:
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """The attributes that belong to an object itself."""
+    """Return the attributes that belong to an object itself."""
     found = {name: getattr(value, name) for name in slots(type(value)) if hasattr(value, name)}
     own = getattr(value, "__dict__", None)
     return {**found, **own} if isinstance(own, dict) else found
 
 
 def slots(kind: type) -> list[str]:
-    """The names of the slots of a class."""
+    """Return the names of the slots of a class."""
     named = [vars(one).get("__slots__", ()) for one in kind.__mro__]
     return [
         name for some in named for name in ((some,) if isinstance(some, str) else some) if name not in ("__dict__", "__weakref__")
@@ -107,7 +107,7 @@ class _Substitution:
         self.put: list[tuple[Callable[[], Any], Callable[[Any], None], Any, Any]] = []
 
     def __call__(self, value: Any) -> Any:
-        """What to put in the place of a value: often itself."""
+        """Return what to put in the place of a value: often itself."""
         if isinstance(value, np.ndarray | jax.Array):
             return self.change(value)
         if type(value) in _ATOMS or isinstance(value, np.generic | types.ModuleType) or len(self.seen) > MOST:
@@ -203,7 +203,7 @@ class _Substitution:
 
 
 def _view(value: Any) -> Any:
-    """A view of an array whose type depends on the precision; JAX's own of 64 bits, where those are off, in 32."""
+    """Return a view of an array whose type depends on the precision; JAX's own of 64 bits, where those are off, in 32."""
     if isinstance(value, np.ndarray) and value.dtype in _WIDE:
         original = _originals.get(id(value), value)
         view = original.view()
@@ -216,7 +216,7 @@ def _view(value: Any) -> Any:
 
 
 def parts_of(tree: Any) -> list[Any]:
-    """The classes of the nodes of a pytree, and what belongs to its structure, where users may have written them."""
+    """Return the classes of the nodes of a pytree, and what belongs to its structure, where users may have written them."""
     found, left = [], [jax.tree.structure(tree)]
     while left:
         structure = left.pop()

@@ -110,7 +110,7 @@ class _Copying:
 
 @functools.lru_cache(1024)
 def _constants(code: types.CodeType) -> frozenset[Any]:
-    """The numbers in a function's code, with those of the functions that it makes."""
+    """Return the numbers in a function's code, with those of the functions that it makes."""
     found: set[Any] = set()
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

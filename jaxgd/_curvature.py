@@ -28,7 +28,7 @@ def _held_back(x: Any, gradient: Any, low: Any, high: Any) -> Any:
 
 
 def linearised(residuals: Any, *, has_aux: bool, held: Layout | None, one_by_one: bool = False) -> Callable[..., Any]:
-    """The residuals as a vector, and their Jacobian for the free parameters packed into another."""
+    """Return the residuals as a vector, and their Jacobian for the free parameters packed into another."""
 
     def evaluate(free: Any, *arguments: Any) -> tuple[jax.Array, jax.Array]:
         x = pack(free)
@@ -48,7 +48,7 @@ def half_squares(residuals: Any, *, has_aux: bool, held: Layout | None) -> Calla
 
 
 def _vector(residuals: Any, has_aux: bool, held: Layout | None, free: Any, *arguments: Any) -> jax.Array:
-    """The residuals as a vector, checked."""
+    """Return the residuals as a vector, checked."""
     if isinstance(residuals, JITTED):
         residuals = residuals.__wrapped__
     params, data = (Fixed(arguments[0], held).whole(free), arguments[1:]) if held is not None else (free, arguments)

@@ -206,7 +206,7 @@ def _advance(plan: Plan, epoch: jax.Array, first: jax.Array, lap: Lap, point: Po
 
 
 def _accepted(asked: Any, last: Point, point: Point, finite: jax.Array, answer: Any) -> tuple[Point, Asked]:
-    """The current point after a method has accepted or rejected one; the first of a run is accepted whatever it says."""
+    """Return the current point after a method has accepted or rejected one; the first of a run is accepted whatever it says."""
     accepted = finite & ((asked.accepted == 0) | answer)
     current = select(accepted, point._replace(aux=None), last)
     return current, Asked(asked.params, current.cost, current.gradient, asked.accepted + accepted.astype(jnp.int32))

@@ -65,7 +65,7 @@ class _Found(NamedTuple):
 
 
 def chosen(plan: Plan, state: State, number: Any) -> Any:
-    """The point of a number.
+    """Return the point of a number.
 
     The one to return is the mean of the iterates if one was asked for and begun, else the last iterate, or, of a run that diverged,
     the last one whose own batch was finite, which is the point before. The others are the best seen on the way, the start, and the
@@ -83,7 +83,7 @@ def chosen(plan: Plan, state: State, number: Any) -> Any:
 
 
 def at_point(plan: Plan, evaluate: Any, state: State, empty: Point, number: Any) -> tuple[Point, jax.Array]:
-    """The evaluation over all rows of the point of a number, and whether it is finite.
+    """Return the evaluation over all rows of the point of a number, and whether it is finite.
 
     It is a loop of one turn, since XLA compiles small loops in half the time.
     """
@@ -98,7 +98,7 @@ def at_point(plan: Plan, evaluate: Any, state: State, empty: Point, number: Any)
 
 
 def on_validation(plan: Plan, value: Any, state: State, number: Any) -> jax.Array:
-    """The cost on the validation data of the point of a number."""
+    """Return the cost on the validation data of the point of a number."""
     return value(chosen(plan, state, number), *plan.validation)
 
 
@@ -181,7 +181,7 @@ def _facts(state: State, scalar: Callable[[Any], Any]) -> _Facts:
 
 
 def _next(plan: Plan, facts: _Facts, found: _Found, way: _Way) -> Any:
-    """The turn after this: the first of those that are wanted.
+    """Return the turn after this: the first of those that are wanted.
 
     Where every batch is all rows the costs of all iterates are known, but for the last one where the mean is returned.
     """
@@ -201,7 +201,7 @@ def _next(plan: Plan, facts: _Facts, found: _Found, way: _Way) -> Any:
 
 
 def _held_out(functions: Functions, state: State, facts: _Facts, found: _Found, way: _Way) -> tuple[Any, Any]:
-    """The costs on the validation data of the start and of the point that is returned."""
+    """Return the costs on the validation data of the start and of the point that is returned."""
     known = facts.whole & (facts.averaged ^ True) & (found.choice == _RETURNED)
     returned, end = np.int32(1), np.int32(2)
     after = way.pick(known, end, returned)
@@ -219,7 +219,7 @@ def _held_out(functions: Functions, state: State, facts: _Facts, found: _Found, 
 
 
 def _concluded(plan: Plan, state: State, facts: _Facts, found: _Found, held_out: Any, way: _Way) -> End:
-    """What is found at the end, once all costs are."""
+    """Return what is found at the end, once all costs are."""
     point, scalar = found.point, way.scalar
     start_cost = way.pick(facts.moved, state.start_cost if plan.in_one_batch else found.start, point.cost)
     last = way.pick(facts.averaged, found.last, point.cost)
@@ -247,7 +247,7 @@ def _concluded(plan: Plan, state: State, facts: _Facts, found: _Found, held_out:
 
 
 def _lowest(first: Best, others: list[Best], way: _Way) -> Best:
-    """The point of lowest finite cost, the first where none is lower."""
+    """Return the point of lowest finite cost, the first where none is lower."""
     best = first
     for other in others:
         cost, lowest = way.scalar(other.cost), way.scalar(best.cost)

@@ -307,20 +307,20 @@ class _Finish:
         return _finish.finish(self.plan, _finish.Functions(*calls), state, self.empty, inside=self.inside)
 
     def _arguments(self, state: _epochs.State) -> dict[Any, tuple[Any, ...]]:
-        """What the functions of the end are called with, before the number of a point."""
+        """Return what the functions of the end are called with, before the number of a point."""
         arguments: dict[Any, tuple[Any, ...]] = {_finish.at_point: (self.plan, self.whole, state, self.empty)}
         if self.value is not None:
             arguments[_finish.on_validation] = self.plan, self.value, state
         return arguments
 
     def at_start(self) -> Point:
-        """The evaluation of the start over all rows."""
+        """Return the evaluation of the start over all rows."""
         begun = compiled(_epochs.begin, self.plan)(self.plan)
         return self(begun).point
 
 
 def _history(finish: _Finish, state: _epochs.State, end: _finish.End, chunks: list[Any]) -> History | None:
-    """The history, the row of the start in front.
+    """Return the history, the row of the start in front.
 
     Where every batch is all rows, the cost of an epoch is that of the point before its update: it belongs to the row before.
     """

@@ -51,7 +51,7 @@ class Plan:
         return self.in_one_batch and not self.validation
 
     def updates(self, state: Any) -> jax.Array:
-        """The updates applied so far, at most the largest int32."""
+        """Return the updates applied so far, at most the largest int32."""
         most, per_epoch = jnp.iinfo(jnp.int32).max, self.batches.count
         exact = state.epoch < (most - per_epoch) // per_epoch
         return jnp.where(exact, state.epoch * per_epoch + state.applied, most)
@@ -121,7 +121,7 @@ class State(NamedTuple):
 
 
 def begin(plan: Plan) -> State:
-    """The state before the first evaluation."""
+    """Return the state before the first evaluation."""
     start, cost = plan.start, plan.infinite
     return State(
         trial=start,

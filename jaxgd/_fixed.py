@@ -88,7 +88,7 @@ class Fixed:
         return structure.unflatten([None if _is_held(one) else _free_part(leaf, one) for leaf, one in leaves])
 
     def movable(self, params: Any) -> Any:
-        """Some parameters, or anything of their structure, without the leaves that are held as a whole."""
+        """Return some parameters, or anything of their structure, without the leaves that are held as a whole."""
         leaves = zip(self.held.structure.flatten_up_to(params), self.held.leaves, strict=True)
         return self.held.structure.unflatten([None if _is_held(one) else leaf for leaf, one in leaves])
 
@@ -97,7 +97,7 @@ class Fixed:
         return self._joined(free, self.values, _filled)
 
     def stacked(self, free: Any) -> Any:
-        """The same for free parameters with a leading axis, which all arrays get."""
+        """Return the same for free parameters with a leading axis, which all arrays get."""
         count = jax.tree.leaves(free)[0].shape[0]
         values = [jnp.broadcast_to(value, (count, *value.shape)) for value in self.values]
         return self._joined(free, values, lambda value, part, held: jax.vmap(lambda v, p: _filled(v, p, held))(value, part))
@@ -169,7 +169,7 @@ class PartlyFixed:
         return self._map(free, lambda part, value, held: _filled(value, part, held))
 
     def gradient(self, free: Any) -> Any:
-        """A gradient for the free parameters with each of those arrays whole: it is zero where they are held."""
+        """Return a gradient for the free parameters with each of those arrays whole: it is zero where they are held."""
         return self._map(free, lambda part, value, held: _filled(jnp.zeros(value.shape, part.dtype), part, held))
 
     def rates(self, free: Any) -> Any:
@@ -177,7 +177,7 @@ class PartlyFixed:
         return self._map(free, lambda part, value, held: _filled(jnp.ones(value.shape, part.dtype), part, held))
 
     def free(self, whole: Any) -> Any:
-        """The free parts of what has the shapes of the whole arrays."""
+        """Return the free parts of what has the shapes of the whole arrays."""
         return self._map(whole, lambda leaf, value, held: _free_part(leaf, held))
 
     def _map(self, tree: Any, change: Callable[..., Any]) -> Any:
@@ -197,7 +197,7 @@ def _mask(name: str, value: Any, like: Any) -> np.ndarray:
 
 
 def _held(leaf: Any, masks: Any) -> bool | bytes | Setting:
-    """What is held of a leaf; the masks are those of the parameters that are still to come, or None."""
+    """Return what is held of a leaf; the masks are those of the parameters that are still to come, or None."""
     if not isinstance(leaf, jax.Array | np.ndarray):
         return Setting(leaf)
     if not is_parameter(leaf):
@@ -209,7 +209,7 @@ def _held(leaf: Any, masks: Any) -> bool | bytes | Setting:
 
 
 def _is_held(held: bool | bytes | Setting) -> bool:
-    """Whether all of a leaf is held."""
+    """Return whether all of a leaf is held."""
     return held is True or isinstance(held, Setting)
 
 
@@ -220,10 +220,10 @@ def _places(held: Any, size: int) -> np.ndarray:
 
 
 def _free_part(leaf: Any, held: Any) -> Any:
-    """The free numbers of an array, in one dimension where a part of it is held."""
+    """Return the free numbers of an array, in one dimension where a part of it is held."""
     return leaf.reshape(-1)[_places(held, leaf.size)] if isinstance(held, bytes) else leaf
 
 
 def _filled(value: Any, part: Any, held: Any) -> Any:
-    """An array with its free numbers given."""
+    """Return an array with its free numbers given."""
     return value.reshape(-1).at[_places(held, value.size)].set(part, unique_indices=True).reshape(value.shape)

@@ -25,7 +25,7 @@ class Types(NamedTuple):
 
 
 def half_types(params: Any) -> Types | None:
-    """The `Types` of parameters, None where none has fewer than 32 bits."""
+    """Return the `Types` of parameters, None where none has fewer than 32 bits."""
     leaves, structure = jax.tree.flatten(params)
     names = tuple(jnp.dtype(leaf.dtype).name if _is_narrow(leaf) else None for leaf in leaves)
     return Types(structure, names) if any(names) else None
@@ -36,12 +36,12 @@ def _is_narrow(leaf: Any) -> bool:
 
 
 def widened(tree: Any) -> Any:
-    """A tree with its arrays of fewer than 32 bits in float32."""
+    """Return a tree with its arrays of fewer than 32 bits in float32."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.float32) if _is_narrow(leaf) else leaf, tree)
 
 
 def of_wide(cost: Callable[..., Any], types: Types) -> Callable[..., Any]:
-    """A cost as a function of the widened parameters."""
+    """Return a cost as a function of the widened parameters."""
     return functools.partial(_called, cost, types.names)
 
 
@@ -56,7 +56,7 @@ def _cast(params: Any, names: tuple[str | None, ...], structure: Any) -> Any:
 
 
 def narrowed(result: Any, types: Types | None) -> Any:
-    """A result, or a sight of the progress, with the parameters in their own types."""
+    """Return a result, or a sight of the progress, with the parameters in their own types."""
     if types is None:
         return result
 

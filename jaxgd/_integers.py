@@ -41,13 +41,13 @@ def settled(tables: dict[str, Any], traced: Any) -> tuple[tuple[Any, ...], str]:
 
 
 def mixed(name: str) -> str:
-    """What to say of a column that would have to be both integers and floats."""
+    """Return what to say of a column that would have to be both integers and floats."""
     needs = "the cost needs integers here, and computes with them what could overflow in 32 bits"
     return f"{name}: {needs}: pass another column of floats to compute with, or dtype='float64'."
 
 
 def _columns(tables: dict[str, Any]) -> list[_Column]:
-    """The leaves of all tables side by side."""
+    """Return the leaves of all tables side by side."""
     named = [[(name + keystr(path), leaf) for path, leaf in tree_flatten_with_path(table)[0]] for name, table in tables.items()]
     columns = []
     for k, parts in enumerate(zip(*named, strict=True)):
@@ -59,7 +59,7 @@ def _columns(tables: dict[str, Any]) -> list[_Column]:
 
 
 def _rows(columns: list[_Column]) -> int:
-    """The largest number of rows."""
+    """Return the largest number of rows."""
     return max(np.shape(leaf)[0] if np.shape(leaf) else 1 for column in columns for leaf in column.leaves)
 
 
@@ -77,7 +77,7 @@ def _check(column: _Column, limits: Range, *, overflows: bool, rounded: bool) ->
 
 
 def _settled(column: _Column, *, as_float: bool) -> tuple[Any, ...]:
-    """The leaves of a column on the device."""
+    """Return the leaves of a column on the device."""
     if as_float:
         return tuple(on_device(np.asarray(leaf, np.float32)) for leaf in column.leaves)
     return tuple(map(on_device, column.leaves))

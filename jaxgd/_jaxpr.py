@@ -49,7 +49,7 @@ def key(jaxpr: Any) -> Hashable:
 
 
 def skeleton(jaxpr: Any) -> tuple[Hashable, list[Any]]:
-    """The key of a jaxpr without its numbers, and the literals that are numbers, in order, inside too."""
+    """Return the key of a jaxpr without its numbers, and the literals that are numbers, in order, inside too."""
     keys = _Keys(masked=True)
     return keys.of_jaxpr(jaxpr), keys.literals
 
@@ -85,7 +85,7 @@ class _Keys:
         return inputs, tuple(map(equation, jaxpr.eqns)), tuple(map(atom, jaxpr.outvars))
 
     def of_value(self, value: Any) -> Hashable:
-        """The key of one parameter or literal."""
+        """Return the key of one parameter or literal."""
         if _is_jaxpr(value):
             inner = getattr(value, "jaxpr", value)
             return "jaxpr", self.of_jaxpr(inner), tuple(map(self.of_value, getattr(value, "consts", ())))
@@ -105,17 +105,17 @@ class _Keys:
 
 
 def is_number_literal(atom: Any) -> bool:
-    """Whether a literal is a real number, of a floating or an integer type."""
+    """Return whether a literal is a real number, of a floating or an integer type."""
     return isinstance(atom, core().Literal) and atom.aval.shape == () and atom.aval.dtype.type in _NUMBERS
 
 
 def bits(literal: Any) -> tuple[Any, bytes]:
-    """The type and the bits of a literal that is a number."""
+    """Return the type and the bits of a literal that is a number."""
     return literal.aval.dtype, np.asarray(literal.val, literal.aval.dtype).tobytes()
 
 
 def sizes(jaxpr: Any) -> set[int]:
-    """The lengths and sizes of all arrays of a jaxpr, inside its loops and calls too."""
+    """Return the lengths and sizes of all arrays of a jaxpr, inside its loops and calls too."""
     found: set[int] = set()
     for inner in _all_jaxprs(jaxpr):
         variables = [*inner.constvars, *inner.invars, *(variable for eqn in inner.eqns for variable in eqn.outvars)]
@@ -138,7 +138,7 @@ def _all_jaxprs(jaxpr: Any) -> Iterator[Any]:
 
 
 def inside(eqn: Any) -> list[Any]:
-    """The jaxprs in the parameters of an equation."""
+    """Return the jaxprs in the parameters of an equation."""
     parts = [part for value in eqn.params.values() for part in (value if isinstance(value, tuple | list) else (value,))]
     return [part for part in parts if _is_jaxpr(part)]
 

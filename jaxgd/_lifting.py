@@ -24,7 +24,7 @@ Wanted = Mapping[int, Hashable]
 
 
 def with_arguments_first(closed: Any, wanted: Wanted, *, alone: bool = True) -> tuple[Any, tuple[Any, ...]]:
-    """The jaxpr with its constants as its first arguments, and before them the literals that are wanted.
+    """Return the jaxpr with its constants as its first arguments, and before them the literals that are wanted.
 
     Returns it with the values of those before them. As arguments the constants are in no way part of the jaxpr, which is kept for
     longer than they should be. `alone` says that nobody will differentiate the jaxpr in forward mode: else the functions in it that
@@ -35,7 +35,7 @@ def with_arguments_first(closed: Any, wanted: Wanted, *, alone: bool = True) -> 
 
 
 def _opened(closed: Any, wanted: Wanted, alone: bool) -> tuple[Any, dict[Hashable, tuple[Any, Any]]]:
-    """The jaxpr, and (aval, value) of its first arguments but the constants, by their names."""
+    """Return the jaxpr, and (aval, value) of its first arguments but the constants, by their names."""
     found = _Found(closed.jaxpr, wanted, alone)
     if found.holding:
         with contextlib.suppress(Exception):  # a kind of equation that can't be traced once more: it stays what it is
@@ -55,7 +55,7 @@ def _opened(closed: Any, wanted: Wanted, alone: bool) -> tuple[Any, dict[Hashabl
 
 
 def _operands(eqn: Any) -> list[tuple[Any, bool]]:
-    """The operands of an equation, and whether each may be any number.
+    """Return the operands of an equation, and whether each may be any number.
 
     An exponent that is an integer or a half stays where it is: XLA computes such powers by other means.
     """
@@ -102,7 +102,7 @@ class _Found:
         return name is not None
 
     def traced_again(self, closed: Any) -> Any:
-        """The jaxpr with these values, and then its constants, as its first arguments."""
+        """Return the jaxpr with these values, and then its constants, as its first arguments."""
 
         def run(values: list[Any], constants: list[Any], arguments: list[Any]) -> list[Any]:
             self.arguments = dict(zip(self.values, values, strict=True))
@@ -116,7 +116,7 @@ class _Found:
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
 
         def read(atom: Any, free: bool = True) -> Any:
-            """The value of an operand; a literal that is to stay one, itself."""
+            """Return the value of an operand; a literal that is to stay one, itself."""
             if not isinstance(atom, core().Literal):
                 return env[atom]
             return self.arguments.get(self.wanted.get(id(atom)), atom) if free else atom
@@ -129,12 +129,12 @@ class _Found:
         return [_array(read(atom)) for atom in jaxpr.outvars]
 
     def _inner(self, inner: Any) -> Callable[..., list[Any]]:
-        """A jaxpr in the parameters of an equation as a function."""
+        """Return a jaxpr in the parameters of an equation as a function."""
         body, constants = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
         return lambda *arguments: self._evaluate(body, [self.arguments[id(value)] for value in constants], arguments)
 
     def _open(self, eqn: Any, operands: list[Any], info: Any) -> list[Any]:
-        """What an equation computes that has some of the values inside."""
+        """Return what an equation computes that has some of the values inside."""
         name, params = eqn.primitive.name, eqn.params
         if name in _CALLS:
             return self._inner(inside(eqn)[0])(*operands)
@@ -153,7 +153,7 @@ class _Found:
         return self._remat(eqn, operands, info)
 
     def _scan(self, eqn: Any, operands: list[Any]) -> list[Any]:
-        """A scan; what is scanned has an axis more outside than inside."""
+        """Return a scan; what is scanned has an axis more outside than inside."""
         body = getattr(eqn.params["jaxpr"], "jaxpr", eqn.params["jaxpr"])
         n_rows = sum(len(a.aval.shape) > len(b.aval.shape) for a, b in zip(eqn.invars, body.invars, strict=True))
         n_carry = sum(len(a.aval.shape) == len(b.aval.shape) for a, b in zip(eqn.outvars, body.outvars, strict=True))
@@ -170,7 +170,7 @@ class _Found:
         return [*carry, *found]
 
     def _remat(self, eqn: Any, operands: list[Any], info: Any) -> list[Any]:
-        """A function that is computed again in the backward pass: the values become its first operands."""
+        """Return a function that is computed again in the backward pass: the values become its first operands."""
         inner = eqn.params["jaxpr"]
         constants = list(getattr(inner, "consts", ()))
         program, found = _opened(core().ClosedJaxpr(getattr(inner, "jaxpr", inner), constants), self.wanted, self.alone)
@@ -180,12 +180,12 @@ class _Found:
 
 
 def _array(value: Any) -> Any:
-    """A literal as an array."""
+    """Return a literal as an array."""
     return np.asarray(value.val, value.aval.dtype) if isinstance(value, core().Literal) else value
 
 
 def _bind(eqn: Any, operands: list[Any], info: Any) -> list[Any]:
-    """What an equation computes of these operands."""
+    """Return what an equation computes of these operands."""
     atoms = [one if isinstance(one, core().Literal) else core().Var(jax.typeof(one)) for one in operands]
     outputs = [core().Var(variable.aval) for variable in eqn.outvars]
     bound = {atom: value for atom, value in zip(atoms, operands, strict=True) if not isinstance(atom, core().Literal)}

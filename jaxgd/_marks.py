@@ -33,7 +33,7 @@ class Beside(NamedTuple):
 
 
 def beside(start: Any, bounds: Any, fixed: Fixed | None, method: Any = None, *, one_of_many: bool = False) -> Beside:
-    """What a run from a start within bounds keeps beside its result."""
+    """Return what a run from a start within bounds keeps beside its result."""
     start = parameters_of(start)
     large = sum(np.size(leaf) for leaf in jax.tree.leaves(start)) > _MOST
     known = None if one_of_many or large else start
@@ -41,7 +41,7 @@ def beside(start: Any, bounds: Any, fixed: Fixed | None, method: Any = None, *, 
 
 
 def gain(beside: Beside, state: Any) -> Any:
-    """How much lower the method expects the minimum to be; None where it does not know."""
+    """Return how much lower the method expects the minimum to be; None where it does not know."""
     if beside.method is None:
         return None
     params = state.current.params
@@ -52,7 +52,7 @@ def gain(beside: Beside, state: Any) -> Any:
 
 
 def marks(params: Any, gradient: Any, n_steps: Any, beside: Beside) -> Any:
-    """A pytree like the parameters, of integers that are sums of AT_BOUND, UNMOVED and FLAT; zero for what is held."""
+    """Return a pytree like the parameters, of integers that are sums of AT_BOUND, UNMOVED and FLAT; zero for what is held."""
     leaves, structure = jax.tree.flatten(parameters_of(params))
     xp: Any = jnp if is_traced(params, gradient, n_steps, beside[:3]) else np
     nothing = [None] * len(leaves)
@@ -77,7 +77,7 @@ def _at_least_32_bits(array: Any) -> Any:
 
 
 def _held(fixed: Fixed, params: Any) -> list[Any]:
-    """Which of the parameters are held, an array of booleans for each of them."""
+    """Return which of the parameters are held, an array of booleans for each of them."""
     leaves = zip(fixed.held.structure.flatten_up_to(params), fixed.held.leaves, strict=True)
     masks = [(leaf.shape, held) for leaf, held in leaves if is_parameter(leaf)]
     return [
@@ -86,7 +86,7 @@ def _held(fixed: Fixed, params: Any) -> list[Any]:
 
 
 def named(marks: Any, mark: int) -> Iterator[str]:
-    """The names of the parameters with a mark, such as "params['w'][2]", or "params['w']" where all of an array have it."""
+    """Return the names of the parameters with a mark, such as "params['w'][2]", or "params['w']" where all of an array have it."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(marks)[0]:
         place, marked = "params" + jax.tree_util.keystr(path), (np.asarray(leaf) & mark) > 0
         if marked.size and marked.all():

@@ -163,7 +163,7 @@ def _default(params: Any, evaluate: Any) -> Any:
 
 
 def _with_hessian(method: Any, second_derivatives: Callable[[], Any], *, chosen: bool) -> tuple[Any, Any, Any]:
-    """The method, the second derivatives if it needs them, and again the method if it replaces one for want of them."""
+    """Return the method, the second derivatives if it needs them, and again the method if it replaces one for want of them."""
     if not getattr(method, "needs_hessian", False):
         return method, None, None
     try:
@@ -176,7 +176,7 @@ def _with_hessian(method: Any, second_derivatives: Callable[[], Any], *, chosen:
 
 
 def _second_derivatives(lowered: Callable[..., Any], cost: Any, params: Any, arrays: Any, *, jit: bool) -> Any:
-    """The second derivatives of the cost; where it is not traced, they are evaluated once, to see whether there are any."""
+    """Return the second derivatives of the cost; where it is not traced, they are evaluated once, to see whether there are any."""
     hessian = lowered(_problem.hessian if jit else _problem.hessian_eagerly, cost, params, *arrays)
     if not jit:
         hessian(params, *arrays)
@@ -184,7 +184,7 @@ def _second_derivatives(lowered: Callable[..., Any], cost: Any, params: Any, arr
 
 
 def _alone(plan: _steps.Plan, functions: _steps.Functions, kinds: tuple[Fixed | None, Types | None], host: Host) -> Result:
-    """The result of one run, in the free parameters; `kinds` is what makes all parameters of them, in their own types."""
+    """Return the result of one run, in the free parameters; `kinds` is what makes all parameters of them, in their own types."""
     steps, names = int(plan.max_steps), plan.names
     state, chunks = run(
         _steps.loop,

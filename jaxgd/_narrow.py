@@ -51,7 +51,7 @@ def merged(array: np.ndarray, narrow: np.ndarray | None = None) -> int | None:
 
 
 def _are_apart(values: np.ndarray) -> bool:
-    """Whether a column in float32 shows at a glance that few of its values have merged, and by little: most columns do."""
+    """Return whether a column in float32 shows at a glance that few of its values have merged, and by little: most columns do."""
     values = np.sort(values)
     low, high = float(values[0]), float(values[-1])
     near = _SMALL < max(abs(low), abs(high)) <= _NEAR * (high - low)
@@ -59,12 +59,12 @@ def _are_apart(values: np.ndarray) -> bool:
 
 
 def _distinct(columns: np.ndarray) -> np.ndarray:
-    """How many distinct numbers sorted columns have, the rows of a matrix; those that are NaN do not count."""
+    """Return how many distinct numbers sorted columns have, the rows of a matrix; those that are NaN do not count."""
     return 1 + np.count_nonzero(columns[..., 1:] > columns[..., :-1], axis=-1)
 
 
 def _merges(values: np.ndarray) -> bool:
-    """Whether a sorted column loses its distinct values, or their differences, when it is rounded."""
+    """Return whether a sorted column loses its distinct values, or their differences, when it is rounded."""
     values = values[np.isfinite(values)]
     if len(values) < 2 or values[-1] - values[0] <= _CONSTANT * max(abs(values[0]), abs(values[-1])):
         return False
@@ -75,7 +75,7 @@ def _merges(values: np.ndarray) -> bool:
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """The values in float32, where XLA takes what is below the smallest normal number for zero."""
+    """Return the values in float32, where XLA takes what is below the smallest normal number for zero."""
     with np.errstate(over="ignore", under="ignore"):
         rounded = values.astype(np.float32)
     rounded[np.abs(rounded) < _TINY] = 0

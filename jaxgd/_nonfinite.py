@@ -21,7 +21,7 @@ from jaxgd.result import Result, Status
 
 
 def diagnosed(result: Result, start: Point, evaluate: Any, fixed: Fixed | None, *data: Any) -> Result:
-    """The result of a run that diverged, with the cause if it lies in the start or the data.
+    """Return the result of a run that diverged, with the cause if it lies in the start or the data.
 
     `evaluate` is the cost with its gradient, of the free parameters and the data.
     """
@@ -43,7 +43,7 @@ def diagnosed(result: Result, start: Point, evaluate: Any, fixed: Fixed | None, 
 
 
 def in_data(name: str, data: Any) -> str | None:
-    """The first number in data that is not finite, in words."""
+    """Return the first number in data that is not finite, in words."""
     for path, leaf in tree_flatten_with_path(data)[0]:
         if not jnp.issubdtype(leaf.dtype, jnp.inexact) or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
             continue
@@ -58,7 +58,7 @@ def in_data(name: str, data: Any) -> str | None:
 
 
 def of_validation(result: Result, cost: Any, data: Any) -> Result:
-    """The result of a run with validation data, with the cause if their cost was not finite at its end."""
+    """Return the result of a run with validation data, with the cause if their cost was not finite at its end."""
     if result.cause is not None or is_traced(cost) or np.isfinite(cost):
         return result
     place = in_data("validation", data)
@@ -70,7 +70,7 @@ def _called(function: Any, *arguments: Any) -> Any:
 
 
 def _at_start(cost: Any, gradient: Any) -> str | None:
-    """What is not finite at the start, in words."""
+    """Return what is not finite at the start, in words."""
     if not np.isfinite(np.asarray(cost).astype(np.float64)):
         return f"the cost is {_word(cost)} at the start"
     for path, leaf in tree_flatten_with_path(gradient)[0]:
@@ -83,7 +83,7 @@ def _at_start(cost: Any, gradient: Any) -> str | None:
 
 
 def _row(index: tuple[int, ...]) -> str:
-    """A place in an array of data, in words."""
+    """Return a place in an array of data, in words."""
     if not index:
         return ""
     within = f", column {index[1]}" if len(index) == 2 else f" at {entry('', index[1:])}" if index[1:] else ""
@@ -96,7 +96,7 @@ def _word(value: Any) -> str:
 
 
 def _filled(leaf: Any) -> Any:
-    """An array whose numbers are finite: others are replaced by the first finite one of their column, or 1."""
+    """Return an array whose numbers are finite: others are replaced by the first finite one of their column, or 1."""
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return leaf
     array = np.asarray(leaf)

@@ -64,7 +64,7 @@ def follow(traced: Any, inputs: list[Range | None], n_rows: int) -> Findings:
 
 
 def range_of(array: Any, column: int | None = None) -> Range | None:
-    """The range of the integers in an array, where they can be looked at; None for other numbers."""
+    """Return the range of the integers in an array, where they can be looked at; None for other numbers."""
     if not _is_integer(array) or is_traced(array) or not np.size(array):
         return None
     columns = frozenset() if column is None else frozenset((column,))
@@ -81,7 +81,7 @@ def _any(aval: Any, columns: frozenset[int] = frozenset()) -> Range | None:
 
 
 def hull(*ranges: Range) -> Range:
-    """The smallest range that holds others."""
+    """Return the smallest range that holds others."""
     return Range(min(r.low for r in ranges), max(r.high for r in ranges), frozenset().union(*(r.columns for r in ranges)))
 
 
@@ -94,7 +94,7 @@ class _Walk:
         self.rounded: set[int] = set()
 
     def through(self, jaxpr: Any, inputs: Iterable[Range | None]) -> list[Range | None]:
-        """The ranges of what a jaxpr returns; its constants come first among the inputs."""
+        """Return the ranges of what a jaxpr returns; its constants come first among the inputs."""
         variables = (*jaxpr.constvars, *jaxpr.invars)
         known = {v: found or _any(v.aval) for v, found in zip(variables, inputs, strict=True)}
 
@@ -106,7 +106,7 @@ class _Walk:
         return [read(atom) for atom in jaxpr.outvars]
 
     def equation(self, eqn: Any, operands: list[Range | None]) -> list[Range | None]:
-        """The ranges of what an equation computes."""
+        """Return the ranges of what an equation computes."""
         name = eqn.primitive.name
         if name in ("scan", "while", "cond"):
             return {"scan": self.scan, "while": self.loop, "cond": self.branches}[name](eqn, operands)
@@ -118,7 +118,7 @@ class _Walk:
         return [self.result(name, eqn, operands, variable.aval) for variable in eqn.outvars]
 
     def result(self, name: str, eqn: Any, operands: list[Range | None], aval: Any) -> Range | None:
-        """The range of one result of an equation that has no jaxpr inside."""
+        """Return the range of one result of an equation that has no jaxpr inside."""
         ranges = [operand for operand in operands if operand is not None]
         columns = frozenset().union(*(operand.columns for operand in ranges))
         most, first = _any(aval, columns), operands[0] if operands else None
@@ -141,17 +141,17 @@ class _Walk:
         return most
 
     def call(self, inner: Any, operands: list[Range | None]) -> list[Range | None]:
-        """The ranges of what a jaxpr inside an equation returns."""
+        """Return the ranges of what a jaxpr inside an equation returns."""
         closed_over = [range_of(array) if np.size(array) <= _SMALL else None for array in getattr(inner, "consts", ())]
         return self.through(_opened(inner), [*closed_over, *operands])
 
     def branches(self, eqn: Any, operands: list[Range | None]) -> list[Range | None]:
-        """The ranges of a choice between jaxprs."""
+        """Return the ranges of a choice between jaxprs."""
         found = [self.call(branch, operands[1:]) for branch in eqn.params["branches"]]
         return [None if any(one is None for one in ranges) else hull(*ranges) for ranges in zip(*found, strict=True)]
 
     def scan(self, eqn: Any, operands: list[Range | None]) -> list[Range | None]:
-        """The ranges of a loop over rows: what it sees of rows, and returns row by row, has one axis less inside."""
+        """Return the ranges of a loop over rows: what it sees of rows, and returns row by row, has one axis less inside."""
         inner = eqn.params["jaxpr"]
         n_carried = sum(map(_same_rank, eqn.outvars, _opened(inner).outvars))
         n_seen = sum(map(_same_rank, eqn.invars, _opened(inner).invars))
@@ -160,13 +160,13 @@ class _Walk:
         return [*carry, *self.call(inner, [*fixed, *carry, *rows])[len(first) :]]
 
     def loop(self, eqn: Any, operands: list[Range | None]) -> list[Range | None]:
-        """The ranges of a loop with a condition."""
+        """Return the ranges of a loop with a condition."""
         inner, condition, body = eqn.params["body_jaxpr"], eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
         fixed, first = operands[condition : condition + body], operands[condition + body :]
         return self.carried(inner, body, first, lambda carry: self.call(inner, [*fixed, *carry]))
 
     def carried(self, inner: Any, skip: int, carry: list[Range | None], lap: Callable[..., Any]) -> list[Range | None]:
-        """The ranges of what a loop carries: those that still grow after a few laps may be anything."""
+        """Return the ranges of what a loop carries: those that still grow after a few laps may be anything."""
         variables = _opened(inner).invars[skip : skip + len(carry)]
         for k in range(_LAPS + 1):
             after = [old if old is None or new is None else hull(old, new) for old, new in zip(carry, lap(carry), strict=True)]
@@ -188,7 +188,7 @@ def _opened(inner: Any) -> Any:
 
 
 def _count(walk: _Walk, eqn: Any, axes: Iterable[int]) -> int:
-    """How many numbers are added up along some axes, at most."""
+    """Return how many numbers are added up along some axes, at most."""
     lengths = [eqn.invars[0].aval.shape[axis] for axis in axes]
     return math.prod(lengths) * (walk.stretch if walk.rows in lengths else 1)
 
@@ -208,18 +208,18 @@ def _total(a: Range, count: int) -> tuple[int, int]:
 
 
 def _partial(a: Range, count: int) -> tuple[int, int]:
-    """The sums of up to so many numbers."""
+    """Return the sums of up to so many numbers."""
     return min(a.low, a.low * count), max(a.high, a.high * count)
 
 
 def _quotient(a: Range) -> tuple[int, int]:
-    """What division by an integer makes of integers: nothing further from zero."""
+    """Return what division by an integer makes of integers: nothing further from zero."""
     size = max(-a.low, a.high, 0)
     return -size, size
 
 
 def _remainder(a: Range, b: Range) -> tuple[int, int]:
-    """What is left after division: of the sign of the dividend, and closer to zero than either."""
+    """Return what is left after division: of the sign of the dividend, and closer to zero than either."""
     size = max(-b.low, b.high, 1) - 1
     return max(min(a.low, 0), -size), min(max(a.high, 0), size)
 
@@ -238,13 +238,13 @@ def _shifted(a: Range, b: Range) -> tuple[int, int]:
 
 
 def _masked(eqn: Any, a: Range, b: Range) -> tuple[int, int]:
-    """What `and` makes of integers: those that are not negative are not exceeded."""
+    """Return what `and` makes of integers: those that are not negative are not exceeded."""
     highs = [r.high for r in (a, b) if r.low >= 0]
     return (0, min(highs)) if highs else _whole(eqn)
 
 
 def _joined(eqn: Any, a: Range, b: Range) -> tuple[int, int]:
-    """What `or` and `xor` make of integers: none needs more bits than the larger."""
+    """Return what `or` and `xor` make of integers: none needs more bits than the larger."""
     return (0, 2 ** max(a.high, b.high).bit_length() - 1) if min(a.low, b.low) >= 0 else _whole(eqn)
 
 

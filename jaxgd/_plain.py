@@ -34,7 +34,7 @@ def refuse(name: str, value: Any) -> None:
 
 
 def _lost(value: Any) -> tuple[str, str] | None:
-    """What NumPy would drop from a value, in words, and the cure; None if it would keep everything."""
+    """Return what NumPy would drop from a value, in words, and the cure; None if it would keep everything."""
     masked = _masked(value)
     if masked:
         return f"an array with {masked} masked", "leave those rows out, or pass the mask as another array and use it in the cost"
@@ -54,7 +54,7 @@ def _lost(value: Any) -> tuple[str, str] | None:
 
 
 def _masked(value: Any) -> str:
-    """How many entries of an array are masked, in words; empty where none is."""
+    """Return how many entries of an array are masked, in words; empty where none is."""
     mask = getattr(value, "mask", None) if isinstance(value, np.ndarray) or hasattr(type(value), "mask") else None
     if mask is None or callable(mask) or np.shape(mask) != getattr(value, "shape", None):
         return ""
@@ -63,7 +63,7 @@ def _masked(value: Any) -> str:
 
 
 def _unit(value: Any) -> str | None:
-    """The unit that the numbers of an array are in; None for plain numbers."""
+    """Return the unit that the numbers of an array are in; None for plain numbers."""
     for attribute in ("unit", "units"):
         if isinstance(value, np.ndarray) or hasattr(type(value), attribute):  # a table's column of that name is no unit
             unit = getattr(value, attribute, None)
@@ -73,7 +73,7 @@ def _unit(value: Any) -> str | None:
 
 
 def _columns(value: Any) -> list[tuple[str, Any]]:
-    """The columns of a table, each with the words that name it; a value that is no table is its own only column."""
+    """Return the columns of a table, each with the words that name it; a value that is no table is its own only column."""
     if hasattr(value, "iloc") and hasattr(value, "dtypes") and hasattr(value, "columns"):  # pandas
         marked = [k for k, dtype in enumerate(value.dtypes) if not isinstance(dtype, np.dtype)]
         return [(f" in the column {value.columns[k]!r}", value.iloc[:, k]) for k in marked]

@@ -60,7 +60,7 @@ def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]
 
 
 def parameters(name: str, value: Any, dtype: Any, fixed: Any = None) -> Any:
-    """The checked parameters, and what else stands among them; what holds some of them, as results do, is none."""
+    """Return the checked parameters, and what else stands among them; what holds some of them, as results do, is none."""
     if isinstance(value, Result | Best):
         field = "params" if isinstance(value, Result) else "best.params"
         raise TypeError(f"{name}: expected the parameters, got a {type(value).__name__}: pass result.{field}.")
@@ -94,7 +94,7 @@ def starts(start: Any, key: Any, count: int, dtype: Any, fixed: Any = None) -> A
 
 
 def first_start(draws: Any) -> Any:
-    """The first of many starts."""
+    """Return the first of many starts."""
     return jax.tree.map(lambda leaf: leaf[0] if isinstance(leaf, jax.Array | np.ndarray) else leaf, draws)
 
 
@@ -221,7 +221,7 @@ def lowered(
 
 
 def are_wide(*tables: Any) -> bool:
-    """Whether data have columns of 64-bit integers that are still to be settled."""
+    """Return whether data have columns of 64-bit integers that are still to be settled."""
     return any(map(is_wide, jax.tree.leaves(tables)))
 
 
@@ -271,7 +271,7 @@ def infinite_cost(evaluate: Any) -> np.ndarray:
 
 
 def complete(result: Any, fixed: Fixed | None, types: Types | None = None) -> Any:
-    """A result, or a sight of the progress, with all parameters in the place of the free ones, and in their own types."""
+    """Return a result, or a sight of the progress, with all parameters in the place of the free ones, and in their own types."""
     return narrowed(result if fixed is None else _with_all(result, fixed), types)
 
 
@@ -344,7 +344,7 @@ def prepare(method: Any, stop: Any, params: Any, fixed: Fixed | None, steps_per_
 
 
 def _hyperparameters(tree: Any, dtype: Any) -> Any:
-    """The numbers in a method or a rule as arrays of one precision, and its callables (schedules of the user's) traced."""
+    """Return the numbers in a method or a rule as arrays of one precision, and its callables (schedules of the user's) traced."""
 
     def convert(leaf: Any) -> Any:
         if isinstance(leaf, Traced):
@@ -360,7 +360,7 @@ def _hyperparameters(tree: Any, dtype: Any) -> Any:
 
 
 def _schedule(schedule: Callable[..., Any]) -> Callable[..., Any]:
-    """A schedule of the user's as it is to be traced."""
+    """Return a schedule of the user's as it is to be traced."""
 
     def rate(step: Any) -> Any:
         with fresh(schedule):

@@ -173,7 +173,7 @@ class Program:
 
 
 def _seeing_afresh(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as it is to be traced: methods and rules of the user's among its arguments see their arrays afresh."""
+    """Return the function as it is to be traced: methods and rules of the user's among its arguments see their arrays afresh."""
 
     def seeing(*arguments: Any) -> Any:
         with fresh(*parts_of(arguments)):
@@ -247,7 +247,7 @@ class explained:
 
 
 def _not_differentiable(error: BaseException | None) -> tuple[str, str] | None:
-    """What JAX has no derivative of, in words, and the cure, if an error says that."""
+    """Return what JAX has no derivative of, in words, and the cure, if an error says that."""
     text, rule = str(error), "give the function that holds it a derivative of its own by jax.custom_vjp"
     if not isinstance(error, ValueError | NotImplementedError):
         return None

@@ -59,7 +59,7 @@ class Origin:
         return floats, integers, few
 
     def wanted(self, jaxpr: Any, make: Callable[[Any], Callable[..., Any]], arguments: Any) -> Wanted:
-        """The literals of a jaxpr that are to become arguments; it is that of `make(function)` for such arguments."""
+        """Return the literals of a jaxpr that are to become arguments; it is that of `make(function)` for such arguments."""
         key, literals = _jaxpr.skeleton(jaxpr)
         explained = _names(_COMMON | self.closure.code | _jaxpr.sizes(jaxpr), literals)
         if self.known:
@@ -73,7 +73,7 @@ class Origin:
         return found
 
     def _found(self, literals: list[Any], explained: set[Any], moved_by: Any) -> dict[int, Any]:
-        """The literals that follow from what the function closes over, floats first and then integers."""
+        """Return the literals that follow from what the function closes over, floats first and then integers."""
         (floats, integers, few), found = self.numbers, {}
         if few or any(_is_floating(literal) and _jaxpr.bits(literal) not in explained for literal in literals):
             moved = moved_by(_Shift(floats=True))
@@ -137,7 +137,7 @@ class _Shift:
 
 
 def _names(numbers: Iterable[float], literals: list[Any]) -> set[Any]:
-    """The bits of numbers as literals of the types that some literals have, as far as these hold them."""
+    """Return the bits of numbers as literals of the types that some literals have, as far as these hold them."""
     found = set()
     for dtype in {literal.aval.dtype for literal in literals}:
         if np.issubdtype(dtype, np.integer):
@@ -151,7 +151,7 @@ def _names(numbers: Iterable[float], literals: list[Any]) -> set[Any]:
 
 
 def _as_they_are(numbers: Iterable[float], literals: list[Any]) -> dict[int, Any]:
-    """The literals of a floating type that are among some numbers, without common ones."""
+    """Return the literals of a floating type that are among some numbers, without common ones."""
     floating = list(filter(_is_floating, literals))
     names = _names(set(numbers) - _COMMON, floating)
     return {id(literal): (literal.aval, bits, bits) for literal in floating if (bits := _jaxpr.bits(literal)) in names}

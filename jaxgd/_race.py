@@ -159,7 +159,7 @@ def verdict(plan: Plan, costs: Any) -> tuple[Candidates, Tried]:
 
 
 def code(plan: Plan, costs: Any) -> Any:
-    """The code of the status that a run begins with: DIVERGED if candidates raced and nothing was finite, else RUNNING."""
+    """Return the code of the status that a run begins with: DIVERGED if candidates raced and nothing was finite, else RUNNING."""
     if not np.any(plan.n_steps):
         return np.int32(RUNNING)
     xp: Any = jnp if is_traced(costs) else np

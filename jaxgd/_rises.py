@@ -52,7 +52,7 @@ def scaling(found: Spectrum, n: Any, factor: Any) -> tuple[jax.Array, jax.Array]
 
 
 def ends(found: Spectrum, factor: Any, params: Any, box: Bounds | None) -> jax.Array:
-    """The points to evaluate, a row for each: the parameters, and then the ends of all ways, or again the parameters."""
+    """Return the points to evaluate, a row for each: the parameters, and then the ends of all ways, or again the parameters."""
     determined = found.values > found.least
     lengths = jnp.sqrt(factor / jnp.where(determined, found.values, 1))
     axes = jnp.where(determined & jnp.isfinite(lengths), found.vectors * lengths, 0).T / found.size
@@ -67,7 +67,7 @@ def ends(found: Spectrum, factor: Any, params: Any, box: Bounds | None) -> jax.A
 
 
 def contradicts(found: Spectrum, points: jax.Array, costs: jax.Array) -> jax.Array:
-    """Whether the costs of these points contradict the curvature."""
+    """Return whether the costs of these points contradict the curvature."""
     moves = points[1:] - points[0]
     along = jnp.matmul(moves * found.size, found.vectors, precision=jax.lax.Precision.HIGHEST)
     promised = jnp.sum(found.values * along**2, axis=1) / 2

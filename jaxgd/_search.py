@@ -37,7 +37,7 @@ class Search:
         self.lost = False
 
     def __call__(self, plan: Plan) -> Plan:
-        """The plan with the numbers that were sought; each further time with a lower learning rate.
+        """Return the plan with the numbers that were sought; each further time with a lower learning rate.
 
         Where nothing in the race was finite, it is the plan of a run that ends as DIVERGED before its first batch.
         """

@@ -60,7 +60,7 @@ def plural(count: Any, noun: str) -> str:
 
 
 def several(names: Sequence[str]) -> str:
-    """Some names, the first few where they are many.
+    """Return some names, the first few where they are many.
 
     >>> several(["a", "b"]), several([f"x{k}" for k in range(20)])
     ('a, b', 'x0, x1, x2, x3, x4, x5, x6, x7, ... (20 in all)')

@@ -219,22 +219,22 @@ def integer(value: Any) -> Any:
 
 
 def is_parameter(leaf: Any) -> bool:
-    """Whether a leaf of a checked start is a parameter: an array of floating numbers."""
+    """Return whether a leaf of a checked start is a parameter: an array of floating numbers."""
     return isinstance(leaf, np.ndarray | jax.Array) and is_floating(leaf.dtype)
 
 
 def is_floating(dtype: Any) -> bool:
-    """Whether a dtype is one of real floating numbers: what `jnp.issubdtype` says, sooner."""
+    """Return whether a dtype is one of real floating numbers: what `jnp.issubdtype` says, sooner."""
     return isinstance(dtype, np.dtype) and (dtype.kind == "f" or (dtype.kind == "V" and jnp.issubdtype(dtype, jnp.floating)))
 
 
 def parameters_of(tree: Any) -> Any:
-    """A tree with None in the places of the leaves that are no parameters."""
+    """Return a tree with None in the places of the leaves that are no parameters."""
     return jax.tree.map(lambda leaf: leaf if is_parameter(leaf) else None, tree)
 
 
 def with_parameters(tree: Any, params: Any) -> Any:
-    """A tree with other parameters in the places of its own: the inverse of `parameters_of`."""
+    """Return a tree with other parameters in the places of its own: the inverse of `parameters_of`."""
     leaves, structure = jax.tree.flatten(tree)
     values = iter(jax.tree.leaves(params))
     return structure.unflatten([next(values) if is_parameter(leaf) else leaf for leaf in leaves])

@@ -42,11 +42,11 @@ class InParts:
         return cost, jax.tree.map(lambda g, x: g.astype(x.dtype), gradient, params), None
 
     def cost(self, params: Any, data: Any) -> Any:
-        """The cost alone."""
+        """Return the cost alone."""
         return self._over_all(params, data, 1)[0]
 
     def _over_all(self, params: Any, data: Any, count: int) -> tuple[Any, ...]:
-        """The first `count` of what the cost returns, over all rows."""
+        """Return the first `count` of what the cost returns, over all rows."""
         n_rows = jax.tree.leaves(data)[0].shape[0]
         n_parts, left = divmod(n_rows, self.size)
         is_sum = self.once is not None
@@ -82,7 +82,7 @@ class CostAlone:
     function: Any
 
     def __call__(self, params: Any, data: Any) -> Any:
-        """The cost."""
+        """Return the cost."""
         one = self.function
         return one.cost(params, data) if isinstance(one, InParts) else one(params, data)[0]
 
@@ -90,7 +90,7 @@ class CostAlone:
 def over_all_rows(
     evaluation: Callable[[int], Any], data: Any, batch_size: int, params: Any, bounds: Any, *, in_one_piece: bool
 ) -> tuple[Any, int]:
-    """The cost with its gradient over all rows, and the number of parts where it is only a mean over these, else 0.
+    """Return the cost with its gradient over all rows, and the number of parts where it is only a mean over these, else 0.
 
     `evaluation` gives the cost with its gradient for so many rows. They are looked at together where the largest array of the cost
     is small. Where it is not, a cost that is a mean over the rows, or a sum, is found in parts; another one too if it has to be.
@@ -133,13 +133,13 @@ def largest_array(evaluate: Any, data: Any, params: Any) -> int:
 
 
 def _spread(data: Any) -> bool:
-    """Whether data lie on several devices."""
+    """Return whether data lie on several devices."""
     arrays = [leaf for leaf in jax.tree.leaves(data) if isinstance(leaf, jax.Array) and not is_traced(leaf)]
     return any(len(leaf.sharding.device_set) > 1 for leaf in arrays)
 
 
 def part_size(n_rows: int, batch_size: int, n_bytes: int) -> int:
-    """How many rows to look at together, if the largest array for all of them has so many bytes: no fewer than a batch."""
+    """Return how many rows to look at together, if the largest array for all of them has so many bytes: no fewer than a batch."""
     if n_bytes <= _TOGETHER or batch_size >= n_rows:
         return n_rows
     n_parts = -(-n_bytes // _PART)

@@ -73,7 +73,7 @@ RUNNING = Status.RUNNING.code
 
 
 def above(cost: Any, other: Any) -> Any:
-    """Whether a cost is above another by more than rounding; arrays of JAX or NumPy of one floating type."""
+    """Return whether a cost is above another by more than rounding; arrays of JAX or NumPy of one floating type."""
     with np.errstate(invalid="ignore", over="ignore"):
         return cost - other > 32 * float(jnp.finfo(cost.dtype).eps) * (abs(cost) + abs(other))
 
@@ -348,7 +348,7 @@ def _one(result: Result, errors: Any) -> _text.Sheet:
 
 
 def _about(what: str, names: Any, more: str = "") -> list[tuple[str, str]]:
-    """A fact about some parameters, if there are any."""
+    """Return a fact about some parameters, if there are any."""
     return [(what, _text.several(names) + more)] if names else []
 
 

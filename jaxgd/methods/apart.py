@@ -63,5 +63,5 @@ def _following(transformation: Any, *, takes_extra: bool) -> Callable[..., Any]:
 
 
 def _unknown(params: Any) -> Any:
-    """The cost at other points, which is known in the loop alone."""
+    """Return the cost at other points, which is known in the loop alone."""
     raise NotImplementedError("the cost at other points is known in the loop alone")

@@ -107,12 +107,12 @@ class Whole:
         return point._replace(params=self.partly.whole(point.params), gradient=self.partly.gradient(point.gradient))
 
     def rate(self, count: Any) -> Any:
-        """The learning rate after `count` updates, where the method knows it."""
+        """Return the learning rate after `count` updates, where the method knows it."""
         return self.method.rate(count)
 
 
 def _for_the_free(rule: Rule, params: Any, fixed: Fixed | None) -> Rule:
-    """A rule whose learning rates of the variables are those of the free ones among all `params`."""
+    """Return a rule whose learning rates of the variables are those of the free ones among all `params`."""
     rates = rule.learning_rate
     if is_number(rates) or isinstance(rates, str | Schedule) or (fixed is None and not _has_none(params)):
         return rule
@@ -136,7 +136,7 @@ def _free_rates(rates: Any, params: Any, fixed: Fixed | None, *, by_number: bool
 
 
 def _by_number(rule: Any) -> bool:
-    """Whether a rule treats each number by itself, so that the shapes of arrays are nothing to it."""
+    """Return whether a rule treats each number by itself, so that the shapes of arrays are nothing to it."""
     return type(rule).__module__ == first_order.__name__
 
 

@@ -112,6 +112,7 @@ class TrustRegion:
     | the gradient is zero, no curvature negative | CONVERGED |
     | a minimum in the model; Newton's step gains no more than rounding, and no longer less than a quarter of the last | CONVERGED |
     | the same, and a trial is refused, or no step moves a parameter | CONVERGED |
+    | rounding hides all movement, and the cost and all that is left at most are eps**2 of what was gained | CONVERGED |
     | the gain of slow Newton steps is eps**7 of what was gained since the start | CONVERGED |
     | eight falls in a row, the cost, and all that is left at most are eps**2 of what was gained | CONVERGED |
     | rounding hides two refused trials, or eight predictions in a row, or all movement, before that | STALLED |
@@ -119,8 +120,9 @@ class TrustRegion:
     | a hundred points in a row without a minimum in the model, whose falls do not decline | UNBOUNDED |
     | the cost leaves the range of its numbers, or is minus infinity three times | UNBOUNDED |
 
-    Rounding is four units of the cost, and that of the parameters where it is hardly more, or where the cost itself is no more; a
-    matrix whose smallest eigenvalue may be rounding has no minimum.
+    Rounding is four units of the cost, and that of the parameters where it is hardly more, where the cost itself is no more, or
+    where it is far below all that was gained. A matrix whose smallest eigenvalue may be rounding has no minimum. A gain is not
+    believed where Newton's step has left the slope along it as it was, unless it is below a hundredth of a unit of the cost.
 
     Args:
         radius: the first radius, > 0, relative to the sizes of the variables.
