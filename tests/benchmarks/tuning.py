@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgd
-from tests.benchmarks.tuning_problems import HALVES, PROBLEMS, Problem
+from tests.benchmarks.tuning_problems import HALVES, Problem
+from tests.benchmarks.tuning_tables import PROBLEMS
 
 FLOOR = 1e-4  # added to the gaps: what is nearer to the best than this is as good as the best
 LOST = 10.0  # the gap that a run which diverged counts with in a ratio, and the most that any does

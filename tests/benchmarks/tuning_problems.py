@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-HALVES = ("tuning", "held out")
+HALVES = ("tuning", "held out", "real, shown", "real, set aside")  # the last two in `tuning_tables`
 
 
 @dataclasses.dataclass(frozen=True)
