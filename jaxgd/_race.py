@@ -1,8 +1,9 @@
 """The race for a learning rate: candidates run side by side, in heats of a few lanes, before the run itself.
 
 All heats are turns of one loop, so that the cost is compiled once for them. The heats of the first round try every candidate for a
-short time; each round after it gives fewer of them, the best of either kind, more of it. A heat of one lane is what remains for
-parameters of which several copies would not fit.
+short time; each round after it gives fewer of them, the best of either kind, more of it: the cost after few updates tells which
+rates are far off, and only that after a good part of the run whether steps should be relative. A heat of one lane is what remains
+for parameters of which several copies would not fit.
 """
 
 from typing import Any, NamedTuple
@@ -15,18 +16,18 @@ from jaxgd._batches import Batches
 from jaxgd._bounds import Bounds, moved
 from jaxgd._loops import Lowering, eager, traced
 from jaxgd._trees import all_finite, is_traced, pytree, static, with_fields
-from jaxgd.methods.automatic import Candidates, Place, Sought, candidates
+from jaxgd.methods.automatic import LONG, Candidates, Place, Sought, candidates
 from jaxgd.result import RUNNING, Status
 
 _ROWS = 256, 512, 1024  # rows on which candidates are compared
 _SEEN = 64  # times as many at least does the run see; few rows choose badly, many cost too much
 _WIDTH = 2  # lanes in a heat
 _NUMBERS = 50_000_000  # of all lanes' parameters
-_LEFT = 6, 2  # candidates in the second round, and in the third
-_SHARES = 1 / 180, 1 / 50, 1 / 16  # of the run, for a candidate in each round
-_LONG = 2000  # updates, below which the shares are larger
+_LEFT = (6, 2), (2,)  # candidates in the rounds after the first, where they are of one kind, and of two
+_SHARES = (1 / 180, 1 / 50, 1 / 16), (1 / 70, 1 / 10)  # of a long run, for a candidate in each round
+_SHORT = 1 / 20, 1 / 4  # of a run that is not long, where they are of two kinds
 _LONGEST = 100_000  # updates, above which a race gets no longer
-_MOST = 0.9  # of the run, for the race altogether
+_MOST = 0.9  # of a run that is not long, for the race altogether, where they are of one kind
 
 
 class Tried(NamedTuple):
@@ -35,8 +36,8 @@ class Tried(NamedTuple):
     Attributes:
         learning_rate: the candidates, (n,): the largest rate of each; the fastest of either kind first.
         relative: which of them took steps relative to the parameters, (n,).
-        n_steps: the updates that a candidate got in each round, (3,).
-        cost: the costs reached in each round, (3, n), on some rows; infinite for what was not finite or did not take part.
+        n_steps: the updates that a candidate got in each round, (rounds,).
+        cost: the costs reached in each round, (rounds, n), on some rows; infinite for what was not finite or did not take part.
         n_evaluations: evaluations of the cost with its gradient, all together.
     """
 
@@ -58,13 +59,9 @@ class Plan:
     n_steps: Any
     total: Any
     place: Place
+    counts: tuple[int, ...] = static()
     width: int = static()
     judges: int = static()
-
-    @property
-    def count(self) -> int:
-        """The number of candidates."""
-        return self.candidates.learning_rate.shape[0]
 
     @property
     def rows(self) -> np.ndarray:
@@ -76,7 +73,7 @@ class Plan:
     @property
     def heats(self) -> list[int]:
         """The number of heats in each round."""
-        return [-(-count // self.width) for count in _counts(self.count)]
+        return [-(-count // self.width) for count in self.counts]
 
 
 def plan(found: Sought, rule: Any, batches: Batches, bounds: Bounds | None, params: Any, total: int) -> Plan:
@@ -84,14 +81,17 @@ def plan(found: Sought, rule: Any, batches: Batches, bounds: Bounds | None, para
     tried = candidates(found, total)
     count, size = len(tried.learning_rate), sum(leaf.size for leaf in jax.tree.leaves(params))
     dtype = jax.tree.leaves(rule)[0].dtype
+    kinds = 2 if found.place.relative else 1
+    counts = _counts(count, kinds)
     return Plan(
         rule=rule,
         candidates=Candidates(*(column.astype(dtype) for column in tried)),
         batches=Batches(batches.data, batches.seed, batches.shuffle, batches.n_rows, batches.batch_size, 1),
         bounds=bounds,
-        n_steps=np.array(_lengths(min(total, _LONGEST), count), np.int32),
+        n_steps=np.array(_lengths(min(total, _LONGEST), counts, kinds), np.int32),
         total=np.asarray(total, dtype),
         place=with_fields(found.place, factor=_number(found.place.factor, dtype)),
+        counts=counts,
         width=max(1, min(_WIDTH, count, _NUMBERS // max(size, 1))),
         judges=max(rows for rows in _ROWS if rows == _ROWS[0] or _SEEN * rows <= total * batches.batch_size),
     )
@@ -101,25 +101,30 @@ def _number(value: Any, dtype: Any) -> Any:
     return value.astype(dtype) if is_traced(value) else np.asarray(value, dtype)
 
 
-def _counts(count: int) -> tuple[int, ...]:
+def _counts(count: int, kinds: int) -> tuple[int, ...]:
     """How many candidates take part in each round."""
-    return (count, *(min(count, left) for left in _LEFT))
+    return (count, *(min(count, left) for left in _LEFT[kinds - 1]))
 
 
-def _lengths(total: int, count: int) -> tuple[int, ...]:
+def _lengths(total: int, counts: tuple[int, ...], kinds: int) -> tuple[int, ...]:
     """How many updates a candidate gets in each round: nobody has to race alone."""
-    if count == 1:
-        return (0,) * (1 + len(_LEFT))
-    if total >= _LONG:
-        return tuple(int(share * total) for share in _SHARES)
-    shares = [n * share for n, share in zip(_counts(count), _SHARES, strict=True)]
-    most = min(_MOST * total, _LONG * sum(shares))
-    return tuple(max(1, int(most * share / sum(shares) / n)) for n, share in zip(_counts(count), shares, strict=True))
+    if counts[0] == 1:
+        return (0,) * len(counts)
+    shares = _SHARES[kinds - 1]
+    if total < LONG:
+        together = sum(n * share for n, share in zip(counts, shares, strict=True))
+        shares = _SHORT if kinds == 2 else [share * min(_MOST / together, LONG / total) for share in shares]
+    return tuple(max(1, int(share * total)) for share in shares)
 
 
 def begin(plan: Plan) -> tuple[Any, Any]:
     """The number of the next heat, and what was reached in each round."""
-    return np.int32(0), np.full((len(plan.heats), plan.count), np.inf, plan.total.dtype)
+    return np.int32(0), np.full((len(plan.heats), plan.counts[0]), np.inf, plan.total.dtype)
+
+
+def judged(plan: Plan, value: Any, params: Any) -> Any:
+    """The cost of some parameters on the rows on which candidates are compared."""
+    return value(params, jax.tree.map(lambda leaf: leaf[plan.rows], plan.batches.data))
 
 
 def race(plan: Plan, evaluate: Any, value: Any, start: Any, carry: Any, until: Any, lower: Lowering = traced) -> tuple[Any, Any]:
@@ -127,7 +132,7 @@ def race(plan: Plan, evaluate: Any, value: Any, start: Any, carry: Any, until: A
 
     `evaluate` is the cost with its gradient for a batch, `value` the cost alone for the rows of `plan.rows`.
     """
-    width, counts = plan.width, np.array(_counts(plan.count), np.int32)
+    width, counts = plan.width, np.array(plan.counts, np.int32)
     firsts = np.cumsum([0, *plan.heats], dtype=np.int32)  # the first heat of each round, and the end
     judges = jax.tree.map(lambda leaf: leaf[plan.rows], plan.batches.data)
     each = _each(plan, lower)
@@ -169,8 +174,8 @@ def code(plan: Plan, costs: Any) -> Any:
 def _queue(costs: jax.Array, now: jax.Array, relative: Any) -> jax.Array:
     """The candidates in the order in which a round takes them, the two kinds in turn.
 
-    The second round takes the best of the first and its neighbours, the faster before the slower, since what is too fast for a few
-    updates may be right for many; the third the best of the second.
+    The last round takes the best of the one before. A second of three takes the best of the first and its neighbours, the faster
+    before the slower, since what is too fast for a few updates may be right for many.
     """
     rows = jnp.arange(costs.shape[1], dtype=jnp.int32)
     kinds = jnp.asarray(relative) > 0
@@ -178,10 +183,12 @@ def _queue(costs: jax.Array, now: jax.Array, relative: Any) -> jax.Array:
     def leader(mine: jax.Array) -> jax.Array:
         return jnp.argmin(jnp.where(mine, costs[0], jnp.inf)).astype(jnp.int32)
 
-    ahead = rows - jnp.where(kinds, leader(kinds), leader(~kinds))
-    distance = jnp.where(ahead < 0, -2 * ahead - 1, 2 * ahead).astype(costs.dtype)
-    nearness = jnp.where(costs[0] < jnp.inf, distance, jnp.inf)
-    order = jnp.argsort(jnp.where(now == 0, rows.astype(costs.dtype), jnp.where(now == 1, nearness, costs[1])))
+    before = costs[-2]
+    if costs.shape[0] > 2:
+        ahead = rows - jnp.where(kinds, leader(kinds), leader(~kinds))
+        distance = jnp.where(ahead < 0, -2 * ahead - 1, 2 * ahead).astype(costs.dtype)
+        before = jnp.where(now == 1, jnp.where(costs[0] < jnp.inf, distance, jnp.inf), before)
+    order = jnp.argsort(jnp.where(now == 0, rows.astype(costs.dtype), before))
     mine = kinds[order]
     place = jnp.where(mine, jnp.cumsum(mine, dtype=jnp.int32), jnp.cumsum(~mine, dtype=jnp.int32))  # among its own kind
     return order[jnp.argsort(place)].astype(jnp.int32)

@@ -17,6 +17,8 @@ from jaxgd.methods.automatic import Candidates, Sought
 from jaxgd.result import RUNNING, Result, Status
 
 _SLOWER = 4  # runs more, each slower, after one that came to nothing
+_BEHIND = 0.05  # of what the best candidate gained, by which a whole run ends above it that is made again
+_ASKED = Status.CALLBACK, Status.INTERRUPTED  # how runs end that end because somebody said so
 _SHORT = 0.5  # seconds that a race may take in one go
 
 
@@ -72,29 +74,43 @@ class Search:
             until = end if done == 1 and left < _SHORT else done + 1
 
     def settled(self, result: Result, again: Callable[[], Result]) -> Result:
-        """The result, or that of a slower run if it has come to nothing for a better start; it tells what was chosen and tried.
+        """The result, or if its run has gone wrong that of a slower one, the best; it tells what was chosen and tried.
 
         Its `best` is the best point of all these runs.
         """
         told, spent, lowest = self._told(result), self.tried.n_evaluations + result.n_evaluations, result.best
         if is_traced(result.code) or self.lost:
             return with_fields(told, n_evaluations=spent)
-        if result.status is Status.DIVERGED or float(result.cost) > float(np.min(self.tried.cost)):
-            first = float(result.start_cost)
-            lost = np.isfinite(first)
-            for _ in range(_SLOWER):
-                lost = lost and result.status not in (Status.CALLBACK, Status.INTERRUPTED)
-                if not lost or not (result.status is Status.DIVERGED or float(result.cost) > first + 0.01 * abs(first)):
-                    break
-                try:
-                    result = again()
-                except KeyboardInterrupt:
-                    break
-                spent += result.n_evaluations
-                lowest = min(lowest, result.best, key=lambda best: float(best.cost))
-                if told.status is Status.DIVERGED or float(result.cost) < float(told.cost):
-                    told = self._told(result)
+        wrong = self._came_to_nothing(result) or self._fell_behind(result)
+        for _ in range(_SLOWER if wrong else 0):
+            try:
+                result = again()
+            except KeyboardInterrupt:
+                break
+            spent += result.n_evaluations
+            lowest = min(lowest, result.best, key=lambda best: float(best.cost))
+            better = told.status is Status.DIVERGED or float(result.cost) < float(told.cost)
+            told = self._told(result) if better else told
+            if result.status in _ASKED or not (better or self._came_to_nothing(result)):
+                break
         return with_fields(told, n_evaluations=spent, best=lowest)
+
+    def _came_to_nothing(self, result: Result) -> bool:
+        """Whether a run from a finite start diverged, or ended well above it."""
+        first, cost = float(result.start_cost), float(result.cost)
+        if not np.isfinite(first) or result.status in _ASKED:
+            return False
+        return result.status is Status.DIVERGED or cost > max(first + 0.01 * abs(first), np.min(self.tried.cost))
+
+    def _fell_behind(self, result: Result) -> bool:
+        """Whether a whole run ended well above what a candidate reached in a part of its time, on the same rows."""
+        reached = float(np.min(self.tried.cost))
+        if result.status is not Status.MAX_EPOCHS or float(result.cost) <= reached:
+            return False
+        _, value, start = self.functions
+        judged = compiled(_race.judged, self.race, value, start) if self.jit else _race.judged
+        first, last = (float(judged(self.race, value, params)) for params in (start, result.params))
+        return reached < first and last > reached + _BEHIND * (first - reached)
 
     def _told(self, result: Result) -> Result:
         if self.lost:

@@ -10,8 +10,11 @@ from jaxgd.methods.first_order import Adam
 from jaxgd.methods.rule import Rule
 from jaxgd.schedules import AUTO, Cosine, InverseTime, Schedule, WarmUp
 
-_RELATIVE = (-3.0, -0.5)  # decimal exponents of the rates of relative steps
-_FEWER = 500  # updates, below which the candidates are whole decades apart
+LONG = 2000  # updates, below which there are fewer candidates, for a larger share of the run each
+_ABSOLUTE = 1.0  # the decimal exponent of the fastest candidate
+_RELATIVE = 0.0, -0.5  # the same, of those with relative steps, below and above
+_GROWTH = 1000  # updates: the longer a run, the less growth in each is too much for all of them
+_FEWER = 500  # updates, below which the candidates of a single kind are whole decades apart
 _NONE = 24  # updates, below which nothing is sought
 _WITHOUT = 0.01  # the rate then
 
@@ -23,22 +26,26 @@ class Automatic:
         x <- x - r * c(t) * d * M / (sqrt(V) + epsilon),  c(t) = (1 + cos(pi * t / T)) / 2,  d = 1 or max(|x|, 0.01)
 
     M and V are Adam's corrected moments with beta1 = 0.9 and beta2 = 0.99, and T is the number of updates planned. The candidates
-    are twelve rates r from 10**-4.5 to 10 with absolute steps (d = 1) and six from 10**-3 to 10**-0.5 with relative ones, half a
-    decade apart. All of them begin where the run does, on the same batches, and decay within the updates that they get:
+    are rates r a decade apart: six from 10 down with absolute steps (d = 1) and four from 10**-0.5 down with relative ones. Below
+    2000 updates they are five and three, and below 1000 the relative ones begin at 1. All of them begin where the run does, on the
+    same batches, and decay within the updates that they get:
 
-        round 1: all, T / 180 updates each
-        round 2: the best of either kind with its neighbours, six in all, T / 50 updates each
-        round 3: the best of either kind, T / 16 updates each
+        round 1: all, T / 70 updates each, or below 2000 updates T / 20
+        round 2: the best of either kind, T / 10 updates each, or below 2000 updates T / 4
 
     The cost on 256 rows, evenly spread, decides, or on up to 1024 where the run sees 64 times as many; what is not finite loses.
-    The winner's rate makes the run, from the start. Should the run end well above its start, or not finite, it is made again at a
-    rate lower by half a decade, up to four times (not inside an outer `jax.jit`), and the best of these runs is returned.
+    The winner's rate makes the run, from the start. Should the run end well above its start, or above what a candidate reached in a
+    part of its time, or not finite, it is made again, each time at a rate lower by half a decade, until that helps no more, up to
+    four times (not inside an outer `jax.jit`), and the best of these runs is returned.
 
-    The race costs a third as many gradients as the run. Below 2000 updates the shares are larger, but all together no more than
-    the run itself; above 100 000 they grow no more; below 500 the candidates are whole decades apart, and below 24 there is no
-    race, and r = 0.01. Beside the run's own it holds two copies of the parameters and of Adam's moments, or one where two have
-    more than 50 million numbers. It depends on nothing but the cost, the data, the start and the key. `result.method` is what was
-    chosen, ready to be used without a race, and `result.tried` what the candidates achieved.
+    The race costs a third as many gradients as the run, and below 2000 updates nine tenths as many: the fewer the updates, the less
+    a small part of them tells of them all. Above 100 000 it grows no more, and below 24 there is none, and r = 0.01. Beside the
+    run's own it holds two copies of the parameters and of Adam's moments, or one where two have more than 50 million numbers. It
+    depends on nothing but the cost, the data, the start and the key. `result.method` is what was chosen, ready to be used without a
+    race, and `result.tried` what the candidates achieved.
+
+    An "auto" in another rule is sought among rates half a decade apart, or whole decades below 500 updates, in three rounds: all,
+    the best with its neighbours, six together, and the two best.
 
     Trust it where one rate for all will do, as Adam with the best rate of a grid and a decay will: on regressions, networks,
     factorisations, parameters of mixed scales. Name a method where you know your rate, where a third more gradients are dear, or
@@ -114,11 +121,12 @@ def candidates(found: Sought, n_steps: int) -> Candidates:
     """What to try in a run of so many updates, of either kind the fastest first: it wins where rounding hides all differences."""
     if n_steps < _NONE:
         return Candidates(np.array([_WITHOUT]), np.zeros(1))
-    stride = 2 if n_steps < _FEWER else 1
-    absolute = half_decades(*type(found.rule).rates)[::-stride]
-    relative = half_decades(*_RELATIVE)[::-stride] if found.place.relative else np.zeros(0)
-    kinds = np.repeat([0.0, 1.0], [len(absolute), len(relative)])
-    return Candidates(np.concatenate([absolute, relative]), kinds)
+    if found.place.relative:
+        fastest, counts = (_ABSOLUTE, _RELATIVE[n_steps >= _GROWTH]), ((6, 4) if n_steps >= LONG else (5, 3))
+        rates = [10.0 ** (exponent - np.arange(count)) for exponent, count in zip(fastest, counts, strict=True)]
+    else:
+        rates = [half_decades(*type(found.rule).rates)[:: -2 if n_steps < _FEWER else -1]]
+    return Candidates(np.concatenate(rates), np.repeat([0.0, 1.0][: len(rates)], [len(kind) for kind in rates]))
 
 
 def half_decades(low: float, high: float) -> np.ndarray:
