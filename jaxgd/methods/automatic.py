@@ -48,7 +48,7 @@ class Automatic:
     the best with its neighbours, six together, and the two best.
 
     Trust it where one rate for all will do, as Adam with the best rate of a grid and a decay will: on regressions, networks,
-    factorisations, parameters of mixed scales. Name a method where you know your rate, where a third more gradients are dear, or
+    factorisations, parameters of mixed scales. Name a method where you know your rate, where the gradients of a race are dear, or
     where the noise of small batches is what you want of them; and where all rows fit into memory and the parameters are few,
     `minimize` is faster and exact.
 
