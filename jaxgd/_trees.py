@@ -182,15 +182,10 @@ def norm(tree: Any, dtype: Any) -> jax.Array:
     return scale * jnp.sqrt(total)
 
 
-def norms(*trees: Any, dtype: Any) -> tuple[jax.Array, ...]:
-    """The `norm` of each tree, in one pass over their numbers unless a sum of squares overflows or all but vanishes."""
-    squares = [
-        sum((jnp.vdot(leaf.astype(dtype), leaf.astype(dtype)) for leaf in jax.tree.leaves(tree)), jnp.zeros((), dtype))
-        for tree in trees
-    ]
-    low = float(jnp.finfo(dtype).tiny) / float(jnp.finfo(dtype).eps)
-    sound = functools.reduce(jnp.logical_and, [(square > low) & (square < jnp.inf) for square in squares])
-    return lax.cond(sound, lambda: tuple(map(jnp.sqrt, squares)), lambda: tuple(norm(tree, dtype) for tree in trees))
+def inner(a: Any, b: Any, size: jax.Array, dtype: Any) -> jax.Array:
+    """Return the inner product of a / size and b, in `dtype`; dividing first keeps it from overflowing."""
+    products = jax.tree.map(lambda x, y: jnp.sum(x.astype(dtype) / unit(size) * y.astype(dtype)), a, b)
+    return sum(jax.tree.leaves(products), start=jnp.zeros((), dtype))
 
 
 def working_dtype(tree: Any) -> Any:

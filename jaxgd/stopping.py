@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
-from jaxgd._trees import all_of, is_leaf, largest, norms, pytree, static
+from jaxgd._trees import all_of, inner, is_leaf, largest, norm, pytree, static, unit
 from jaxgd.result import RUNNING, Status
 
 __all__ = ["CostTolerance", "GradientTolerance", "Patience", "Rule", "Stationary", "UpdateTolerance"]
@@ -175,7 +175,7 @@ class GradientTolerance(Rule):
 class _Secant(NamedTuple):
     params: Any
     gradient: Any
-    curvature: Any
+    steep: Any
     size: Any
     held: Any
 
@@ -186,14 +186,15 @@ class Stationary(Rule):
 
     It is the default of `minimize` for every method that does not judge its end by itself.
 
-    With s and y the changes of the parameters and of the gradient since the last point, the curvature is c = |y| / |s|, the
-    smallest that was met lately (it may at most double from one point to the next). The run ends if at three points in a row
+    With s and y the changes of the parameters and of the gradient since the last point, each variable has at least the second
+    derivative b_i = y_i**2 / s'y (for a convex quadratic, by the inequality of Cauchy and Schwarz), and the largest of the last
+    few counts: it falls by 16 from one point to the next. The run ends if at three points in a row, for every variable,
 
-        |g| / c <= 4 * eps * max(|x|, eps * X)        the step that is left would move the parameters by rounding only, or
-        |g|**2 / c <= eps**1.5 * |cost|               the fall that is left is far below the rounding of the cost,
+        g_i**2 <= b_i * max(eps**1.5 * |cost|, 25 * eps**2 * sum(b * max(|x|, eps * X)**2))
 
-    or at once if g = 0, in Euclidean norms, where X is the largest |x| so far and eps the rounding unit of the precision. The test
-    does not change with the units of the cost or of all the parameters, and a bad start does not loosen it.
+    or at once if g = 0, where X is the largest |x| so far, each variable's own, and eps the rounding unit of the precision: the
+    fall that is left to any of them is far below the rounding of the cost, or no more than five roundings of the parameters make.
+    The test does not change with the units of the cost or of any parameter, and a bad start does not loosen it.
 
     >>> import jaxgd
     >>> descent = jaxgd.GradientDescent(0.2)
@@ -206,30 +207,32 @@ class Stationary(Rule):
     status: ClassVar[Status] = Status.CONVERGED
 
     def init(self, params: Any, dtype: Any) -> Any:
-        return _Secant(
-            params,
-            jax.tree.map(jnp.zeros_like, params),
-            jnp.asarray(jnp.inf, dtype),
-            jnp.zeros((), dtype),
-            jnp.zeros((), jnp.int32),
-        )
+        nothing = jax.tree.map(lambda leaf: jnp.zeros_like(leaf, dtype=dtype), params)
+        return _Secant(params, jax.tree.map(jnp.zeros_like, params), nothing, nothing, jnp.full((), -1, jnp.int32))
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
-        dtype = state.size.dtype
-        step = jax.tree.map(jnp.subtract, observation.params, state.params)
-        change = jax.tree.map(jnp.subtract, observation.gradient, state.gradient)
-        moved, bent, length, slope = norms(step, change, observation.params, observation.gradient, dtype=dtype)
-        secant = jnp.where(moved > 0, bent / jnp.where(moved > 0, moved, 1), jnp.inf)
-        curvature = jnp.where(jnp.isfinite(state.curvature), jnp.minimum(secant, 2 * state.curvature), secant)
-        size = jnp.maximum(state.size, length)
+        params, gradient = observation.params, observation.gradient
+        dtype = observation.cost.dtype
         eps = float(jnp.finfo(dtype).eps)
-        known = (curvature > 0) & (curvature < jnp.inf)
-        left = slope / jnp.where(known, curvature, 1)
-        still = (left <= 4 * eps * jnp.maximum(length, eps * size)) | (
-            left * slope <= eps**1.5 * jnp.abs(observation.cost).astype(dtype)
-        )
-        held = jnp.where(known & still, state.held + 1, 0)
-        return (slope == 0) | (held >= 3), _Secant(observation.params, observation.gradient, curvature, size, held)
+
+        def difference(new: jax.Array, old: jax.Array) -> jax.Array:
+            return new.astype(dtype) - old.astype(dtype)
+
+        def sizes(x: jax.Array, most: jax.Array) -> jax.Array:
+            return jnp.maximum(jnp.abs(x).astype(dtype), most)
+
+        step, change = (jax.tree.map(difference, *pair) for pair in ((params, state.params), (gradient, state.gradient)))
+        moved, before = largest(step, dtype), state.held >= 0
+        rise = inner(step, change, moved, dtype)
+        bent, root = before & (rise > 0), jnp.sqrt(unit(rise)) * jnp.sqrt(unit(moved))
+        steep = jax.tree.map(lambda y, b: jnp.where(bent & (y != 0), jnp.maximum(jnp.abs(y) / root, b / 4), b), change, state.steep)
+        size = jax.tree.map(sizes, params, state.size)
+        extent = jax.tree.map(lambda b, x, most: b * sizes(x, eps * most), steep, params, size)
+        least = jnp.maximum(eps**0.75 * jnp.sqrt(jnp.abs(observation.cost)), 5 * eps * norm(extent, dtype))
+        still = all_of(lambda g, b: jnp.abs(g).astype(dtype) <= b * least, gradient, steep)
+        held = jnp.where((bent | (before & (moved == 0))) & still, state.held + 1, 0)
+        flat = all_of(lambda g: g == 0, gradient)
+        return flat | (held >= 3), _Secant(params, gradient, steep, size, held)
 
 
 class _Waiting(NamedTuple):

@@ -94,3 +94,17 @@ def test_a_rule_of_ones_own() -> None:
 
     result = halving(Below(4.0**-10))
     assert (result.n_steps, result.status) == (11, Status.RULE)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "method", [jaxgd.SpectralGradient(), jaxgd.GradientDescent(0.4), jaxgd.Adam(0.05)], ids=lambda m: type(m).__name__
+)
+def test_a_variable_in_another_unit_has_not_arrived_with_the_others(method: Any, dtype: str) -> None:
+    def apart(x: Any, unit: Any) -> Any:
+        return (x[0] - 3) ** 2 + (x[1] / unit - 2) ** 2 + 1
+
+    for unit in (1.0, 1e4, 1e6):
+        result = jaxgd.minimize(apart, [0.0, 0.0], unit, method=method, dtype=dtype, max_steps=2000)
+        excess = (float(result.params[0]) - 3) ** 2 + (float(result.params[1]) / unit - 2) ** 2
+        assert excess < 8 * np.finfo(dtype).eps if result.converged else unit > 1

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd._bounds import inward, moved
-from jaxgd._trees import all_finite, largest, pytree, select, unit, working_dtype
+from jaxgd._trees import all_finite, inner, largest, pytree, select, unit, working_dtype
 from jaxgd.methods.protocol import Point, Problem, Step
 from jaxgd.result import RUNNING, Status
 
@@ -93,7 +93,7 @@ class SpectralGradient:
                 rate=rate,
                 params=params,
                 gradient=gradient,
-                fall=-size * _inner(gradient, step, size, dtype),
+                fall=-size * inner(gradient, step, size, dtype),
                 size=size,
                 length=length,
                 costs=jnp.where(accepted, jnp.append(state.costs[1:], cost), state.costs),
@@ -108,15 +108,9 @@ def _spectral(point: Point, state: SpectralState, dtype: Any) -> jax.Array:
     """The rate s's / s'y of the step that was just taken, or a longer one along negative curvature."""
     step = jax.tree.map(jnp.subtract, point.params, state.params)
     length = largest(step, dtype)
-    square = _inner(step, step, length, dtype)
-    curvature = _inner(step, jax.tree.map(jnp.subtract, point.gradient, state.gradient), length, dtype)
+    square = inner(step, step, length, dtype)
+    curvature = inner(step, jax.tree.map(jnp.subtract, point.gradient, state.gradient), length, dtype)
     return jnp.where(curvature > 0, square / jnp.where(curvature > 0, curvature, 1), _GROWTH * state.rate)
-
-
-def _inner(a: Any, b: Any, size: jax.Array, dtype: Any) -> jax.Array:
-    """The inner product of a / size and b, in `dtype`; dividing first keeps it from overflowing."""
-    products = jax.tree.map(lambda x, y: jnp.sum(x.astype(dtype) / unit(size) * y.astype(dtype)), a, b)
-    return sum(jax.tree.leaves(products), start=jnp.zeros((), dtype))
 
 
 def _first_rate(point: Point, dtype: Any) -> jax.Array:
