@@ -59,6 +59,16 @@ class Bounds:
                 where, limits = _checks.entry(name + keystr(path), index), f"from {low[index]!s} to {high[index]!s}"
                 raise ValueError(f"{where}: expected a value within the bounds, {limits}, got {x[index]!s}.")
 
+    def rounded(self, params: Any) -> Any:
+        """Return parameters that lie in the box but for a rounding without that rounding."""
+
+        def one(x: Any, low: Any, high: Any) -> Any:
+            if is_traced(x, low, high) or not np.any((np.asarray(x) < low) | (np.asarray(x) > high)):
+                return x
+            return np.asarray(np.clip(np.asarray(x), low, high))
+
+        return jax.tree.map(one, params, self.lower, self.upper)
+
     def project(self, params: Any) -> Any:
         """The nearest point in the box."""
         return jax.tree.map(jnp.clip, params, self.lower, self.upper)

@@ -126,8 +126,8 @@ def room(start: Any, fixed: Any, bounds: Any, *, drawn: bool) -> tuple[Any, Fixe
     if box is not None:
         if drawn or is_traced(params, box):
             params = box.project(params)
-            start = with_parameters(start, params)
-        box.check("start", params)
+        box.check("start", params, roundings=1)
+        start = with_parameters(start, box.rounded(params))
     held = Fixed.of(fixed, start)
     if held is None:
         return start, None, box

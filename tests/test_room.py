@@ -172,3 +172,16 @@ def test_learning_rates_and_bounds_of_what_is_free() -> None:
     assert fitted.history is not None
     assert fitted.params["b"] == 0 == fitted.params["a"][0] and fitted.history.params["a"].shape == (301, 3)
     assert abs(fitted.params["a"][1] - 2.5) < 0.3
+
+
+@pytest.mark.parametrize("place", [0.1, -0.7, 1 / 3, 1e-9])
+def test_a_start_at_a_bound_that_single_precision_rounds_is_at_that_bound(place: float) -> None:
+    def tilted(v: Any, slope: Any) -> Any:
+        return v**2 + slope * v
+
+    for bounds, side in (((None, place), 1.0), ((place, None), -1.0)):
+        result = jaxgd.minimize(tilted, place, -10 * side, bounds=bounds, dtype="float32")
+        assert side * (float(result.params) - place) <= 0  # within the bound, and no more than a rounding away
+        np.testing.assert_allclose(result.params, place, rtol=2 * np.finfo(np.float32).eps)
+    with pytest.raises(ValueError, match=r"^start: expected a value within the bounds"):
+        jaxgd.minimize(tilted, place + 1e-6, 1.0, bounds=(None, place), dtype="float32")
