@@ -92,3 +92,11 @@ def test_a_kink_away_from_the_minimum_is_none(dtype: str) -> None:
     for start in ([0.4, 0.3], [0.0, 0.0], [3.0, -3.0]):
         result = run(corner, start, dtype=dtype)
         assert result.status is Status.STALLED or result.cost <= 4 * np.finfo(dtype).eps
+
+
+@DTYPES
+@pytest.mark.parametrize("start", [[1.0, 3.0], [0.3, 0.7], [-5e5, 2.0]])
+def test_a_direction_that_the_cost_does_not_determine_is_left_alone(dtype: str, start: list[float]) -> None:
+    result = run(lambda v: (v[0] - v[1]) ** 2, start, dtype=dtype)
+    assert result.converged
+    np.testing.assert_allclose(result.params, np.mean(start), rtol=4 * np.finfo(dtype).eps)
