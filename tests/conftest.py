@@ -1,7 +1,10 @@
 """What every test runs under: strict dtype promotion, figures without a screen, and a way to count compilations."""
 
 import contextlib
+import gc
+import itertools
 import os
+import pathlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -42,6 +45,19 @@ def closed_figures() -> Iterator[None]:
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+_MAPS = pathlib.Path("/proc/self/maps")  # Linux gives a process 65 530 of them, and every compiled program takes some
+_ended = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_programs() -> Iterator[None]:
+    """Forget compiled programs before there are too many for one process."""
+    yield
+    if next(_ended) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 25_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
