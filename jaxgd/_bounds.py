@@ -60,7 +60,7 @@ class Bounds:
                 raise ValueError(f"{where}: expected a value within the bounds, {limits}, got {x[index]!s}.")
 
     def rounded(self, params: Any) -> Any:
-        """Return parameters that lie in the box but for a rounding without that rounding."""
+        """Return the parameters, those that a rounding put outside the box moved to their bounds."""
 
         def one(x: Any, low: Any, high: Any) -> Any:
             if is_traced(x, low, high) or not np.any((np.asarray(x) < low) | (np.asarray(x) > high)):

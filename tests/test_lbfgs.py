@@ -63,18 +63,6 @@ def test_a_parameter_that_the_pairs_do_not_show_is_doubted(dtype: str, widths: f
 
 
 @DTYPES
-@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
-def test_a_cost_that_falls_without_limit_is_unbounded(dtype: str, power: float) -> None:
-    def falling(x: Any, power: Any) -> Any:
-        return x[0] - jnp.abs(x[0] + 2 * x[1]) ** power + x[1] ** 2 / 100
-
-    bounds = ([None, -1.0], [None, 1.0]) if power == 1 else None
-    result = run(falling, [-0.5, 0.2], power, bounds=bounds, dtype=dtype)
-    assert result.status is Status.UNBOUNDED and not result.converged
-    assert result.cost == result.best.cost and np.all(np.isfinite(result.params))
-
-
-@DTYPES
 def test_a_variable_at_its_bound_does_not_hide_what_another_has_to_gain(dtype: str) -> None:
     size = np.array([1e6, 1e-3])
     data = np.array([1.3, 0.7]), size, np.array(1.0), np.array(1.0)
@@ -99,4 +87,4 @@ def test_a_kink_away_from_the_minimum_is_none(dtype: str) -> None:
 def test_a_direction_that_the_cost_does_not_determine_is_left_alone(dtype: str, start: list[float]) -> None:
     result = run(lambda v: (v[0] - v[1]) ** 2, start, dtype=dtype)
     assert result.converged
-    np.testing.assert_allclose(result.params, np.mean(start), rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(result.params, np.mean(start), rtol=4 * float(np.finfo(dtype).eps))

@@ -137,13 +137,14 @@ def test_a_peak_far_from_zero_is_found_from_within_a_width(offset: float) -> Non
 
 
 @DTYPES
+@pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 @pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
-def test_a_cost_that_falls_without_limit_is_unbounded(dtype: str, power: float) -> None:
+def test_a_cost_that_falls_without_limit_is_unbounded(dtype: str, power: float, method: Any) -> None:
     def falling(x: Any, power: Any) -> Any:
         return x[0] - jnp.abs(x[0] + 2 * x[1]) ** power + x[1] ** 2 / 100
 
     bounds = ([None, -1.0], [None, 1.0]) if power == 1 else None
-    result = jaxgd.minimize(falling, [-0.5, 0.2], power, bounds=bounds, dtype=dtype)
+    result = jaxgd.minimize(falling, [-0.5, 0.2], power, bounds=bounds, method=method, dtype=dtype)
     assert result.status is Status.UNBOUNDED and not result.converged
     assert result.cost == result.best.cost and np.all(np.isfinite(result.params))
 

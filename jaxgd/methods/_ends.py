@@ -30,8 +30,8 @@ class Hidden(NamedTuple):
     rough: Any
 
     @property
-    def whole(self) -> jax.Array:
-        """The larger of both."""
+    def largest(self) -> jax.Array:
+        """The larger of `floor` and `rough`."""
         return jnp.maximum(self.floor, self.rough)
 
 
@@ -78,32 +78,32 @@ def _extent(place: Place, origin: jax.Array) -> jax.Array:
 
 
 def noise(place: Place) -> jax.Array:
-    """Return the rounding of a difference of costs, not less than the least number that is normal over eps."""
+    """Return the rounding error of a difference of two costs, at least the smallest normal number divided by eps."""
     return _COST * place.eps * jnp.abs(place.cost) + place.tiny / place.eps
 
 
 def most_rough(place: Place, energy: jax.Array, floor: jax.Array) -> jax.Array:
-    """Return the most that is taken for rounding: that of a sum whose terms are as large as the energy lets them be."""
+    """Return an upper bound of the rounding error of a cost that is a sum, whose terms the energy bounds."""
     return _SUMS * place.eps * (jnp.abs(place.cost) + jnp.sqrt(jnp.abs(place.cost) * energy)) + 16 * floor
 
 
 def farthest(floor: jax.Array, eps: float) -> jax.Array:
-    """Return the most that s'y may be of a pair that says something about the second derivatives at the end of the run."""
+    """Return the largest s'y of a pair that still counts as near the end of the run."""
     return floor / eps**0.5
 
 
 def visible(floor: jax.Array, rise: jax.Array) -> jax.Array:
-    """Return the part of a step with this s'y that has just so much of it that the cost shows it."""
+    """Return the factor that shortens a step with s'y = `rise` until its effect on the cost is just visible."""
     return jnp.sqrt(2 * _VISIBLE * floor) / jnp.sqrt(unit(rise))
 
 
 def known_steepness(place: Place, pairs: Pairs, floor: jax.Array) -> jax.Array:
-    """Return for each variable the root of the least second derivative that it may have at the end of the run."""
+    """Return the square roots of lower bounds of the second derivatives, from pairs near the end of the run."""
     return _pairs.steepness(pairs, _VISIBLE * floor, farthest(floor, place.eps))
 
 
 def floor_of(place: Place, steep: jax.Array, origin: jax.Array) -> jax.Array:
-    """Return what rounding hides where the roots of the least second derivatives are `steep`."""
+    """Return the floor of `Hidden` for square roots `steep` of the second derivatives."""
     roundings = place.eps * steep * _extent(place, origin)
     return noise(place) + _VARIABLES * jnp.vdot(roundings, roundings)
 
@@ -122,9 +122,9 @@ def probe(
 ) -> Probe:
     """Return a search along the gradient of some variables.
 
-    In the `first` each moves by the length that its slope asks for at the least second derivative that it may have, or, if none is
-    known, so far that its slope shows in the cost. If nothing was gained, each moves so far in the next, but not farther than its
-    own size: then those with the least to gain rise the most, are known from there on, and leave the probe.
+    In the `first` probe each variable takes the Newton step of the lower bound of its second derivative, or, where no bound is
+    known, a step long enough for its slope to show in the cost. In later probes every variable takes such a visible step, at most
+    its own size: those with the least to gain then raise the cost the most, become known, and leave the probe.
     """
     g = place.of_the_free(place.gradient)
     seen = _pairs.reaction(pairs) > 16 * place.eps * jnp.abs(g)

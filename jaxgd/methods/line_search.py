@@ -72,16 +72,13 @@ def judge(search: Search, trial: Trial, finite: jax.Array, cost: jax.Array, nois
     return ~(finite & (low_enough | hidden)), short
 
 
-def narrowed(search: Search, trial: Trial, finite: jax.Array, long: jax.Array, least: Any = _INTERIOR[0]) -> Search:
-    """Return the search after a trial that was too long or too short, with the next rate to try.
-
-    A trial is not shorter than the part `least` of a bracket.
-    """
+def narrowed(search: Search, trial: Trial, finite: jax.Array, long: jax.Array) -> Search:
+    """Return the search after a trial that was too long or too short, with the next rate to try."""
     low, high = select(long, (search.low, trial), (trial, search.high))
     step = low.rate - search.low.rate
     rise = (low.slope - search.low.slope) / unit(step)
     ahead = low.rate + jnp.clip(jnp.where(rise > 0, -low.slope / unit(rise), jnp.inf), *(g * low.rate for g in _GROWTH))
-    rate = jnp.where(jnp.isfinite(high.rate), _interpolated(low, high, finite | ~long, least), ahead)
+    rate = jnp.where(jnp.isfinite(high.rate), _interpolated(low, high, finite | ~long), ahead)
     return search._replace(rate=rate, low=low, high=high, trials=search.trials + 1)
 
 
@@ -90,7 +87,7 @@ def settle(search: Search) -> Search:
     return search._replace(rate=search.low.rate, trials=jnp.full_like(search.trials, _TRIALS))
 
 
-def _interpolated(low: Trial, high: Trial, finite: jax.Array, least: Any) -> jax.Array:
+def _interpolated(low: Trial, high: Trial, finite: jax.Array) -> jax.Array:
     """Return the minimiser of the cubic that fits both ends of a bracket, kept from the ends.
 
     Where rounding hides the difference of the costs it is that of the quadratic of the slopes; where the far end was not finite,
@@ -105,4 +102,4 @@ def _interpolated(low: Trial, high: Trial, finite: jax.Array, least: Any) -> jax
     secant = -low.slope / (high.slope - low.slope)
     share = jnp.where(jnp.abs(high.cost - low.cost) <= noise, secant, cubic)
     share = jnp.where(finite & jnp.isfinite(share), share, _INTERIOR[0])
-    return low.rate + jnp.clip(share, least, _INTERIOR[1]) * width
+    return low.rate + jnp.clip(share, *_INTERIOR) * width

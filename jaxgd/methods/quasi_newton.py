@@ -10,8 +10,9 @@ it, see `_pairs.steepness`, leave it more than that to gain; all are, if the pai
     a pause, no variable doubted                              CONVERGED
     a pause, some doubted                                     a probe: a search along the gradient of those alone
     a fall in a probe                                         the run goes on
-    a pause in a probe, fewer doubted than before             a probe of those
-    a pause in a probe, as many doubted                       STALLED; DIVERGED if the last trial was not finite
+    a pause in the first probe, some doubted                  a probe of those, by shorter steps
+    a pause in a later probe, fewer doubted than before       a probe of those
+    a pause in a later probe, as many doubted                 STALLED; DIVERGED if the last trial was not finite
     a trial that is not finite beyond a huge fall or step     the best point again, then UNBOUNDED
     no room left before a cost of minus infinity              the best point again, then UNBOUNDED
 """
@@ -59,6 +60,11 @@ class LBFGSState(NamedTuple):
     doubted: Any
     fleeing: Any
     started: Any
+
+    @property
+    def probing(self) -> jax.Array:
+        """Whether the search is a probe."""
+        return self.doubted < self.origin.size + 2
 
 
 class _Change(NamedTuple):
@@ -146,17 +152,17 @@ class LBFGS:
 
     def step(self, point: Point, state: LBFGSState, problem: Problem) -> Step:
         here, there = Place(problem.current, problem.bounds), Place(point, problem.bounds)
-        started, search, none = state.started, state.search, there.params.size + 2
+        started, search = state.started, state.search
         trial = Trial(search.rate, there.cost, jnp.vdot(there.gradient, here.inside(state.direction, search.rate)))
         search = line_search.compared(search, trial, there.finite, here.cost)
         hidden = _measured(state.hidden, search.rough, here)
-        fell = ~started | (here.cost - there.cost > hidden.whole)
+        fell = ~started | (here.cost - there.cost > hidden.largest)
         s = there.params - here.params
-        long, short = line_search.judge(search, trial, there.finite, here.cost, hidden.whole)
+        long, short = line_search.judge(search, trial, there.finite, here.cost, hidden.largest)
         long = long | (started & jnp.all(s == 0))
-        probing = state.doubted < none
+        probing = state.probing
         accepted = ~started | (~long & ~short & (fell | (trial.slope == 0) | ~probing | state.fleeing))
-        doubted = jnp.where(accepted, none, state.doubted)
+        doubted = jnp.where(accepted, there.params.size + 2, state.doubted)
 
         y = there.of_the_free(there.gradient - here.gradient)
         rise = trial.rate * (trial.slope - search.slope)
@@ -211,7 +217,7 @@ def _continued(trial: Trial, long: jax.Array, finite: jax.Array, state: LBFGSSta
 
     A search ends where its bracket has no room, or where the slopes at its ends, in a probe, promise no more than rounding hides.
     """
-    hidden, probing = state.hidden, state.doubted < here.params.size + 2
+    hidden, probing = state.hidden, state.probing
     search = line_search.narrowed(state.search, trial, finite, long)
     rise = trial.rate * (trial.slope - state.search.slope)
     over = probing & finite & (rise > 0)
@@ -229,7 +235,7 @@ def _continued(trial: Trial, long: jax.Array, finite: jax.Array, state: LBFGSSta
     fleeing = ~finite & ((low.cost < -most) | (far & (low.cost < 0) & (here.cost - low.cost > hidden.floor)))
     fleeing = fleeing | (tight & (search.high.cost == -jnp.inf))
     ended = tight | vain | fleeing
-    better = (low.rate > 0) & ((here.cost - low.cost > hidden.whole) | fleeing)
+    better = (low.rate > 0) & ((here.cost - low.cost > hidden.largest) | fleeing)
     return _Next(
         direction=state.direction,
         search=select(ended & better, line_search.settle(search), search),
@@ -245,7 +251,7 @@ def _continued(trial: Trial, long: jax.Array, finite: jax.Array, state: LBFGSSta
 def _judged(place: Place, state: LBFGSState, after: _Next, accepted: jax.Array) -> tuple[LBFGSState, jax.Array]:
     """Return the next state and the code of the end, after a look at the variables where the run may be at its end."""
     ending = after.paused | (accepted & (after.idle >= _FEW))
-    first = state.doubted == place.params.size + 2
+    first = ~state.probing
     kept = Probe(state.sizes, state.pairs.squares, after.direction, after.search)
 
     def look() -> tuple[Any, ...]:
@@ -254,7 +260,7 @@ def _judged(place: Place, state: LBFGSState, after: _Next, accepted: jax.Array) 
         floor = jnp.where(jnp.any(steep > 0), _ends.floor_of(place, steep, state.origin), after.hidden.floor)
         hidden = after.hidden._replace(floor=floor)
         g = jnp.abs(place.of_the_free(place.gradient))
-        which = (g > jnp.sqrt(2 * hidden.floor) * steep) | (after.left > hidden.whole * jnp.where(first, 1, _ends.GREEDY))
+        which = (g > jnp.sqrt(2 * hidden.floor) * steep) | (after.left > hidden.largest * jnp.where(first, 1, _ends.GREEDY))
         count = jnp.sum(which, dtype=jnp.int32)
         again = after.paused & ~after.fleeing & (count > 0) & (count < state.doubted)
         probe = lax.cond(
