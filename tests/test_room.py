@@ -182,6 +182,6 @@ def test_a_start_at_a_bound_that_single_precision_rounds_is_at_that_bound(place:
     for bounds, side in (((None, place), 1.0), ((place, None), -1.0)):
         result = jaxgd.minimize(tilted, place, -10 * side, bounds=bounds, dtype="float32")
         assert side * (float(result.params) - place) <= 0  # within the bound, and no more than a rounding away
-        np.testing.assert_allclose(result.params, place, rtol=2 * np.finfo(np.float32).eps)
+        np.testing.assert_allclose(result.params, place, rtol=2 * float(np.finfo(np.float32).eps))
     with pytest.raises(ValueError, match=r"^start: expected a value within the bounds"):
         jaxgd.minimize(tilted, place + 1e-6, 1.0, bounds=(None, place), dtype="float32")
