@@ -39,9 +39,9 @@ from typing import TYPE_CHECKING, Any
 
 from jaxgd import schedules, stopping
 from jaxgd._classic import gradient_descent, sgd
-from jaxgd._drive import Progress
 from jaxgd._fit import fit
 from jaxgd._minimize import minimize
+from jaxgd._run.progress import Progress
 from jaxgd._trees import pytree
 from jaxgd.methods.automatic import Automatic
 from jaxgd.methods.first_order import Adadelta, Adagrad, Adam, GradientDescent, RMSProp

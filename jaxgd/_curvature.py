@@ -11,7 +11,7 @@ from jaxgd import _check_cost, _derivatives
 from jaxgd._bounds import Bounds, outward
 from jaxgd._closures import JITTED, fresh
 from jaxgd._fixed import Fixed, Layout
-from jaxgd._trees import norm, pack, pytree, unit, unpack
+from jaxgd._trees import is_traced, norm, pack, pytree, unit, unpack
 
 _ROUNDINGS = 16.0  # for each parameter, below which a curvature relative to the others' is nothing
 SLACK = 8.0  # roundings from a bound that are still at the bound
@@ -27,7 +27,7 @@ def _held_back(x: Any, gradient: Any, low: Any, high: Any) -> Any:
     return outward(x, gradient, low + slack(low), high - slack(high)) | (low == high)
 
 
-def linearised(residuals: Any, *, has_aux: bool, held: Layout | None, one_by_one: bool = False) -> Callable[..., Any]:
+def linearised(residuals: Any, *, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
     """Return the residuals as a vector, and their Jacobian for the free parameters packed into another."""
 
     def evaluate(free: Any, *arguments: Any) -> tuple[jax.Array, jax.Array]:
@@ -37,13 +37,13 @@ def linearised(residuals: Any, *, has_aux: bool, held: Layout | None, one_by_one
             return _vector(residuals, has_aux, held, unpack(x, free), *arguments).astype(x.dtype)
 
         values = vector(x)
-        return values, _derivatives.jacobian(vector, x, values.size, jit=not one_by_one)
+        return values, _derivatives.jacobian(vector, x, values.size, jit=is_traced(x))
 
     return evaluate
 
 
 def half_squares(residuals: Any, *, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
-    """Half the sum of the squares of the residuals."""
+    """Return half the sum of the squares of the residuals."""
     return lambda free, *arguments: jnp.sum(_vector(residuals, has_aux, held, free, *arguments) ** 2) / 2
 
 
@@ -55,11 +55,6 @@ def _vector(residuals: Any, has_aux: bool, held: Layout | None, free: Any, *argu
     with fresh(residuals):
         returned = residuals(params, *data)
     return pack(_check_cost.residual_arrays(returned, has_aux=has_aux))
-
-
-def linearised_eagerly(residuals: Any, *, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
-    """`linearised` for residuals that can't be traced."""
-    return linearised(residuals, has_aux=has_aux, held=held, one_by_one=True)
 
 
 @pytree

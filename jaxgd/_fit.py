@@ -7,22 +7,26 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_cost, _checks, _epochs, _finish, _nonfinite, _problem, _shuffle
-from jaxgd._batches import Batches
-from jaxgd._drive import Callback, Host, Progress, run
-from jaxgd._fixed import Fixed
-from jaxgd._half_precision import Types, half_types, of_wide, widened
-from jaxgd._marks import beside
-from jaxgd._program import compiled
-from jaxgd._search import Search
-from jaxgd._trees import integer, is_traced, with_fields
+from jaxgd import _check_cost, _checks, _nonfinite
+from jaxgd._objective.evaluation import empty_point, value, value_and_gradient
+from jaxgd._problem import Problem, check_choices, precision, problem, table, told
+from jaxgd._run import report
+from jaxgd._run.advance import row
+from jaxgd._run.driver import EPOCHS, Run, RunOptions
+from jaxgd._run.end import AllRows, find_end, start_over_all_rows
+from jaxgd._run.objective import Objective
+from jaxgd._run.progress import Callback
+from jaxgd._run.state import RunSpec
+from jaxgd._trees import is_traced, with_fields
+from jaxgd._tuning.search import LearningRateSearch
 from jaxgd._whole import cost_over_all_rows, over_all_rows
-from jaxgd.methods.automatic import Automatic, Sought, sought
-from jaxgd.methods.protocol import Point
-from jaxgd.result import RUNNING, History, Result, Status
+from jaxgd.data import shuffle as orders
+from jaxgd.data.source import Batches
+from jaxgd.methods.automatic import Automatic, TuningTarget, tuning_target
+from jaxgd.methods.protocol import HABITS, Point, habits
+from jaxgd.result import RUNNING, Result, Status
 
 
 def fit(
@@ -119,253 +123,154 @@ def fit(
         _checks.share("average", average)
     _check_cost.signature(cost, ("params", "batch"))
     key = _checks.random_key(key)
-    _problem.check_choices(method, stop, names, whole=False)
-    with _problem.precision(dtype) as to:
-        arrays, n_rows = _problem.table("data", data, to)
+    check_choices(method, stop, names, all_rows=False)
+    with precision(dtype) as to:
+        arrays, n_rows = table("data", data, to)
         batch_size = _checks.whole("batch_size", batch_size, 1, n_rows, " (the number of rows)")
-        held_out = () if validation is None else _problem.table("validation", validation, to, like=arrays)[:1]
-        whole = _problem.start_point(start, key, to, fixed)
-        params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
-        types = half_types(whole)
-        if types:
-            cost, (whole, params, held, box) = of_wide(cost, types), widened((whole, params, held, box))
-        if _problem.are_wide(arrays, held_out):
-            make = functools.partial(_problem.lowered, _problem.value_and_gradient, cost, params, has_aux=has_aux, fixed=held)
-            sample = functools.partial(_rows_like, size=batch_size)
-            (arrays, *held_out), _ = _problem.settled(make, arrays, *held_out, jit=jit, sample=sample)
+        held_out = () if validation is None else table("validation", validation, to, like=arrays)[:1]
+        given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit)
+        arrays, *held_out = given.settled(arrays, *held_out, sample=functools.partial(_rows_like, size=batch_size))
         n_batches = math.ceil(n_rows / batch_size)
         method = Automatic() if method is None else method
-        found = sought(method, n_epochs * n_batches)
-        method, rules = _problem.prepare(found.rule if found else method, stop, whole, held, n_batches, whole=False)
+        found = tuning_target(method, n_epochs * n_batches)
+        method, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)
         seed = _seed(key, shuffle, batch_size == n_rows)
-        plan = _epochs.Plan(
-            start=params,
-            infinite=None,
+        spec = RunSpec(
+            empty=Point(given.params, None, None),
             method=method,
             rules=rules,
-            batches=Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.room(arrays, seed, params, method)),
+            source=Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.block_budget(arrays, seed, given.params, method)),
             validation=tuple(held_out),
+            bounds=given.box,
             n_epochs=np.int32(n_epochs),
-            bounds=box,
             average_from=None if average is None else _average_from(average, n_epochs, n_batches),
             code=np.int32(RUNNING),
+            habits=HABITS,
+            returns_current=False,
             names=names,
-            capacity=0,
         )
-        result = _run(cost, plan, (held, types), n_epochs, Host(callback, progress, jit), found, has_aux=has_aux)
-        kept = beside(whole, bounds, held)
-    return _problem.told(_problem.export(result), began, kept)
+        result = _run(given, spec, RunOptions(callback, progress, jit), found)
+        result, kept = given.complete(result), given.beside()
+    return told(result, began, kept)
 
 
-def _run(
-    cost: Any,
-    plan: _epochs.Plan,
-    kinds: tuple[Fixed | None, Types | None],
-    n_epochs: int,
-    host: Host,
-    found: Sought | None,
-    *,
-    has_aux: bool,
-) -> Result:
-    """Trace the cost, find a learning rate if that is sought, run the epochs, and settle on the point to return.
+def _run(given: Problem, spec: RunSpec, options: RunOptions, found: TuningTarget | None) -> Result:
+    """Find a learning rate if that is sought, run the epochs, and settle on the point to return.
 
-    `kinds` are what is held of the parameters, and the types of those of fewer than 32 bits.
+    Compiling begins as soon as the loop is traced; what else is traced and searched is done beside it.
     """
-    params, fixed = plan.start, kinds[0]
-    lowered = functools.partial(_problem.lowered, origin=_problem.Origin(cost), has_aux=has_aux, jit=host.jit, fixed=fixed)
-    evaluation = _evaluations(cost, plan, params, lowered)
-    value, n_parts = None, 0
-    if plan.validation:
-        value = lowered(_problem.value, cost, params, *plan.validation)
-        size = plan.batches.batch_size
-        value, n_parts = cost_over_all_rows(value, evaluation, plan.validation[0], size, params, plan.bounds)
-    finish = _Finish(plan, evaluation, value, params, in_one_piece=has_aux, jit=host.jit)
-    functions = _epochs.Functions(
-        full=evaluation(plan.batches.batch_size),
-        last=evaluation(plan.batches.last_size) if plan.batches.last_size else None,
-        whole=finish.whole if "gradient_norm" in plan.names else None,
-        value=value,
+    functions = _Functions(given, spec)
+    objective, spec = functions.objective, functions.with_shapes(spec)
+    total = int(spec.n_epochs) * spec.source.count
+    trace_value = functools.partial(given.trace, value)
+    search = found and LearningRateSearch(found, spec, objective.evaluate, trace_value, total)
+    run = Run(
+        EPOCHS,
+        spec,
+        objective,
+        options,
+        view=lambda state: given.complete(report.progress(spec, state)),
+        row=(lambda state: row(spec, state, spec.start)) if spec.names else None,
+        unit="epoch",
+        total=int(spec.n_epochs),
     )
-    infinite = _problem.infinite_cost(functions.full) if host.jit else finish.empty.cost
-    plan = finish.plan = with_fields(plan, infinite=infinite)
-    judge = functools.partial(lowered, _problem.value, cost, params)
-    search = None if found is None else Search(found, plan, functions.full, judge, params, n_epochs, jit=host.jit)
+    rows = functions.rows
+    rows.prepare(spec)
+    if search:
+        spec = search(spec)
 
-    def meanwhile(plan: _epochs.Plan, state: Any) -> _epochs.Plan:
-        finish.prepare(state)
-        if search is not None:
-            plan = search(plan)
-            finish.plan = with_fields(finish.plan, method=plan.method)
-        return plan
+    def attempt(spec: RunSpec) -> Result:
+        state, chunks = run(spec)
+        end = find_end(spec, state, rows)
+        history = report.history_over_all_rows(spec, state, end, chunks, rows) if spec.names else None
+        return report.result_over_all_rows(spec, state, end, history)
 
-    def attempt() -> Result:
-        state, chunks = run(
-            _epochs.loop,
-            plan,
-            functions,
-            limit=n_epochs,
-            total=n_epochs,
-            row=(lambda state: _epochs.row(plan, state, params)) if plan.names else None,
-            view=lambda state: _problem.complete(_view(plan, state), *kinds),
-            unit="epoch",
-            host=host,
-            meanwhile=meanwhile,
+    result = attempt(spec)
+    if search:
+        result = search.retry_if_worse(result, spec, attempt)
+    result = with_fields(result, in_parts=functions.in_parts)
+    if is_traced(result.code):
+        return result
+    if result.status is Status.DIVERGED:
+        start = start_over_all_rows(spec, rows)
+        result = _nonfinite.diagnosed(result, start, rows.evaluate, given.frozen, spec.source.data)
+    return _nonfinite.of_validation(result, result.state.validation_cost, *spec.validation) if spec.validation else result
+
+
+class _Functions:
+    """The cost in the forms that a run of `fit` needs, each traced when it is first asked for."""
+
+    def __init__(self, given: Problem, spec: RunSpec) -> None:
+        self.given, self.spec = given, spec
+        self.of_size = functools.cache(lambda size: given.trace(value_and_gradient, _rows_like(spec.source.data, size)))
+
+    @functools.cached_property
+    def objective(self) -> Objective:
+        """What the loop asks for."""
+        source: Any = self.spec.source
+        return Objective(
+            evaluate=self.of_size(source.batch_size),
+            evaluate_last=self.of_size(source.last_size) if source.last_size else None,
+            validation=self._validation[0],
+            all_rows=self._all_rows[0] if "gradient_norm" in self.spec.names else None,
         )
-        end = finish(state)
-        history = _history(finish, state, end, chunks) if plan.names else None
-        return _result(finish.plan, state, end, history, {"data": finish.n_parts, "validation": n_parts})
 
-    result = attempt()
-    if search is not None:
-        result = search.settled(result, attempt)
-    if not is_traced(result.code) and result.status is Status.DIVERGED:
-        result = _nonfinite.diagnosed(result, finish.at_start(), finish.whole, fixed, plan.data)
-    if plan.validation and not is_traced(result.code):
-        result = _nonfinite.of_validation(result, result.state.validation_cost, *plan.validation)
-    return _problem.complete(result, *kinds)
+    @functools.cached_property
+    def rows(self) -> AllRows:
+        """What is evaluated at the end."""
+        evaluate = self._all_rows[0]
+        return AllRows(evaluate, self._validation[0], empty_point(evaluate, self.spec.start, self.spec.source.data))
+
+    @property
+    def in_parts(self) -> dict[str, int] | None:
+        """The numbers of parts where costs are means over parts of the rows."""
+        counts = {"data": self._all_rows[1], "validation": self._validation[1]}
+        return {name: count for name, count in counts.items() if count} or None
+
+    def with_shapes(self, spec: RunSpec) -> RunSpec:
+        """Return what the run is told, with the type of the cost and what follows from it."""
+        shapes = getattr(self.objective.evaluate, "shapes", None)
+        cost = self.rows.empty.cost if shapes is None else np.full(shapes[0].shape, np.inf, shapes[0].dtype)
+        empty = Point(spec.start, cost, None)
+        found = habits(spec.method, empty, spec.bounds)
+        gradient = jax.tree.map(np.zeros_like, spec.start) if found.rejects else None
+        return with_fields(spec, empty=empty._replace(gradient=gradient), habits=found)
+
+    @functools.cached_property
+    def _all_rows(self) -> tuple[Any, int]:
+        source: Any = self.spec.source
+        arguments = self.of_size, source.data, source.batch_size, self.spec.start, self.spec.bounds
+        return over_all_rows(*arguments, in_one_piece=self.given.has_aux)
+
+    @functools.cached_property
+    def _validation(self) -> tuple[Any, int]:
+        if not self.spec.validation:
+            return None, 0
+        alone, source = self.given.trace(value, *self.spec.validation), self.spec.source
+        arguments = self.of_size, self.spec.validation[0], source.batch_size, self.spec.start, self.spec.bounds  # type: ignore[attr-defined]
+        return cost_over_all_rows(alone, *arguments)
 
 
-def _seed(key: Any, shuffle: bool | str, whole: bool) -> _shuffle.Seed:
-    """The seed of the order of rows; where no order is drawn none is needed."""
+def _seed(key: Any, shuffle: bool | str, whole: bool) -> orders.Seed:
+    """Return the seed of the order of rows; where no order is drawn none is needed."""
     if shuffle is False or (whole and shuffle is True):
-        return _shuffle.Seed(np.uint32(0), np.uint32(0))
+        return orders.Seed(np.uint32(0), np.uint32(0))
     if key is None:
         _checks.missing_key(f"shuffle={shuffle!r}")
-    return _shuffle.seed(key)
+    return orders.seed(key)
 
 
 def _average_from(average: float, n_epochs: int, n_batches: int) -> tuple[Any, Any]:
-    """The epoch and the batch of the first update of the last part of a run."""
+    """Return the epoch and the batch of the first update of the last part of a run."""
     total = n_epochs * n_batches
     epoch, batch = divmod(total - math.ceil(average * total * (1 - 1e-12)), n_batches)
     return np.int32(epoch), np.int32(batch)
 
 
-def _evaluations(cost: Any, plan: _epochs.Plan, params: Any, lowered: Callable[..., Any]) -> Callable[[int], Any]:
-    """The cost with its gradient for batches of so many rows, traced when it is first asked for."""
-
-    @functools.cache
-    def of_size(size: int) -> Any:
-        return lowered(_problem.value_and_gradient, cost, params, _rows_like(plan.data, size))
-
-    return of_size
-
-
 def _rows_like(data: Any, size: int) -> Any:
-    """So many rows like those of the data, without their numbers."""
+    """Return the shapes and types of so many rows of the data."""
 
     def like(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((size, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype))
 
     return jax.tree.map(like, data)
-
-
-class _Finish:
-    """The end of a run, found for any state: see `_finish.finish`. It is traced and compiled while the loop is compiled."""
-
-    def __init__(
-        self, plan: _epochs.Plan, evaluation: Callable[[int], Any], value: Any, params: Any, *, in_one_piece: bool, jit: bool
-    ) -> None:
-        self.plan, self.evaluation, self.value, self.params = plan, evaluation, value, params
-        self.in_one_piece, self.jit = in_one_piece, jit
-        self.programs: dict[Any, Any] = {}
-        self.inside = False
-
-    @functools.cached_property
-    def _found(self) -> tuple[Any, int]:
-        plan, in_one_piece = self.plan, self.in_one_piece
-        size = plan.batches.batch_size
-        return over_all_rows(self.evaluation, plan.data, size, self.params, plan.bounds, in_one_piece=in_one_piece)
-
-    @property
-    def whole(self) -> Any:
-        """The cost with its gradient over all rows."""
-        return self._found[0]
-
-    @property
-    def n_parts(self) -> int:
-        """The number of parts that it is only a mean over, or 0."""
-        return self._found[1]
-
-    @functools.cached_property
-    def empty(self) -> Point:
-        """A point that was not evaluated, of the shapes that an evaluation over all rows has."""
-        return _problem.empty_point(self.whole, self.params, self.plan.data)
-
-    def prepare(self, state: _epochs.State) -> None:
-        """Begin to compile, for states like this one: all states of a run."""
-        self.inside = is_traced(self.plan, self.whole)
-        if self.jit and not self.inside:
-            for function, arguments in self._arguments(state).items():
-                self.programs[function] = compiled(function, *arguments, np.int32(0))
-                self.programs[function].prepare(*arguments, np.int32(0))
-
-    def __call__(self, state: _epochs.State) -> _finish.End:
-        eagerly = {_finish.at_point: _finish.at_point_eagerly, _finish.on_validation: _finish.on_validation_eagerly}
-        programs = self.programs if self.jit else eagerly
-        calls = [functools.partial(programs.get(name, name), *arguments) for name, arguments in self._arguments(state).items()]
-        return _finish.finish(self.plan, _finish.Functions(*calls), state, self.empty, inside=self.inside)
-
-    def _arguments(self, state: _epochs.State) -> dict[Any, tuple[Any, ...]]:
-        """Return what the functions of the end are called with, before the number of a point."""
-        arguments: dict[Any, tuple[Any, ...]] = {_finish.at_point: (self.plan, self.whole, state, self.empty)}
-        if self.value is not None:
-            arguments[_finish.on_validation] = self.plan, self.value, state
-        return arguments
-
-    def at_start(self) -> Point:
-        """Return the evaluation of the start over all rows."""
-        begun = compiled(_epochs.begin, self.plan)(self.plan)
-        return self(begun).point
-
-
-def _history(finish: _Finish, state: _epochs.State, end: _finish.End, chunks: list[Any]) -> History | None:
-    """Return the history, the row of the start in front.
-
-    Where every batch is all rows, the cost of an epoch is that of the point before its update: it belongs to the row before.
-    """
-    plan = finish.plan
-    start = compiled(_epochs.begin, plan)(plan)
-    gradient = finish.at_start().gradient if "gradient_norm" in plan.names else None
-    first = _epochs.row(plan, start, gradient) | {"cost": end.start_cost}
-    if plan.validation:
-        first["validation_cost"] = end.start_validation
-    history = _problem.history_of(chunks, first)
-    if history is None or not plan.in_one_batch:
-        return history
-    if is_traced(history.cost):
-        cost = jnp.append(history.cost[1:], jnp.nan).at[state.epoch].set(end.last_cost)
-    else:
-        cost = np.append(history.cost[1:], end.last_cost)
-    return with_fields(history, cost=cost)
-
-
-def _view(plan: _epochs.Plan, state: _epochs.State) -> Progress:
-    epoch = int(state.epoch)
-    step = epoch * plan.batches.count + max(int(state.batch) - 1, 0)
-    return Progress(step, epoch, state.trial, state.epoch_cost, state.validation_cost, state.best)
-
-
-def _result(plan: _epochs.Plan, state: _epochs.State, end: _finish.End, history: History | None, n_parts: dict[str, int]) -> Result:
-    code, epoch, batch, choice = (integer(value) for value in (state.code, state.epoch, state.batch, end.choice))
-    seen = epoch * plan.batches.count + batch
-    n_steps = seen - _problem.flag(batch > 0)
-    one_back = _problem.flag((code == Status.DIVERGED.code) | (choice == 1))  # the point before the last iterate is returned
-    if state.asked is not None:
-        accepted = integer(state.asked.accepted)
-        n_steps, one_back = accepted - _problem.flag(accepted > 0), 0
-    return Result(
-        params=end.point.params,
-        cost=end.point.cost,
-        gradient=end.point.gradient,
-        best=end.best,
-        n_steps=n_steps - one_back * _problem.flag(n_steps > 0),
-        n_epochs=epoch,
-        n_evaluations=seen + integer(end.evaluations),
-        code=integer(end.code),
-        history=history,
-        aux=end.point.aux,
-        state=state,
-        start_cost=end.start_cost,
-        in_parts={name: count for name, count in n_parts.items() if count} or None,
-    )

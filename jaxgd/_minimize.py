@@ -8,18 +8,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _check_cost, _check_trees, _checks, _lanes, _nonfinite, _problem, _steps
+from jaxgd import _check_cost, _check_trees, _checks, _nonfinite
 from jaxgd._derivatives import NoDerivativesError
-from jaxgd._drive import Callback, Host, Progress, run
-from jaxgd._fixed import Fixed
-from jaxgd._half_precision import Types, half_types, of_wide, widened
-from jaxgd._marks import beside
+from jaxgd._objective.evaluation import empty_point, hessian, value_and_gradient
+from jaxgd._problem import Problem, check_choices, precision, problem, told
 from jaxgd._program import compiled
-from jaxgd._trees import integer, is_traced, with_fields
-from jaxgd.methods.protocol import Point
+from jaxgd._run import many, report
+from jaxgd._run.advance import row
+from jaxgd._run.driver import EPOCHS, Run, RunOptions
+from jaxgd._run.objective import Objective
+from jaxgd._run.progress import Callback
+from jaxgd._run.state import RunSpec
+from jaxgd._trees import is_traced, with_fields
+from jaxgd.data.source import AllRows
+from jaxgd.methods.protocol import Point, habits
 from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.trust_region import TrustRegion
-from jaxgd.result import History, Result, Starts, Status
+from jaxgd.result import RUNNING, Result, Starts, Status
 
 _MAX_STEPS = 10_000
 _LARGE = 200  # parameters, above which a Hessian costs more than it brings
@@ -121,123 +126,93 @@ def minimize(
     n_starts = _checks.whole("n_starts", n_starts, 1, 2**31 - 2)
     if n_starts > 1:
         _checks.alone("n_starts", n_starts, history=history, callback=callback, progress=progress, jit=not jit)
-    _problem.check_choices(method, stop, names, whole=True)
-    with _problem.precision(dtype) as to:
+    check_choices(method, stop, names, all_rows=True)
+    with precision(dtype) as to:
         arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
-        draws = _problem.starts(start, key, n_starts, to, fixed) if n_starts > 1 else None
-        whole = _problem.start_point(start, key, to, fixed) if draws is None else _problem.first_start(draws)
-        params, held, box = _problem.room(whole, fixed, bounds, drawn=_problem.is_function(start))
-        types = half_types(whole)
-        if types:
-            cost, (whole, params, held, box, draws) = of_wide(cost, types), widened((whole, params, held, box, draws))
-        lowered = functools.partial(_problem.lowered, origin=_problem.Origin(cost), has_aux=has_aux, jit=jit, fixed=held)
-        evaluate = lowered(_problem.value_and_gradient, cost, params, *arrays)
-        if _problem.are_wide(*arrays):
-            make = functools.partial(lowered, _problem.value_and_gradient, cost, params)
-            arrays, evaluate = _problem.settled(make, *arrays, jit=jit)
-        empty = _problem.empty_point(evaluate, params, *arrays)
-        curved = functools.partial(_second_derivatives, lowered, cost, params, arrays, jit=jit)
-        method, hessian, instead = _with_hessian(
-            _default(params, evaluate) if method is None else method, curved, chosen=method is not None
-        )
+        given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts)
+        arrays = given.settled(*arrays)
+        evaluate = given.trace(value_and_gradient, *arrays)
+        empty = empty_point(evaluate, given.params, *arrays)
+        objective, method, instead = _with_hessian(given, evaluate, arrays, method)
         steps = max_steps or int(getattr(method, "default_max_steps", _MAX_STEPS))
-        method, rules = _problem.prepare(method, stop, whole, held, 1, whole=True)
-        plan = _steps.Plan(empty, method, rules, arrays, np.int32(steps), box, names, 0)
-        functions, host = _steps.Functions(evaluate, hessian), Host(callback, progress, jit)
-        if draws is None:
-            result = _alone(plan, functions, (held, types), host)
-        else:
-            result = _best_of_many(plan, functions, draws, held)
-        if not is_traced(result.code) and result.status is Status.DIVERGED and result.n_steps == 0:
-            start = Point(result.params, result.cost, result.gradient)
-            result = _nonfinite.diagnosed(result, start, evaluate, held, *arrays)
-        result = with_fields(_problem.complete(result, held, types), method=instead)
-        kept = beside(whole, bounds, held, method, one_of_many=draws is not None)
-    return _problem.told(_problem.export(result), began, kept)
+        method, rules = given.prepared(method, stop, 1, all_rows=True)
+        spec = RunSpec(
+            empty=empty,
+            method=method,
+            rules=rules,
+            source=AllRows(arrays),
+            validation=(),
+            bounds=given.box,
+            n_epochs=np.int32(steps + 1),  # the evaluation of the start is one more
+            average_from=None,
+            code=np.int32(RUNNING),
+            habits=habits(method, empty, given.box),
+            returns_current=True,
+            names=names,
+        )
+        options = RunOptions(callback, progress, jit)
+        result = _alone(spec, objective, given, options) if given.draws is None else _best_of_many(spec, objective, given)
+        result = _diagnosed(result, spec, evaluate, given)
+        result, kept = with_fields(given.complete(result), method=instead), given.beside(method)
+    return told(result, began, kept)
 
 
-def _default(params: Any, evaluate: Any) -> Any:
-    """The method for these free parameters and this cost with its gradient."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return LBFGS() if size > _LARGE or size * getattr(evaluate, "largest", 0) > _DEAR else TrustRegion()
-
-
-def _with_hessian(method: Any, second_derivatives: Callable[[], Any], *, chosen: bool) -> tuple[Any, Any, Any]:
-    """Return the method, the second derivatives if it needs them, and again the method if it replaces one for want of them."""
+def _with_hessian(given: Problem, evaluate: Any, arrays: tuple[Any, ...], method: Any) -> tuple[Objective, Any, Any]:
+    """Return what the run may ask of the cost, the method, and again the method if it replaces one for want of derivatives."""
+    chosen = method is not None
+    method = method if chosen else _default(given.params, evaluate)
     if not getattr(method, "needs_hessian", False):
-        return method, None, None
+        return Objective(evaluate), method, None
     try:
-        return method, second_derivatives(), None
+        second = given.trace(hessian, *arrays)
+        if not given.jit:
+            second(given.params, *arrays)  # to see whether there are any
+        return Objective(evaluate, hessian=second), method, None
     except NoDerivativesError as error:
         if not chosen:
-            return LBFGS(), None, LBFGS()
+            return Objective(evaluate), LBFGS(), LBFGS()
         message = f"method: {type(method).__name__} needs second derivatives, and the cost has none: {error}. The cure: {_CURE}."
         raise TypeError(message) from error
 
 
-def _second_derivatives(lowered: Callable[..., Any], cost: Any, params: Any, arrays: Any, *, jit: bool) -> Any:
-    """Return the second derivatives of the cost; where it is not traced, they are evaluated once, to see whether there are any."""
-    hessian = lowered(_problem.hessian if jit else _problem.hessian_eagerly, cost, params, *arrays)
-    if not jit:
-        hessian(params, *arrays)
-    return hessian
+def _default(params: Any, evaluate: Any) -> Any:
+    """Return the method for these free parameters and this cost with its gradient."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return LBFGS() if size > _LARGE or size * getattr(evaluate, "largest", 0) > _DEAR else TrustRegion()
 
 
-def _alone(plan: _steps.Plan, functions: _steps.Functions, kinds: tuple[Fixed | None, Types | None], host: Host) -> Result:
-    """Return the result of one run, in the free parameters; `kinds` is what makes all parameters of them, in their own types."""
-    steps, names = int(plan.max_steps), plan.names
-    state, chunks = run(
-        _steps.loop,
-        plan,
-        functions,
-        limit=steps + 1,
-        total=steps,
-        row=functools.partial(_steps.row, plan) if names else None,
-        view=lambda state: _problem.complete(_view(state), *kinds),
+def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOptions) -> Result:
+    """Return the result of one run, in the free parameters."""
+    run = Run(
+        EPOCHS,
+        spec,
+        objective,
+        options,
+        view=lambda state: given.complete(report.progress(spec, state)),
+        row=functools.partial(row, spec) if spec.names else None,
         unit="step",
-        host=host,
+        total=int(spec.n_epochs) - 1,
     )
-    return _result(state, _problem.history_of(chunks))
+    state, chunks = run(spec)
+    return report.result(state, report.history(chunks))
 
 
-def _best_of_many(plan: _steps.Plan, functions: _steps.Functions, draws: Any, held: Fixed | None) -> Result:
-    """The result of the best of many runs, in the free parameters, with the ends of all."""
-    starts = _problem.free_starts(draws, held, plan.bounds)
-    many = _lanes.Plan(plan, starts, _lanes.width(jax.tree.leaves(starts)[0].shape[0], plan.data))
-    pool, _ = run(
-        _lanes.loop,
-        many,
-        functions,
-        limit=2**31 - 2,
-        total=many.count,
-        row=None,
-        view=lambda pool: _view(pool.best),
-        unit="tick",
-        host=Host(None, False, True),
-    )
-    pool = compiled(_lanes.finish, pool, pool.code)(pool, pool.code)
+def _diagnosed(result: Result, spec: RunSpec, evaluate: Any, given: Problem) -> Result:
+    """Return the result, with the cause if the start or the data are not finite."""
+    if is_traced(result.code) or result.status is not Status.DIVERGED or result.n_steps > 0:
+        return result
+    start = Point(result.params, result.cost, result.gradient)
+    return _nonfinite.diagnosed(result, start, evaluate, given.frozen, *spec.source.data)
+
+
+def _best_of_many(spec: RunSpec, objective: Objective, given: Problem) -> Result:
+    """Return the result of the best of many runs, in the free parameters, with the ends of all."""
+    starts = given.free_starts()
+    count = jax.tree.leaves(starts)[0].shape[0]
+    all_runs = many.ManySpec(spec, starts, many.width(count, spec.source.data))
+    view = functools.partial(report.progress, spec)
+    run = Run(many.LANES, all_runs, objective, RunOptions(), view=lambda pool: view(pool.best), row=None, unit="tick", total=count)
+    pool, _ = run(all_runs)
+    pool = compiled(many.finish, pool, pool.code)(pool, pool.code)
     ends = Starts(pool.ends.params, pool.ends.cost, pool.ends.code, pool.ends.evaluations)
-    return with_fields(_result(pool.best, None), starts=_problem.complete_starts(ends, held))
-
-
-def _view(state: _steps.State) -> Progress:
-    step = int(state.step)
-    return Progress(step, step, state.current.params, state.current.cost, None, state.best)
-
-
-def _result(state: _steps.State, history: History | None) -> Result:
-    n_steps = integer(state.step)
-    return Result(
-        params=state.current.params,
-        cost=state.current.cost,
-        gradient=state.current.gradient,
-        best=_problem.best_of(state.best, state.current),
-        n_steps=n_steps,
-        n_epochs=n_steps,
-        n_evaluations=integer(state.evaluations),
-        code=integer(state.code),
-        history=history,
-        aux=state.current.aux,
-        state=state,
-        start_cost=state.start_cost,
-    )
+    return with_fields(report.result(pool.best), starts=given.complete_starts(ends))

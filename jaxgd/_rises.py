@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from jaxgd._bounds import Bounds
 from jaxgd._curvature import Spectrum, spectrum
-from jaxgd._loops import Lowering, traced
-from jaxgd._trees import pack, unpack
+from jaxgd._trees import is_traced, pack, unpack
 
 _FACTOR = 2.0  # between the rise and the promised one, beyond which the cost is not quadratic
 _ROUNDINGS = 16.0  # of the cost, that a rise may be wrong by
@@ -29,16 +28,15 @@ def evaluated(
     box: Bounds | None,
     n: Any,
     factor: Any,
-    lower: Lowering = traced,
 ) -> tuple[Spectrum, jax.Array, jax.Array]:
     """Return the spectrum at a point, the `ends`, and the `value` there, that of the cost or of half the sum of squares."""
     found = spectrum(functions, params, arrays, box)
-    points = lower.call(ends, found, scaling(found, n, factor)[0], params, box)
+    points = ends(found, scaling(found, n, factor)[0], params, box)
 
     def cost(point: jax.Array) -> jax.Array:
         return value(unpack(point, params), *arrays)
 
-    costs = jax.lax.map(cost, points) if lower is traced else jnp.stack([cost(point) for point in points])
+    costs = jax.lax.map(cost, points) if is_traced(points) else jnp.stack([cost(point) for point in points])
     return found, points, costs
 
 

@@ -1,6 +1,5 @@
 """A look at learning rates: the same run of `fit` with each of many."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from jaxgd import _checks, _problem
 from jaxgd._fit import fit
 from jaxgd._program import Traced, compiled, trace
 from jaxgd._trees import is_number, is_traced, pytree, with_fields
-from jaxgd.methods.automatic import Candidates, half_decades, sought
+from jaxgd.methods.automatic import Candidates, half_decades, tuning_target
 from jaxgd.methods.first_order import GradientDescent
 from jaxgd.methods.lift import check
 from jaxgd.methods.rule import Rule
@@ -101,7 +100,7 @@ def learning_rate_sweep(
     check(rule, whole=False)
     if isinstance(rule, Rule) and is_number(rule.learning_rate):
         rule = with_fields(rule, learning_rate=AUTO)
-    place = sought(rule, 1) if isinstance(rule, Rule) else None
+    place = tuning_target(rule, 1) if isinstance(rule, Rule) else None
     if place is None:
         expected = "a first-order method with a number or 'auto' for its learning rate, or 'auto' first in its schedule"
         raise TypeError(f"method: expected {expected}, got {_checks.show(method)}.")
@@ -112,10 +111,8 @@ def learning_rate_sweep(
     with _problem.precision(dtype) as to:
         parameters = _problem.start_point(start, key, to, fixed)
         table, _ = _problem.table("data", data, to)
-        params, held, _ = _problem.room(parameters, fixed, bounds, drawn=_problem.is_function(start))
-        if _problem.are_wide(table):
-            make = functools.partial(_problem.lowered, _problem.value_and_gradient, cost, params, has_aux=False, fixed=held)
-            (table,), _ = _problem.settled(make, table, jit=True)
+        given = _problem.problem(cost, start, key, fixed, bounds, to, has_aux=False, jit=True)
+        (table,) = given.settled(table)
         sizes = [max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(tree))) for tree in (parameters, table)]
 
         def end(rate: jax.Array) -> jax.Array:

@@ -11,11 +11,13 @@ from jax import lax
 
 from jaxgd import _check_cost, _check_trees, _checks, _problem, _text
 from jaxgd._bounds import Bounds
-from jaxgd._curvature import SLACK, Spectrum, half_squares, linearised, linearised_eagerly
+from jaxgd._curvature import SLACK, Spectrum, half_squares, linearised
 from jaxgd._derivatives import NoDerivativesError
 from jaxgd._fixed import Fixed
-from jaxgd._loops import eager
+from jaxgd._objective import evaluation
+from jaxgd._objective.evaluation import trace_objective
 from jaxgd._program import compiled
+from jaxgd._provenance import Origin
 from jaxgd._rises import ALL, contradicts, evaluated, scaling
 from jaxgd._trees import (
     integer,
@@ -199,22 +201,21 @@ def covariance(
     _check_cost.signature(function, ("params",) if data is None else ("params", "data"), name)
     with _problem.precision(dtype) as to:
         whole = _inside(_problem.parameters("params", params, to, fixed), bounds)
-        free, held, box = _problem.room(whole, fixed, bounds, drawn=False)
+        free, held, box = _problem.split_parameters(whole, fixed, bounds, drawn=False)
         arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
-        options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name, "origin": _problem.Origin(function)}
-        makers, alone = (_problem.value_and_gradient, _problem.hessian if jit else _problem.hessian_eagerly), _problem.value
+        options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name, "origin": Origin(function)}
+        makers, alone = (evaluation.value_and_gradient, evaluation.hessian), evaluation.value
         if residuals is not None:
-            makers, alone = (linearised if jit else linearised_eagerly,), half_squares
-        if _problem.are_wide(*arrays):
-            make = functools.partial(_problem.lowered, makers[0], function, free, **options)
-            arrays, _ = _problem.settled(make, *arrays, jit=jit)
+            makers, alone = (linearised,), half_squares
+        make = functools.partial(trace_objective, function, free, makers[0])
+        arrays = _problem.settled(lambda *data, jit: make(*data, **(options | {"jit": jit})), *arrays, jit=jit)
         try:
-            functions = tuple(_problem.lowered(make, function, free, *arrays, **options) for make in makers)
-            value = _problem.lowered(alone, function, free, *arrays, **options)
+            functions = tuple(trace_objective(function, free, make, *arrays, **options) for make in makers)
+            value = trace_objective(function, free, alone, *arrays, **options)
             n = ALL if residuals is not None and scale is None else n_observations
             multiple = None if n is None else np.int32(n), jnp.asarray(1.0 if scale is None else 2 * scale, working_dtype(free))
             plan = (functions, value, free, arrays, box, *multiple)
-            found, points, costs = compiled(evaluated, *plan)(*plan) if jit else evaluated(*plan, lower=eager)
+            found, points, costs = compiled(evaluated, *plan)(*plan) if jit else evaluated(*plan)
         except NoDerivativesError as error:
             which, cure = ("second derivatives", _CURE) if residuals is None else ("derivatives", _RULE)
             raise TypeError(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import Status, _race
+from jaxgd import Status
+from jaxgd._tuning import halving
 from jaxgd.methods import first_order
 from jaxgd.schedules import Cosine, Exponential, InverseTime, WarmUp
 
@@ -85,7 +86,7 @@ def test_other_numbers_compile_nothing(compilations: Any) -> None:
 
 def test_a_race_of_one_lane_at_a_time_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     side_by_side = fit()
-    monkeypatch.setattr(_race, "_NUMBERS", 1)
+    monkeypatch.setattr(halving, "_NUMBERS", 1)
     one_by_one = fit()
     np.testing.assert_allclose(one_by_one.tried.cost, side_by_side.tried.cost, rtol=1e-9)
     assert one_by_one.method == side_by_side.method

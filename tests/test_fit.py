@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import _batches
+from jaxgd.data import source
 from tests.problems import X, Y, line
 
 
@@ -223,7 +223,7 @@ def test_the_mean_cost_of_many_batches_is_exact_in_single_precision() -> None:
 
 @pytest.mark.parametrize(("n_rows", "batch_size", "block"), [(47, 2, 5), (46, 2, 23), (201, 2, 70), (300, 1, 100)])
 def test_rows_in_order_are_cut_into_blocks(n_rows: int, batch_size: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_batches, "_BLOCK_ROWS", block)
+    monkeypatch.setattr(source, "_BLOCK_ROWS", block)
     rows = np.random.default_rng(n_rows).normal(size=n_rows)
     x: Any = 0.0
     costs: list[Any] = []

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import Progress, Status, _drive
+from jaxgd import Progress, Status
+from jaxgd._run import driver
 from tests.problems import X, Y, line, rosenbrock
 
 MINIMIZE: dict[str, Any] = {"method": jaxgd.Adam(0.05), "max_steps": 300}
@@ -57,13 +58,13 @@ def test_the_bits_of_a_method_that_searches(method: Any) -> None:
 def test_cutting_the_run_into_segments_of_any_length_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bits(jaxgd.fit(line, [0.5, 0.5], (X, Y), **FIT))
     for length in (1, 7, 59):
-        monkeypatch.setattr(_drive._Pace, "ticks", lambda self, length=length: length)
+        monkeypatch.setattr(driver.SegmentLength, "ticks", lambda self, length=length: length)
         assert bits(jaxgd.fit(line, [0.5, 0.5], (X, Y), **FIT)) == whole
 
 
 def test_a_history_longer_than_its_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
     short = jaxgd.minimize(rosenbrock, np.zeros(2), history="params", **MINIMIZE)
-    monkeypatch.setattr(_drive, "_capacity", lambda row: 16)
+    monkeypatch.setattr(driver, "_capacity", lambda row: 16)
     cut = jaxgd.minimize(rosenbrock, np.zeros(2), history="params", **MINIMIZE)
     assert short.history is not None and short.history.params.shape == (301, 2)
     jax.tree.map(np.testing.assert_array_equal, short.history, cut.history)

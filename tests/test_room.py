@@ -10,6 +10,7 @@ import pytest
 import jaxgd
 from jaxgd import _problem
 from jaxgd._bounds import Bounds
+from jaxgd._objective.evaluation import value_and_gradient
 from tests.problems import X, Y, line
 
 CENTRE = np.array([-3.0, 0.5, 4.0, 0.25])
@@ -126,8 +127,8 @@ def test_no_derivative_is_taken_for_what_is_held(compilations: Any) -> None:
 
     def primitives(fixed: Any) -> list[str]:
         start = {"held": jnp.float32(1), "free": jnp.float32(2), "part": jnp.ones(3, jnp.float32)}
-        params, held, _ = _problem.room(start, fixed, None, drawn=False)
-        made = _problem.value_and_gradient(cost, has_aux=False, held=held.held if held else None)
+        params, held, _ = _problem.split_parameters(start, fixed, None, drawn=False)
+        made = value_and_gradient(cost, has_aux=False, held=held.held if held else None)
         traced = jax.make_jaxpr(made)(params, *((held.values,) if held else ()))
         return [equation.primitive.name for equation in traced.jaxpr.eqns]
 

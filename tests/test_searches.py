@@ -10,6 +10,7 @@ import pytest
 
 import jaxgd
 from jaxgd import Status, _minimize
+from jaxgd._objective import evaluation
 from jaxgd._program import trace
 from tests.more_garbow_hillstrom import PROBLEMS, Problem, starts
 from tests.problems import X, Y, line, mixed_scales, rosenbrock
@@ -341,18 +342,12 @@ def test_lanes_and_eager_runs_take_the_same_steps() -> None:
         np.testing.assert_allclose(eager.params, compiled.params, rtol=1e-9)
 
 
-def test_the_second_derivatives_are_those_of_jax() -> None:
-    from jaxgd import _problem
-
+def test_the_second_derivatives_are_those_of_jax(monkeypatch: pytest.MonkeyPatch) -> None:
     with jax.enable_x64(True):
         x = jnp.asarray(PROBLEMS[33 - 1].start)
         expected = jax.hessian(PROBLEMS[33 - 1].cost)(x)
-        for one_by_one in (False, True):
-            found = _problem.hessian(PROBLEMS[33 - 1].cost, has_aux=False, one_by_one=one_by_one)(x)
-            np.testing.assert_allclose(found, expected, rtol=1e-12)
-        together, _problem._TOGETHER = _problem._TOGETHER, 25  # a few columns at a time
-        try:
-            few = _problem.hessian(PROBLEMS[33 - 1].cost, has_aux=False)(x)
-        finally:
-            _problem._TOGETHER = together
-        np.testing.assert_allclose(few, expected, rtol=1e-12)
+        hessian = evaluation.hessian(PROBLEMS[33 - 1].cost, has_aux=False)
+        np.testing.assert_allclose(hessian(x), expected, rtol=1e-12)  # one by one
+        np.testing.assert_allclose(jax.jit(hessian)(x), expected, rtol=1e-12)
+        monkeypatch.setattr(evaluation, "_TOGETHER", 25)  # a few columns at a time
+        np.testing.assert_allclose(jax.jit(lambda x: hessian(x))(x), expected, rtol=1e-12)

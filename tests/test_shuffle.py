@@ -9,17 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgd import _shuffle
+from jaxgd.data import shuffle
 
-SEED = _shuffle.seed(jax.random.key(20))
+SEED = shuffle.seed(jax.random.key(20))
 DEVIATIONS = 5.0  # a chi-square of k degrees of freedom has variance 2 k; beyond 5 deviations lies less than 1e-5 of it
 
 
-def orders(n_rows: int, n_epochs: int, seed: _shuffle.Seed = SEED) -> np.ndarray:
+def orders(n_rows: int, n_epochs: int, seed: shuffle.Seed = SEED) -> np.ndarray:
     """The orders of many epochs, shape (n_epochs, n_rows)."""
 
     def order(epoch: jax.Array) -> jax.Array:
-        return _shuffle.row(_shuffle.shuffle(seed, epoch, n_rows), jnp.arange(n_rows, dtype=jnp.uint32), n_rows)
+        return shuffle.row(shuffle.shuffle(seed, epoch, n_rows), jnp.arange(n_rows, dtype=jnp.uint32), n_rows)
 
     return np.asarray(jax.jit(jax.vmap(order))(jnp.arange(n_epochs))).astype(np.int64)
 
@@ -46,7 +46,7 @@ def test_all_orders_are_equally_likely(n_rows: int) -> None:
 
 def test_all_orders_of_the_network_are_equally_likely(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network on few rows, where every order can be counted: few rows are ranked otherwise."""
-    monkeypatch.setattr(_shuffle, "RANKED", 0)
+    monkeypatch.setattr(shuffle, "RANKED", 0)
     index = {order: k for k, order in enumerate(itertools.permutations(range(5)))}
     counts = np.bincount([index[tuple(order)] for order in orders(5, 24_000)], minlength=120)
     assert abs(excess(counts)) < DEVIATIONS
@@ -55,11 +55,11 @@ def test_all_orders_of_the_network_are_equally_likely(monkeypatch: pytest.Monkey
 def test_every_row_once_for_every_number_of_rows() -> None:
     """The network for all numbers of rows to 2000, one program for all of them: places beyond the last are left where they are."""
     numbers, places = jnp.arange(1, 2001, dtype=jnp.uint32), jnp.arange(2000, dtype=jnp.uint32)
-    words = jax.random.bits(jax.random.key(5), (2, _shuffle._ROUNDS), "uint32")
+    words = jax.random.bits(jax.random.key(5), (2, shuffle._ROUNDS), "uint32")
 
     def rows(n_rows: Any) -> jax.Array:
-        order = _shuffle.Shuffle(words[0] % n_rows, words[1])
-        return jnp.where(places < n_rows, _shuffle._swap_or_not(order, jnp.minimum(places, n_rows - 1), n_rows), places)
+        order = shuffle.Shuffle(words[0] % n_rows, words[1])
+        return jnp.where(places < n_rows, shuffle._swap_or_not(order, jnp.minimum(places, n_rows - 1), n_rows), places)
 
     drawn = np.asarray(jax.jit(jax.vmap(rows))(numbers))
     np.testing.assert_array_equal(np.sort(drawn, axis=1), np.tile(np.arange(2000), (2000, 1)))
@@ -102,11 +102,11 @@ def test_each_row_is_equally_likely_at_each_place_and_after_each_other(n_rows: i
 @pytest.mark.parametrize("key", [0, 1, 12345, 2**31, 2**32 - 1])
 def test_an_integer_is_the_key_that_jax_makes_of_it(key: int, implementation: str) -> None:
     with jax.default_prng_impl(implementation):
-        assert _shuffle.seed(key) == _shuffle.seed(jax.random.key(key))
+        assert shuffle.seed(key) == shuffle.seed(jax.random.key(key))
 
 
 def test_epochs_and_keys_are_unrelated() -> None:
-    first, second = orders(100, 2000), orders(100, 2000, _shuffle.seed(jax.random.key(21)))
+    first, second = orders(100, 2000), orders(100, 2000, shuffle.seed(jax.random.key(21)))
     for other in (np.roll(first, 1, axis=0), second):
         # Two unrelated orders agree in one place on average, with variance one.
         agreements = (first == other).sum(axis=1)
@@ -128,12 +128,12 @@ KNOWN_LARGE = [13, 10, 18, 9, 0, 17, 2, 15, 14, 6, 5, 16, 11, 8, 19, 3, 4, 12, 7
 @pytest.mark.parametrize("n_rows", [1, 6, 1000, 2**31 - 1, 2**31])
 def test_draws_with_replacement_are_uniform(n_rows: int) -> None:
     positions = jnp.arange(100_000, dtype=jnp.uint32)
-    drawn = np.asarray(_shuffle.draw(SEED, jnp.asarray(3), positions, n_rows)).astype(np.int64)
+    drawn = np.asarray(shuffle.draw(SEED, jnp.asarray(3), positions, n_rows)).astype(np.int64)
     assert drawn.min() >= 0 and drawn.max() < n_rows
     bins = min(n_rows, 50)
     counts = np.bincount(drawn * bins // n_rows, minlength=bins)
     assert counts.size == 1 or abs(excess(counts)) < DEVIATIONS
-    other = np.asarray(_shuffle.draw(SEED, jnp.asarray(4), positions, n_rows))
+    other = np.asarray(shuffle.draw(SEED, jnp.asarray(4), positions, n_rows))
     assert n_rows == 1 or np.mean(drawn == other) < 2 / n_rows + 1e-3
 
 
@@ -141,12 +141,12 @@ def test_draws_with_replacement_are_uniform(n_rows: int) -> None:
 def test_large_numbers_of_rows_by_samples(n_rows: int) -> None:
     """Distinct places hold distinct rows, within range, wherever they lie."""
     with jax.enable_x64(n_rows > 2**31):
-        dtype = _shuffle.index_dtype(n_rows)
+        dtype = shuffle.index_dtype(n_rows)
         ends = np.concatenate([np.arange(50_000), n_rows - 1 - np.arange(50_000), np.arange(50_000) * (n_rows // 50_000) + 7])
         positions = np.unique(ends)
-        order = _shuffle.shuffle(SEED, jnp.asarray(0), n_rows)
-        rows = np.asarray(_shuffle.row(order, jnp.asarray(positions, dtype), n_rows)).astype(np.int64)
-        draws = np.asarray(_shuffle.draw(SEED, jnp.asarray(0), jnp.asarray(positions, dtype), n_rows)).astype(np.int64)
+        order = shuffle.shuffle(SEED, jnp.asarray(0), n_rows)
+        rows = np.asarray(shuffle.row(order, jnp.asarray(positions, dtype), n_rows)).astype(np.int64)
+        draws = np.asarray(shuffle.draw(SEED, jnp.asarray(0), jnp.asarray(positions, dtype), n_rows)).astype(np.int64)
     assert np.unique(rows).size == positions.size
     for values in (rows, draws):
         assert values.min() >= 0 and values.max() < n_rows
@@ -157,5 +157,5 @@ def test_high_product_of_words() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 2**32, (2, 1000), dtype=np.uint64)
     a[:2], b[:2] = [2**32 - 1, 0], [2**32 - 1, 5]
-    found = _shuffle._high_product(jnp.asarray(a, jnp.uint32), jnp.asarray(b, jnp.uint32))
+    found = shuffle._high_product(jnp.asarray(a, jnp.uint32), jnp.asarray(b, jnp.uint32))
     np.testing.assert_array_equal(np.asarray(found), (a * b >> np.uint64(32)).astype(np.uint32))

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import Status, _lanes, _minimize
+from jaxgd import Status
+from jaxgd._run import driver
+from jaxgd._run import many as lanes_of_many
 from tests.problems import quartic
 
 
@@ -34,7 +36,7 @@ def test_the_global_minimum_is_found() -> None:
 @pytest.mark.parametrize("lanes", [1, 3, 8])
 @pytest.mark.parametrize("method", [None, jaxgd.GradientDescent(0.02)], ids=["default", "GradientDescent"])
 def test_every_end_is_that_of_a_run_alone(method: Any, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_lanes, "_LANES", lanes)
+    monkeypatch.setattr(lanes_of_many, "_LANES", lanes)
     start = jaxgd.normal(2, 2.0)
     many = jaxgd.minimize(styblinski_tang, start, key=3, n_starts=7, method=method, dtype="float64")
     assert many.starts is not None
@@ -66,12 +68,12 @@ def test_slow_lanes_do_not_hold_the_others_up(monkeypatch: pytest.MonkeyPatch) -
     # One start in a hundred has a rate a hundred times slower; the ticks of all lanes are counted against the evaluations.
     pools: list[Any] = []
 
-    def watched(*arguments: Any, **options: Any) -> Any:
-        pools.append(run(*arguments, **options)[0])
+    def watched(run: Any, spec: Any) -> Any:
+        pools.append(call(run, spec)[0])
         return pools[-1], []
 
-    run = _minimize.run
-    monkeypatch.setattr(_minimize, "run", watched)
+    call = driver.Run.__call__
+    monkeypatch.setattr(driver.Run, "__call__", watched)
 
     def cost(p: Any) -> Any:
         slow = jax.lax.stop_gradient(p["kind"]) < 0.01

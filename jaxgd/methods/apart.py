@@ -17,6 +17,7 @@ class Apart:
     """The functions `init` and `update` of a transformation, traced, as a method that accepts every point."""
 
     steps_back: ClassVar[bool] = False
+    rejects_and_ends: ClassVar[tuple[bool, bool]] = (False, False)
     initial: Traced
     following: Traced
 

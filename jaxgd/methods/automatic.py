@@ -77,7 +77,7 @@ class Candidates(NamedTuple):
 
 
 @pytree
-class Place:
+class FieldPath:
     """Where in a rule the numbers are that are sought.
 
     `path` are the names of the fields that lead to that of the learning rate, which is `factor` times the rate that is tried;
@@ -94,11 +94,11 @@ class Place:
         return with_fields(rule, relative=candidate.relative) if self.relative else rule
 
 
-class Sought(NamedTuple):
+class TuningTarget(NamedTuple):
     """A rule with some numbers in the places of those sought, and these places."""
 
     rule: Rule
-    place: Place
+    place: FieldPath
 
 
 def is_sought(method: Any) -> bool:
@@ -106,7 +106,7 @@ def is_sought(method: Any) -> bool:
     return isinstance(method, Automatic) or (isinstance(method, Rule) and _path(method.learning_rate, ()) is not None)
 
 
-def sought(method: Any, n_steps: int) -> Sought | None:
+def tuning_target(method: Any, n_steps: int) -> TuningTarget | None:
     """What a method leaves to a search in a run of so many updates: nothing, unless it is `Automatic`, or "auto" is in its rate."""
     if not is_sought(method):
         return None
@@ -114,10 +114,12 @@ def sought(method: Any, n_steps: int) -> Sought | None:
     rule = method.rule(n_steps) if relative else method
     path = _path(rule.learning_rate, ("learning_rate",)) or ()
     rule = _put(rule, path, 1.0)
-    return Sought(with_fields(rule, relative=1.0) if relative else rule, Place(_factor(rule.learning_rate), path, relative))
+    return TuningTarget(
+        with_fields(rule, relative=1.0) if relative else rule, FieldPath(_factor(rule.learning_rate), path, relative)
+    )
 
 
-def candidates(found: Sought, n_steps: int) -> Candidates:
+def candidates(found: TuningTarget, n_steps: int) -> Candidates:
     """What to try in a run of so many updates, of either kind the fastest first: it wins where rounding hides all differences."""
     if n_steps < _NONE:
         return Candidates(np.array([_WITHOUT]), np.zeros(1))

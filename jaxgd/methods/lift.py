@@ -38,6 +38,7 @@ class Lifted:
     """
 
     steps_back: ClassVar[bool] = False
+    rejects_and_ends: ClassVar[tuple[bool, bool]] = (False, False)
     rule: Any
     partly: PartlyFixed | None = None
 
@@ -65,6 +66,7 @@ class Optax:
     """
 
     steps_back: ClassVar[bool] = False
+    rejects_and_ends: ClassVar[tuple[bool, bool]] = (False, False)
     known: Known = static()
 
     def init(self, params: Any) -> Any:

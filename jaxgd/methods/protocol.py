@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from jaxgd._check_trees import layout
 from jaxgd._checks import show
+from jaxgd.result import RUNNING
 
 
 class Point(NamedTuple):
@@ -85,6 +87,44 @@ class Method(Protocol):
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
         """The answer to the evaluation at the point that the method asked for; the first is the start."""
         ...
+
+
+class Habits(NamedTuple):
+    """What a method may do beside giving an update.
+
+    Attributes:
+        rejects: whether it may reject a point.
+        ends: whether it may end the run.
+        steps_back: whether points that are not finite go to it like any other, to be rejected.
+    """
+
+    rejects: bool
+    ends: bool
+    steps_back: bool
+
+
+HABITS = Habits(rejects=False, ends=False, steps_back=False)
+"""Those of a method that takes every step."""
+
+
+def habits(method: Method, empty: Point, bounds: Any) -> Habits:
+    """Return what a method may do: what its class says, or what it answers to abstract values."""
+    steps_back = bool(getattr(method, "steps_back", False))
+    declared = getattr(method, "rejects_and_ends", None)
+    if declared is not None:
+        return Habits(declared[0], declared[1], steps_back)
+    seen = []
+
+    def answer(params: Any, cost: Any) -> Any:
+        point = empty._replace(params=params, cost=cost, gradient=params)
+        size = sum(leaf.size for leaf in jax.tree.leaves(params))
+        hessian = (lambda _: jnp.zeros((size, size), cost.dtype)) if getattr(method, "needs_hessian", False) else None
+        step = ask(method, point, method.init(params), Problem(lambda _: point, hessian, bounds, point))
+        seen.append((step.accepted is not True, not (isinstance(step.code, int) and step.code == RUNNING)))
+        return step.update
+
+    jax.eval_shape(answer, empty.params, empty.cost)
+    return Habits(seen[0][0], seen[0][1], steps_back)
 
 
 def ask(method: Method, point: Point, state: Any, problem: Problem) -> Step:

@@ -125,6 +125,7 @@ class LBFGS:
     """
 
     steps_back: ClassVar[bool] = True
+    rejects_and_ends: ClassVar[tuple[bool, bool]] = (True, True)
     ends_itself: ClassVar[bool] = True
     packs: ClassVar[bool] = True
     memory: int = static(default=10)

@@ -59,6 +59,7 @@ class SpectralGradient:
     """
 
     steps_back: ClassVar[bool] = True
+    rejects_and_ends: ClassVar[tuple[bool, bool]] = (True, True)
     packs: ClassVar[bool] = True
 
     def init(self, params: Any) -> SpectralState:

@@ -143,6 +143,7 @@ class TrustRegion:
     """
 
     steps_back: ClassVar[bool] = True
+    rejects_and_ends: ClassVar[tuple[bool, bool]] = (True, True)
     needs_hessian: ClassVar[bool] = True
     ends_itself: ClassVar[bool] = True
     default_max_steps: ClassVar[int] = 1000

@@ -12,6 +12,7 @@ from jax import lax
 from jaxgd import _check_cost, _check_trees, _problem
 from jaxgd._fixed import Fixed
 from jaxgd._minimize import minimize
+from jaxgd._objective.evaluation import trace_objective, value
 from jaxgd._program import compiled
 from jaxgd._trees import is_parameter, parameters_of, unpack, working_dtype
 from jaxgd.result import Result, Status
@@ -39,16 +40,15 @@ class Costs:
             self.like = jax.tree.map(jnp.asarray, self.held.free(result.params) if self.held else result.params)
             self.arrays: tuple[Any, ...] = () if data is None else (_check_trees.data_arrays("data", data, to),)
             try:
-                self.evaluate = self._lowered(jit=True)
+                self.evaluate = self._value(jit=True)
                 self.traced = True
             except TypeError:  # an error of another kind comes again, from the cost as it is
-                self.evaluate = self._lowered(jit=False)
+                self.evaluate = self._value(jit=False)
                 self.traced = False
 
-    def _lowered(self, *, jit: bool) -> Any:
-        make = functools.partial(_problem.lowered, _problem.value, self.cost, self.like, has_aux=self.has_aux, fixed=self.held)
-        if _problem.are_wide(*self.arrays):
-            self.arrays, _ = _problem.settled(make, *self.arrays, jit=jit)
+    def _value(self, *, jit: bool) -> Any:
+        make = functools.partial(trace_objective, self.cost, self.like, value, has_aux=self.has_aux, fixed=self.held)
+        self.arrays = _problem.settled(make, *self.arrays, jit=jit)
         return make(*self.arrays, jit=jit)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd import _shuffle
+from jaxgd.data import shuffle
 
 BLOCK = 16_384  # rows that the hand-written program gathers at once
 
@@ -78,7 +78,7 @@ def hand_written(
     n_rows = jax.tree.leaves(data)[0].shape[0]
     n_batches, last_size = divmod(n_rows, batch_size)
     per_block = max(1, min(BLOCK // batch_size, n_batches))
-    seed = _shuffle.seed(jax.random.key(0))
+    seed = shuffle.seed(jax.random.key(0))
 
     @jax.jit
     def train(params: Any, data: Any) -> Any:
@@ -87,7 +87,7 @@ def hand_written(
 
         def gathered(order: Any, first: Any, count: int) -> Any:
             places = jnp.asarray(first, jnp.uint32) + jnp.arange(count, dtype=jnp.uint32)
-            rows = _shuffle.row(order, places, n_rows)
+            rows = shuffle.row(order, places, n_rows)
             return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), data)
 
         def batches(params: Any, block: Any, count: int) -> Any:
@@ -99,7 +99,7 @@ def hand_written(
         def epoch(number: Any, params: Any) -> Any:
             if n_batches == 1 and not last_size:
                 return step(params, data)
-            order = _shuffle.shuffle(seed, number, n_rows)
+            order = shuffle.shuffle(seed, number, n_rows)
             n_blocks, left = divmod(n_batches, per_block)
             size = per_block * batch_size
             params = lax.fori_loop(

@@ -8,10 +8,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from jaxgd import _steps
-from jaxgd._loops import Loop, Lowering, traced
+from jaxgd._run import fused
+from jaxgd._run.driver import Loop
+from jaxgd._run.objective import Objective
+from jaxgd._run.state import RunSpec, RunState, begin
 from jaxgd._trees import pytree, select, static, with_fields
+from jaxgd.data.source import Source
 from jaxgd.result import RUNNING, Status
 
 _LANES = 8
@@ -19,23 +23,33 @@ _NUMBERS = 2**22  # of data, that all lanes may look at together
 
 
 @pytree
-class Plan:
+class ManySpec:
     """What all runs are told, their starts, and how many of them run side by side."""
 
-    run: _steps.Plan
+    run: RunSpec
     starts: Any
     width: int = static()
-    capacity: int = static(default=0)
+
+    n_epochs = 2**31 - 2  # ticks, at most
 
     @property
-    def data(self) -> Any:
-        """All rows."""
-        return self.run.data
+    def source(self) -> Source:
+        """Where the rows of all runs come from."""
+        return self.run.source
+
+    @property
+    def capacity(self) -> int:
+        """No history is kept."""
+        return 0
 
     @property
     def count(self) -> int:
         """The number of starts."""
         return jax.tree.leaves(self.starts)[0].shape[0]
+
+    def n_rows(self, state: Any) -> Any:
+        """Return the length of the history, which there is none of."""
+        return state.ticks
 
 
 class Ends(NamedTuple):
@@ -54,19 +68,14 @@ class Pool(NamedTuple):
     start. `best` is the last state of the best run that has ended, and `found` says that there is one.
     """
 
-    lanes: _steps.State
+    lanes: RunState
     numbers: Any
     following: Any
     ends: Ends
-    best: _steps.State
+    best: RunState
     found: Any
     ticks: Any
     code: Any
-
-    @property
-    def rows(self) -> Any:
-        """No history is kept."""
-        return self.ticks
 
 
 def width(n_starts: int, data: Any) -> int:
@@ -75,22 +84,22 @@ def width(n_starts: int, data: Any) -> int:
     return max(1, min(n_starts, _LANES, _NUMBERS // max(size, 1)))
 
 
-def begin(plan: Plan) -> Pool:
+def begin_all(spec: ManySpec) -> Pool:
     """The state before the first evaluation."""
     zero = jnp.zeros((), jnp.int32)
-    numbers = jnp.arange(plan.width, dtype=jnp.int32)
-    count = plan.count
+    numbers = jnp.arange(spec.width, dtype=jnp.int32)
+    count = spec.count
     ends = Ends(
-        plan.starts,
-        jnp.full((count,), jnp.inf, plan.run.empty.cost.dtype),
+        spec.starts,
+        jnp.full((count,), jnp.inf, spec.run.empty.cost.dtype),
         jnp.full((count,), RUNNING, jnp.int32),
         jnp.zeros((count,), jnp.int32),
     )
-    best = _fresh(plan, zero)
+    best = _fresh(spec, zero)
     return Pool(
-        lanes=jax.vmap(lambda number: _fresh(plan, number))(numbers),
+        lanes=jax.vmap(lambda number: _fresh(spec, number))(numbers),
         numbers=numbers,
-        following=jnp.asarray(plan.width, jnp.int32),
+        following=jnp.asarray(spec.width, jnp.int32),
         ends=ends,
         best=best,
         found=jnp.asarray(False),
@@ -99,13 +108,13 @@ def begin(plan: Plan) -> Pool:
     )
 
 
-def _fresh(plan: Plan, number: jax.Array) -> _steps.State:
+def _fresh(spec: ManySpec, number: jax.Array) -> RunState:
     """The state of the run from one start, before its first evaluation."""
-    start = jax.tree.map(lambda leaf: leaf[number], plan.starts)
-    return _steps.begin(with_fields(plan.run, empty=plan.run.empty._replace(params=start)))
+    start = jax.tree.map(lambda leaf: leaf[number], spec.starts)
+    return begin(with_fields(spec.run, empty=spec.run.empty._replace(params=start)))
 
 
-def segment(plan: Plan, functions: _steps.Functions, pool: Pool, until: Any, lower: Lowering = traced) -> tuple[Pool, Any]:
+def continue_all(spec: ManySpec, objective: Objective, pool: Pool, until: Any) -> tuple[Pool, Any]:
     """Run until all runs have ended or `until` ticks are done; nothing is recorded."""
 
     def running(pool: Pool) -> jax.Array:
@@ -120,24 +129,29 @@ def segment(plan: Plan, functions: _steps.Functions, pool: Pool, until: Any, low
 
         def tick(carry: Any) -> Any:
             lanes, ticks = carry
-            ticked = jax.vmap(lambda state: _steps.tick(plan.run, functions, state))(lanes)
+            ticked = jax.vmap(lambda state: fused.run_epoch(spec.run, objective, state))(lanes)
             return _choose(busy, ticked, lanes), ticks + 1
 
-        lanes, ticks = lower.while_loop(going, tick, (pool.lanes, pool.ticks))
+        lanes, ticks = lax.while_loop(going, tick, (pool.lanes, pool.ticks))
         ended = busy & (lanes.code != RUNNING)
-        return _refilled(plan, recorded(pool._replace(lanes=lanes, ticks=ticks), ended), ended)
+        return _refilled(spec, recorded(pool._replace(lanes=lanes, ticks=ticks), ended), ended)
 
-    return lower.while_loop(running, until_one_ends, pool), {}
+    return lax.while_loop(running, until_one_ends, pool), {}
 
 
-loop = Loop(begin, segment)
+def run_all(spec: ManySpec, objective: Objective, pool: Pool, until: Any) -> tuple[Pool, Any]:
+    """Do what `continue_all` does; a pool that has run no tick is initialised first."""
+    return continue_all(spec, objective, select(pool.ticks == 0, begin_all(spec), pool), until)
+
+
+LANES = Loop(begin_all, run_all, continue_all)
 
 
 def recorded(pool: Pool, ended: jax.Array) -> Pool:
     """The pool with the ends of some of its lanes written down, and the best of them kept."""
     lanes, nowhere = pool.lanes, pool.ends.code.shape[0]
     places = jnp.where(ended, pool.numbers, nowhere)
-    rows = Ends(lanes.current.params, lanes.current.cost, lanes.code, lanes.evaluations)
+    rows = Ends(lanes.current.params, lanes.current.cost, lanes.code, lanes.epoch)
     ends = jax.tree.map(lambda table, row: table.at[places].set(row, mode="drop"), pool.ends, rows)
     costs = jnp.where(ended & jnp.isfinite(lanes.current.cost), lanes.current.cost, jnp.inf)
     winner = jnp.where(jnp.any(costs < jnp.inf), jnp.argmin(costs), jnp.argmax(ended))
@@ -147,11 +161,11 @@ def recorded(pool: Pool, ended: jax.Array) -> Pool:
     return pool._replace(ends=ends, best=best, found=pool.found | jnp.any(ended))
 
 
-def _refilled(plan: Plan, pool: Pool, ended: jax.Array) -> Pool:
+def _refilled(spec: ManySpec, pool: Pool, ended: jax.Array) -> Pool:
     """The pool with the next starts in the lanes whose runs have just ended, and the code of its own end if none is left."""
     numbers = pool.following + jnp.cumsum(ended.astype(jnp.int32), dtype=jnp.int32) - 1
-    refill = ended & (numbers < plan.count)
-    fresh = jax.vmap(lambda number: _fresh(plan, number))(jnp.minimum(numbers, plan.count - 1))
+    refill = ended & (numbers < spec.count)
+    fresh = jax.vmap(lambda number: _fresh(spec, number))(jnp.minimum(numbers, spec.count - 1))
     lanes = _choose(refill, fresh, pool.lanes)
     return pool._replace(
         lanes=lanes,
@@ -170,5 +184,5 @@ def finish(pool: Pool, code: jax.Array) -> Pool:
     """The pool after its runs were broken off with a code: what was reached is written down."""
     under_way = pool.lanes.code == RUNNING
     lanes = pool.lanes._replace(code=jnp.where(under_way, code, pool.lanes.code))
-    started = under_way & (lanes.evaluations > 0)
+    started = under_way & (lanes.epoch > 0)
     return recorded(pool._replace(lanes=lanes), started)

@@ -1,0 +1,118 @@
+"""The cost, its gradient and its Hessian as functions of the free parameters, traced or run as Python."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd import _check_cost, _derivatives, _jaxpr
+from jaxgd._closures import JITTED, fresh
+from jaxgd._fixed import Fixed, Held, Layout
+from jaxgd._memory import traced
+from jaxgd._program import explained
+from jaxgd._provenance import Origin
+from jaxgd._trees import is_traced, pack, unpack
+from jaxgd.methods.protocol import Point
+
+_TOGETHER = 2**22  # numbers of the largest array in a gradient, for all directions that are looked at together
+
+
+def value(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None) -> Callable[..., Any]:
+    """Return the checked cost alone, in at least 32 bits, without its aux."""
+    return lambda *arguments: _checked(cost, has_aux, held)(*arguments)[0]
+
+
+def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None) -> Callable[..., Any]:
+    """Return the checked cost as a function that returns (cost, gradient, aux)."""
+    derived = jax.value_and_grad(_checked(cost, has_aux, held), has_aux=True)
+
+    def evaluate(*arguments: Any) -> tuple[Any, Any, Any]:
+        (value, aux), gradient = derived(*arguments)
+        return value, gradient, aux
+
+    return evaluate
+
+
+def hessian(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None) -> Callable[..., Any]:
+    """Return the matrix of second derivatives, for the parameters packed into a vector, by forward over reverse mode.
+
+    Where JAX refuses that, it is by reverse over reverse mode. Many directions are looked at together, as many as a limited memory
+    allows, or one by one for a cost that runs as Python.
+    """
+
+    def matrix(params: Any, *arguments: Any) -> jax.Array:
+        def packed(x: jax.Array) -> jax.Array:
+            return _checked(cost, has_aux, held)(unpack(x, params), *arguments)[0].astype(x.dtype)
+
+        x, gradient = pack(params), jax.grad(packed)
+        if not is_traced(x):  # the cost runs as Python
+            return _derivatives.hessian(gradient, x, 1, jit=False)
+        together = max(1, _TOGETHER // max(x.size, _jaxpr.largest(jax.make_jaxpr(gradient)(x).jaxpr)))
+        return _derivatives.hessian(gradient, x, together)
+
+    return matrix
+
+
+def _checked(cost: Any, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
+    if isinstance(cost, JITTED):
+        cost = cost.__wrapped__  # traced from inside, its closed-over arrays are arguments of the program and not part of it
+
+    def checked(*arguments: Any) -> tuple[Any, Any]:
+        with fresh(cost):
+            returned = cost(*arguments)
+        value, aux = _check_cost.value(returned, has_aux=has_aux)
+        wide = value.astype(jnp.float32) if jnp.dtype(value.dtype).itemsize < 4 else value
+        return wide, jax.tree.map(_check_cost.aux_array, aux)
+
+    if held is None:
+        return checked
+
+    def of_the_free(free: Any, values: Any, *data: Any) -> tuple[Any, Any]:
+        return checked(Fixed(values, held).whole(free), *data)
+
+    return of_the_free
+
+
+def trace_objective(
+    cost: Callable[..., Any],
+    params: Any,
+    make: Callable[..., Callable[..., Any]],
+    *data: Any,
+    has_aux: bool,
+    jit: bool,
+    fixed: Fixed | None = None,
+    name: str = "cost",
+    origin: Origin | None = None,
+) -> Callable[..., Any]:
+    """Return what `make`, such as `value_and_gradient`, makes of a cost, as a function of the free parameters and the data.
+
+    It is traced for arguments like these, or, without `jit`, runs as Python with its errors, which begin with the `name`,
+    explained. An `origin` that several of them share makes all but the first cheaper.
+    """
+    options: dict[str, Any] = {"has_aux": has_aux, "held": fixed.held if fixed else None}
+    if jit:
+        values = (fixed.values,) if fixed else ()
+        function = traced(make, cost, params, *values, *data, name=name, origin=origin, **options)
+    else:
+        function = _explained(make(cost, **options), name)
+    return Held(function, fixed.values) if fixed else function
+
+
+def _explained(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def explained_call(*arguments: Any) -> Any:
+        with explained(name, eager=True):
+            return function(*arguments)
+
+    return explained_call
+
+
+def empty_point(evaluate: Callable[..., Any], params: Any, *data: Any) -> Point:
+    """Return a point that was not evaluated: an infinite cost and zeros, of the shapes that an evaluation has.
+
+    A function that was not traced has to be called once to know them, since Python control flow may look at values.
+    """
+    shapes = getattr(evaluate, "shapes", None) or evaluate(params, *data)
+    cost, gradient, aux = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    return Point(params, np.full_like(cost, np.inf), gradient, aux)

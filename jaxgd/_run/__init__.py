@@ -1,0 +1,1 @@
+"""A run: what it is told, the state that it is in, and what moves it from one evaluation to the next."""

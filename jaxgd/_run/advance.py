@@ -1,0 +1,175 @@
+"""How a run moves: `advance` takes in one evaluation, `end_epoch` what an epoch has shown. Every driver calls these two.
+
+    evaluation = objective(state.trial, batch)
+    state      = advance(spec, state, evaluation)
+    state      = end_epoch(spec, before, state)         after the last batch of an epoch
+
+In `minimize` every evaluation is an epoch, and so it is in a `fit` whose batches are all rows.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgd._bounds import inward, moved
+from jaxgd._run.state import EpochState, Mean, RunSpec, RunState, goes_on
+from jaxgd._trees import all_finite, norm, select, wide
+from jaxgd.methods.protocol import Point, Problem, ask
+from jaxgd.result import RUNNING, Best, Status, above
+from jaxgd.stopping import Observation, check_rules, needs_gradient
+
+
+def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, first: Any = None, weight: float = 1.0) -> RunState:
+    """Take in one evaluation: judge it, ask the method for an update and the rules about it, and apply it.
+
+    `first` is the number of the first batch of a block whose costs are kept one by one. The sums over the epoch count the
+    evaluation `weight` times.
+    """
+    finite = all_finite(point.cost, point.params, point.gradient)
+    last = select(finite, point.params, state.current.params)
+    if not spec.habits.steps_back:  # the trial is not looked at from here on, and the next takes its memory
+        point = point._replace(params=last)
+    known = state.current if spec.keeps_point else None
+    answer = ask(spec.method, point, state.method, problem._replace(bounds=spec.bounds, current=known))
+    lap = _noted(spec, state, point, last, finite, first, weight)
+    current = spec.kept(point._replace(params=last))
+    if spec.habits.rejects:
+        accepted = state.is_first | (finite & answer.accepted)
+        lap, current = lap._replace(accepted=accepted), select(accepted, spec.kept(point), state.current)
+    trial, change = moved(current.params, answer.update, spec.bounds)
+    code, rules = state.code, state.rules
+    if spec.can_end:
+        fired, rules = check_rules(spec.rules, "update", Observation(current.params, update=change), rules)
+        code = jnp.where(fired == RUNNING, answer.code, fired).astype(jnp.int32)
+    if spec.revisits:
+        trial = select(finite | state.is_first, trial, current.params)
+    elif spec.can_end and not spec.habits.rejects:  # an update that ends the run is not applied
+        trial = select(code == RUNNING, trial, state.trial)
+    after = state._replace(trial=trial, current=current, method=answer.state, rules=rules, under_way=lap, code=code)
+    if not spec.returns_current:
+        after = after._replace(batch=state.batch + 1)
+    if state.steps is not None:
+        after = after._replace(steps=state.steps + (_is_accepted(spec, state, after) & ~state.is_first).astype(jnp.int32))
+    return after if after.mean is None else after._replace(mean=_average(spec, after))
+
+
+def end_epoch(spec: RunSpec, before: RunState, state: RunState, validation: Any = None) -> RunState:
+    """Take in what an epoch has shown: its cost, its place among the best, the verdicts of the rules.
+
+    `before` is the state before the epoch, and `validation` the cost on the validation data after it. An epoch that was broken off
+    shows nothing; in `minimize` a point that was rejected still counts for the best one.
+    """
+    lap: Any = state.under_way
+    judged = _is_accepted(spec, before, state) if spec.returns_current else goes_on(spec, state)
+    epoch_cost = lap.cost if spec.returns_current else _epoch_cost(spec, before, state)
+    watched = epoch_cost if validation is None else validation
+    seen = lap.seen if spec.watches_points else spec.iterate(state)
+    fired, rules = check_rules(spec.rules, "progress", _observed(spec, state, seen, watched), state.rules)
+    start_cost = None if state.start_cost is None else jnp.where(before.epoch == 0, epoch_cost, state.start_cost)
+    known = lap.finite if spec.returns_current else judged & all_finite(watched, seen)
+    counts = judged if not spec.returns_current else True if before.nonfinite is None else ~before.nonfinite
+    return state._replace(
+        best=select(known & (watched < before.best.cost), Best(seen, watched), before.best),
+        rules=select(judged, rules, state.rules),
+        under_way=None,
+        epoch=before.epoch + jnp.asarray(counts).astype(jnp.int32),
+        batch=state.batch if spec.returns_current else jnp.where(judged, 0, state.batch),
+        epoch_cost=None if spec.returns_current else epoch_cost,
+        validation_cost=None if validation is None else jnp.where(judged, validation, before.validation_cost),
+        start_cost=start_cost,
+        nonfinite=None if before.nonfinite is None else ~lap.finite & ~before.is_first,
+        code=_code(spec, before, state, jnp.where(judged, fired, RUNNING), start_cost),
+    )
+
+
+def row(spec: RunSpec, state: RunState, gradient: Any = None) -> dict[str, Any]:
+    """Return what the history records of a state; `gradient` is that over all rows where the state does not hold it."""
+    point = state.current if spec.returns_current else Point(spec.iterate(state), state.epoch_cost, gradient)
+    quantities = {
+        "cost": lambda: point.cost,
+        "params": lambda: point.params,
+        "gradient_norm": lambda: norm(point.gradient, point.cost.dtype),
+        "learning_rate": lambda: spec.method.rate(spec.updates(state)),  # type: ignore[attr-defined]
+        "validation_cost": lambda: state.validation_cost,
+    }
+    return {name: quantities[name]() for name in spec.names}
+
+
+def _is_accepted(spec: RunSpec, before: RunState, state: RunState) -> Any:
+    """Return whether the last evaluation was accepted as the current point."""
+    lap: Any = state.under_way
+    if spec.habits.rejects:
+        return lap.accepted
+    return lap.finite & ~before.nonfinite if spec.revisits else lap.finite
+
+
+def _noted(spec: RunSpec, state: RunState, point: Point, last: Any, finite: Any, first: Any, weight: float) -> EpochState:
+    """Return the epoch under way with one evaluation more."""
+    if spec.source.count == 1:
+        gradient = jax.tree.map(wide, point.gradient) if needs_gradient(spec.rules) else None
+        return EpochState(finite, None, last, point.cost, gradient)
+    lap: Any = state.under_way
+    cost = _weighted(point.cost, weight)
+    if first is not None:  # one by one
+        place = (state.batch - first).astype(jnp.uint32)  # of an integer with a sign JAX asks whether it counts from the end
+        total = lax.dynamic_update_slice(lap.cost, cost[None], (place,))
+    else:
+        total = jnp.where(finite, lap.cost + cost, lap.cost)
+    gradient = lap.gradient
+    if gradient is not None:
+        gradient = jax.tree.map(lambda s, g: s + _weighted(wide(g), weight), gradient, point.gradient)
+    return EpochState(finite, None, None, total, gradient)
+
+
+def _weighted(number: jax.Array, weight: float) -> jax.Array:
+    return number if weight == 1 else number * weight
+
+
+def _average(spec: RunSpec, state: RunState) -> Mean:
+    """Take the iterate into the mean, if the run has come to the part that is averaged."""
+    (from_epoch, from_batch), mean = spec.average_from, state.mean
+    late = (state.epoch > from_epoch) | ((state.epoch == from_epoch) & (state.batch > from_batch))
+    count = mean.count + (goes_on(spec, state) & late).astype(jnp.int32)
+    iterate = spec.iterate(state)
+    moved = jax.tree.map(lambda m, x: m + (wide(x) - m) / jnp.maximum(count, 1).astype(m.dtype), mean.params, iterate)
+    return Mean(select(count > mean.count, moved, mean.params), count)
+
+
+def _epoch_cost(spec: RunSpec, before: RunState, state: RunState) -> jax.Array:
+    """Return the mean over the rows of the costs of the batches that were finite; the last epoch's where none was."""
+    lap: Any = state.under_way
+    if spec.source.count == 1:
+        return jnp.where(lap.finite, lap.cost, before.epoch_cost)
+    evaluated = state.batch - (~lap.finite).astype(jnp.int32)
+    return jnp.where(evaluated > 0, lap.cost / spec.source.weight(evaluated, lap.cost.dtype), before.epoch_cost)
+
+
+def _observed(spec: RunSpec, state: RunState, seen: Any, cost: jax.Array) -> Observation:
+    """Return what the progress rules see."""
+    if spec.returns_current:
+        point = state.current
+        return Observation(point.params, point.cost, inward(point.params, point.gradient, spec.bounds))
+    gradient = state.under_way.gradient  # type: ignore[union-attr]
+    if gradient is not None and spec.source.count > 1:
+        gradient = jax.tree.map(lambda g: g / spec.source.total_weight, gradient)
+    return Observation(seen, cost, inward(seen, gradient, spec.bounds))
+
+
+def _code(spec: RunSpec, before: RunState, state: RunState, fired: jax.Array, start_cost: Any) -> jax.Array:
+    """Return the status after an epoch: what a progress rule says, what the method or an update rule says, the end of the run."""
+    lap: Any = state.under_way
+    spent: Any = Status.MAX_EPOCHS.code
+    if spec.returns_current:
+        spent = jnp.where(above(state.current.cost, start_cost), Status.WORSE.code, Status.MAX_STEPS.code)
+    code = jnp.where(before.epoch + 1 >= spec.n_epochs, spent, RUNNING)
+    if spec.can_end:
+        code = jnp.where(state.code != RUNNING, state.code, code)
+    code = jnp.where(fired != RUNNING, fired, code)
+    if spec.revisits:
+        diverged = before.nonfinite | (before.is_first & ~lap.finite)
+        code = jnp.where(lap.finite | before.is_first, code, RUNNING)
+    else:
+        diverged = ~lap.finite & before.is_first if spec.habits.steps_back else ~lap.finite
+    return jnp.where(diverged, Status.DIVERGED.code, code).astype(jnp.int32)

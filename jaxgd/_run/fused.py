@@ -1,0 +1,158 @@
+"""The fused driver: one compiled loop around objective and `advance`, the only `lax.while_loop` over evaluations.
+
+One call may be the whole run or one epoch of it: the state is arrays only, the body is the same program, and so are the bits.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgd._run.advance import advance, end_epoch, row
+from jaxgd._run.objective import Objective
+from jaxgd._run.state import RunSpec, RunState, begin, goes_on, start_epoch
+from jaxgd._run.sums import end_block, one_by_one, start_block, with_cost
+from jaxgd._trees import select
+from jaxgd.methods.protocol import Point, Problem
+from jaxgd.result import RUNNING
+
+
+def run_segment(spec: RunSpec, objective: Objective, state: RunState, until: Any) -> tuple[RunState, Any]:
+    """Run until the run ends or `until` epochs are done; return the state and the rows of the history, `spec.capacity` at most.
+
+    A state that nothing was evaluated for is initialised first, whatever is in it: one program begins a run and continues it.
+    """
+    return continue_run(spec, objective, select(state.is_first, begin(spec), state), until)
+
+
+def continue_run(spec: RunSpec, objective: Objective, state: RunState, until: Any) -> tuple[RunState, Any]:
+    """Do what `run_segment` does for a state that is initialised."""
+
+    def run_until(state: RunState, until: Any) -> RunState:
+        return lax.while_loop(lambda state: is_running(state, until), lambda state: run_epoch(spec, objective, state), state)
+
+    if not spec.names:
+        return run_until(state, until), {}
+
+    def recorded_row(state: RunState) -> dict[str, Any]:
+        all_rows = objective.all_rows
+        return row(spec, state, None if all_rows is None else all_rows(spec.iterate(state), spec.source.data)[1])
+
+    return _recorded(run_until, recorded_row, spec, state, until)
+
+
+def is_running(state: RunState, until: Any) -> Any:
+    """Return whether a run goes on before `until` epochs are done."""
+    before = state.epoch < until
+    return (state.code == RUNNING) & (before if state.nonfinite is None else before | state.nonfinite)
+
+
+def run_epoch(spec: RunSpec, objective: Objective, state: RunState) -> RunState:
+    """Run one epoch: all its batches, and what follows from them."""
+    after = _run_batches(spec, objective, state)
+    validation = None
+    if objective.validation is not None:
+        validation = objective.validation(spec.iterate(after), *spec.validation).astype(state.best.cost.dtype)
+    return end_epoch(spec, state, after, validation)
+
+
+def _run_batches(spec: RunSpec, objective: Objective, state: RunState) -> RunState:
+    """Run the batches of one epoch, block by block."""
+    source, zero = spec.source, jnp.zeros((), jnp.int32)
+    if source.count == 1:
+        return _evaluated(spec, objective, state, objective.evaluate, source.batch(state.epoch, zero))
+    order = source.order(state.epoch)
+    state = start_epoch(spec, state)
+    if source.per_block >= source.count:
+        return _run_block(spec, objective, state, order)
+
+    def another(carry: Any) -> Any:
+        """Add up the blocks by W. Kahan's compensated summation (Commun. ACM 8, 1965)."""
+        state, error = carry
+        total = state.under_way.cost
+        one = _run_block(spec, objective, state, order)
+        corrected = one.under_way.cost - error  # type: ignore[union-attr]
+        new = total + corrected
+        return with_cost(one, new), (new - total) - corrected
+
+    def unfinished(carry: Any) -> Any:
+        return goes_on(spec, carry[0]) & (carry[0].batch < source.count)
+
+    return lax.while_loop(unfinished, another, (state, jnp.zeros_like(spec.empty.cost)))[0]
+
+
+def _run_block(spec: RunSpec, objective: Objective, state: RunState, order: Any) -> RunState:
+    """Run the batches of a block: the full ones in a loop, then the smaller one in a loop of at most one turn."""
+    source, first = spec.source, state.batch
+    state = start_block(spec, state)
+    rows = source.block(order, state.epoch, first)
+    noted = first if one_by_one(spec) else None
+
+    def loop(state: RunState, end: Any, evaluate: Any, weight: float, *, last: bool) -> RunState:
+        def batch(state: RunState) -> RunState:
+            taken = source.take(rows, first, state.batch, last=last)
+            return _evaluated(spec, objective, state, evaluate, taken, noted, weight)
+
+        return lax.while_loop(lambda state: goes_on(spec, state) & (state.batch < end), batch, state)
+
+    state = loop(state, jnp.minimum(first + source.per_block, source.full), objective.evaluate, 1.0, last=False)
+    if source.last_size:
+        end = jnp.where(state.batch == source.full, source.count, first)
+        state = loop(state, end, objective.evaluate_last, source.last_weight, last=True)
+    return end_block(spec, state, first)
+
+
+def _evaluated(
+    spec: RunSpec,
+    objective: Objective,
+    state: RunState,
+    evaluate: Callable[..., Any],
+    rows: tuple[Any, ...],
+    first: Any = None,
+    weight: float = 1.0,
+) -> RunState:
+    """Evaluate the trial on some rows and advance: the only place where the cost is evaluated in a loop."""
+
+    def at(params: Any) -> Point:
+        cost, gradient, aux = evaluate(params, *rows)
+        return Point(params, cost, gradient, aux if spec.returns_current else None)
+
+    hessian = objective.hessian
+    problem = Problem(at, None if hessian is None else lambda params: hessian(params, *rows))
+    return advance(spec, state, at(state.trial), problem, first, weight)
+
+
+def _recorded(
+    run_until: Callable[[Any, Any], Any], recorded_row: Callable[[Any], Any], spec: RunSpec, state: RunState, until: Any
+) -> tuple[RunState, Any]:
+    """Run an epoch at a time, and write a row after each; an epoch without a new row writes nothing.
+
+    The loop inside is the one that runs when nothing is recorded, untouched: were the writing part of it, the compiler might round
+    its numbers otherwise.
+    """
+    first = spec.n_rows(state)
+    like = jax.eval_shape(recorded_row, state)
+    empty = jax.tree.map(lambda leaf: jnp.zeros((spec.capacity, *leaf.shape), leaf.dtype), like)
+
+    def unfinished(carry: Any) -> Any:
+        return (carry[0].code == RUNNING) & (carry[0].epoch < until)
+
+    def one(carry: Any) -> Any:
+        state, rows = carry
+        after = run_until(state, state.epoch + 1)
+        written = spec.n_rows(after)
+        return after, _write(rows, written - first - 1, recorded_row(after), written > spec.n_rows(state))
+
+    return lax.while_loop(unfinished, one, (state, empty))
+
+
+def _write(rows: Any, index: jax.Array, values: Any, is_new: jax.Array) -> Any:
+    index = jnp.maximum(index, 0)
+
+    def put(buffer: jax.Array, value: jax.Array) -> jax.Array:
+        old = lax.dynamic_index_in_dim(buffer, index, 0, keepdims=False)
+        return lax.dynamic_update_index_in_dim(buffer, select(is_new, value, old), index, 0)
+
+    return jax.tree.map(put, rows, values)

@@ -1,0 +1,224 @@
+"""What a run is told, `RunSpec`, and what it is between two evaluations, `RunState`: arrays only."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd._bounds import Bounds
+from jaxgd._trees import pytree, static, wide
+from jaxgd.data.source import Source
+from jaxgd.methods.protocol import Habits, Method, Point
+from jaxgd.result import RUNNING, Best
+from jaxgd.stopping import Rule, needs_gradient
+
+
+@pytree
+class RunSpec:
+    """What a run is told: everything but its state and its cost.
+
+    Attributes:
+        empty: the start as a point that was not evaluated, its cost infinite. Its gradient and aux are None where the state keeps
+            none of its current point.
+        n_epochs: the passes over the rows after which the run ends.
+        average_from: the epoch and the batch of the first update whose iterate is averaged; None for no average.
+        code: the status before the first evaluation.
+        habits: what the method may do beside giving an update.
+        returns_current: whether the run returns its last accepted point, as `minimize` does, whose cost is known. Otherwise it
+            returns the iterate after the last update, as `fit` does.
+        names: what a history records.
+        capacity: the rows of a history that one segment holds.
+    """
+
+    empty: Point
+    method: Method
+    rules: tuple[Rule, ...]
+    source: Source
+    validation: tuple[Any, ...]
+    bounds: Bounds | None
+    n_epochs: Any
+    average_from: Any
+    code: Any
+    habits: Habits = static()
+    returns_current: bool = static()
+    names: tuple[str, ...] = static()
+    capacity: int = static(default=0)
+
+    @property
+    def start(self) -> Any:
+        """The free parameters at the start."""
+        return self.empty.params
+
+    @property
+    def one_batch(self) -> bool:
+        """Whether every batch is all rows, so that the cost of a batch is the cost of a point."""
+        return self.source.count == 1 and self.source.is_complete
+
+    @property
+    def watches_points(self) -> bool:
+        """Whether `best` and the rules go by the cost of the batch that is all rows."""
+        return self.one_batch and not self.validation
+
+    @property
+    def keeps_point(self) -> bool:
+        """Whether the state holds the cost and the gradient of its current point."""
+        return self.empty.gradient is not None
+
+    @property
+    def revisits(self) -> bool:
+        """Whether a run goes back after a point that is not finite, to end at the point before.
+
+        That point is evaluated again: keeping its evaluation would cost a copy of the gradient at every step.
+        """
+        return self.returns_current and not self.habits.rejects
+
+    @property
+    def can_end(self) -> bool:
+        """Whether the method or a rule can end the run within an epoch."""
+        return self.habits.ends or any(rule.watches == "update" for rule in self.rules)
+
+    def kept(self, point: Point) -> Point:
+        """Return what the state keeps of a point."""
+        if not self.keeps_point:
+            return Point(point.params, None, None)
+        return point if self.returns_current else point._replace(aux=None)
+
+    def iterate(self, state: Any) -> Any:
+        """Return the parameters after the updates so far: the current point of a method that may reject the trial."""
+        return state.current.params if self.returns_current or self.habits.rejects else state.trial
+
+    def updates(self, state: Any) -> jax.Array:
+        """Return the number of updates applied so far, at most the largest int32."""
+        if state.steps is not None:
+            return state.steps
+        most, per_epoch = jnp.iinfo(jnp.int32).max, self.source.count
+        exact = state.epoch < (most - per_epoch) // per_epoch
+        return jnp.where(exact, state.epoch * per_epoch + state.batch - (state.batch > 0).astype(jnp.int32), most)
+
+    def n_rows(self, state: Any) -> Any:
+        """Return the length of the history: every accepted point of `minimize`, every epoch of `fit` but the start."""
+        return state.steps + (state.epoch > 0).astype(jnp.int32) if self.returns_current else state.epoch
+
+
+class Mean(NamedTuple):
+    """A running mean of iterates."""
+
+    params: Any
+    count: Any
+
+
+class EpochState(NamedTuple):
+    """The state of the epoch under way.
+
+    Attributes:
+        finite: whether the last evaluation was finite.
+        accepted: whether its point was accepted; None while it follows from `finite`.
+        seen: the last finite point that was evaluated, where a batch is all rows; else None.
+        cost: the sum over the batches, a smaller one counting for less. In a block of many batches it holds their costs one by one.
+        gradient: the sum of the gradients, None where no rule asks for it.
+    """
+
+    finite: Any
+    accepted: Any
+    seen: Any
+    cost: Any
+    gradient: Any
+
+
+class RunState(NamedTuple):
+    """The state of a run between two evaluations.
+
+    Attributes:
+        trial: the point to evaluate next. It means nothing after a run that diverged, unless points may be rejected.
+        current: the last accepted point, with its evaluation where the run keeps that.
+        best: the visited point of lowest cost where costs over all rows, or on validation data, are known. Where they are not, the
+            end of the epoch of lowest `epoch_cost`, with that.
+        method: the state of the method.
+        rules: the states of the stopping rules.
+        mean: the mean of the iterates; None for no average.
+        under_way: the state of the epoch under way; None between epochs.
+        epoch: whole passes over the rows. In `minimize` every evaluation is one.
+        batch: the batches evaluated in an epoch that was broken off, the one that broke it included.
+        steps: the updates that led to the current point; None where they follow from `epoch` and `batch`.
+        epoch_cost: the mean over the rows of the costs of the last epoch's batches, each at the point before its update.
+        validation_cost: the cost on the validation data after the last whole epoch.
+        start_cost: the cost of the start, where a batch is all rows.
+        nonfinite: whether the last evaluation was not finite and the point before it is evaluated again; None where none is.
+        code: the status.
+        cost_state: what a cost with a state of its own carries from step to step.
+        key: the random key that the keys of the steps are folded from.
+    """
+
+    trial: Any
+    current: Point
+    best: Best
+    method: Any
+    rules: Any
+    mean: Any
+    under_way: EpochState | None
+    epoch: Any
+    batch: Any
+    steps: Any
+    epoch_cost: Any
+    validation_cost: Any
+    start_cost: Any
+    nonfinite: Any
+    code: Any
+    cost_state: Any = None
+    key: Any = None
+
+    @property
+    def is_first(self) -> Any:
+        """Whether nothing was evaluated yet."""
+        return (self.epoch == 0) & (self.batch == 0)
+
+    @property
+    def ticks(self) -> Any:
+        """What the driver counts: epochs."""
+        return self.epoch
+
+
+def begin(spec: RunSpec) -> RunState:
+    """Return the state before the first evaluation."""
+    start, cost, zero = spec.start, spec.empty.cost, jnp.zeros((), jnp.int32)
+    return RunState(
+        trial=start,
+        current=spec.empty if spec.keeps_point else Point(start, None, None),
+        best=Best(start, jnp.full_like(cost, jnp.inf)),
+        method=spec.method.init(start),
+        rules=tuple(rule.init(start, cost.dtype) for rule in spec.rules),
+        mean=None if spec.average_from is None else Mean(wide_zeros(start), zero),
+        under_way=None,
+        epoch=zero,
+        batch=zero,
+        steps=zero if spec.keeps_point else None,
+        epoch_cost=None if spec.returns_current else cost,
+        validation_cost=cost if spec.validation else None,
+        start_cost=cost if spec.one_batch else None,
+        nonfinite=jnp.asarray(False) if spec.revisits else None,
+        code=jnp.asarray(spec.code, jnp.int32),
+    )
+
+
+def start_epoch(spec: RunSpec, state: RunState) -> RunState:
+    """Return the state before the first batch of an epoch."""
+    sums = spec.source.count > 1
+    lap = EpochState(
+        finite=jnp.asarray(True),
+        accepted=jnp.asarray(True) if spec.habits.rejects else None,
+        seen=None,
+        cost=jnp.zeros_like(spec.empty.cost) if sums else None,
+        gradient=wide_zeros(spec.start) if sums and needs_gradient(spec.rules) else None,
+    )
+    return state._replace(under_way=lap, batch=jnp.zeros((), jnp.int32))
+
+
+def goes_on(spec: RunSpec, state: RunState) -> Any:
+    """Return whether nothing has broken the epoch off."""
+    finite = state.under_way.finite  # type: ignore[union-attr]
+    return finite & (state.code == RUNNING) if spec.can_end else finite
+
+
+def wide_zeros(params: Any) -> Any:
+    """Return zeros in at least 32 bits, of the shapes of some parameters."""
+    return jax.tree.map(lambda leaf: jnp.zeros_like(wide(leaf)), params)

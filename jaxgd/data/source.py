@@ -1,0 +1,183 @@
+"""Where a run's rows come from: all of them at every step, or an epoch's batches, and how their rows are brought together.
+
+Rows in a shuffled order are gathered many batches at a time, a *block*: finding the rows of thousands of places at once, and
+reading them at once, costs a fraction of doing so batch by batch, and the steps in between read memory in order. A block is about
+a megabyte, so nothing grows with the number of rows.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgd._trees import is_traced, pytree, static
+from jaxgd.data import shuffle as orders
+
+_BLOCK_BYTES = 2**20
+_LANE_BYTES = 2**16  # in a run that somebody maps over: each lane has a block of its own
+_BLOCK_ROWS = 2**16
+_WIDTH = 16
+
+
+class Source:
+    """Where rows come from: every epoch has `count` batches, brought together block by block.
+
+    Nothing but a source knows where the rows lie. This one has all of them in one batch.
+    """
+
+    data: Any
+
+    @property
+    def count(self) -> int:
+        """The number of batches in an epoch."""
+        return 1
+
+    @property
+    def full(self) -> int:
+        """The number of batches of full size among them."""
+        return 1
+
+    @property
+    def last_size(self) -> int:
+        """The rows of the last, smaller batch; 0 where there is none."""
+        return 0
+
+    @property
+    def per_block(self) -> int:
+        """The number of batches in a block, about the same in each; `count` where one block is the epoch."""
+        return 1
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the only batch of an epoch is all rows."""
+        return True
+
+    @property
+    def last_weight(self) -> float:
+        """What the last, smaller batch counts for in a mean over the rows, where the others count for one each."""
+        return 0.0
+
+    @property
+    def total_weight(self) -> float:
+        """What all batches of an epoch count for together."""
+        return self.full + self.last_weight
+
+    def weight(self, count: jax.Array, dtype: Any) -> jax.Array:
+        """Return what the first `count` batches of an epoch count for together."""
+        if not self.last_size:
+            return count.astype(dtype)
+        return jnp.where(count > self.full, jnp.asarray(self.total_weight, dtype), count.astype(dtype))
+
+    def order(self, epoch: Any) -> Any:
+        """Return the random numbers that the order of an epoch needs."""
+        raise NotImplementedError
+
+    def block(self, order: Any, epoch: Any, first: Any) -> Any:
+        """Return the rows of the block whose first batch is `first`."""
+        raise NotImplementedError
+
+    def take(self, block: Any, first: Any, batch: Any, *, last: bool = False) -> tuple[Any, ...]:
+        """Return what the cost is called with beside the parameters, for a batch of the block whose first batch is `first`."""
+        raise NotImplementedError
+
+    def batch(self, epoch: Any, batch: Any, *, last: bool = False) -> tuple[Any, ...]:
+        """Return the same for one batch alone, of a source whose blocks are single batches."""
+        return self.take(self.block(self.order(epoch), epoch, batch), batch, batch, last=last)
+
+
+@pytree
+class AllRows(Source):
+    """All data at every step, or none; they need not be rows."""
+
+    data: tuple[Any, ...]
+
+    def batch(self, epoch: Any, batch: Any, *, last: bool = False) -> tuple[Any, ...]:
+        return self.data
+
+
+@pytree
+class Batches(Source):
+    """Data of `n_rows` rows in batches of `batch_size`, the last of an epoch smaller where they do not divide evenly."""
+
+    data: Any
+    seed: Any
+    shuffle: bool | str = static()
+    n_rows: int = static()
+    batch_size: int = static()
+    block_bytes: int = static(default=_BLOCK_BYTES)
+
+    @staticmethod
+    def block_budget(*trees: Any) -> int:
+        """Return how many bytes a block may have in a run of these arguments."""
+        return _LANE_BYTES if is_traced(*trees) else _BLOCK_BYTES
+
+    @property
+    def full(self) -> int:
+        return self.n_rows // self.batch_size
+
+    @property
+    def last_size(self) -> int:
+        return self.n_rows % self.batch_size
+
+    @property
+    def count(self) -> int:
+        return self.full + (self.last_size > 0)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.count == 1 and self.shuffle != "replacement"
+
+    @property
+    def last_weight(self) -> float:
+        return self.last_size / self.batch_size
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the rows are used where they lie. A batch of all rows has no order to draw."""
+        return not self.shuffle or (self.shuffle is True and self.batch_size == self.n_rows)
+
+    @property
+    def per_block(self) -> int:
+        if self.in_order:
+            return min(self.count, _BLOCK_ROWS)
+        row = sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.data))
+        rows = min(_BLOCK_ROWS, self.block_bytes // max(row, 1))
+        if rows >= self.n_rows:
+            return self.count
+        n_blocks = -(-self.count // max(1, rows // self.batch_size))
+        return -(-self.count // n_blocks)
+
+    def order(self, epoch: jax.Array) -> Any:
+        return orders.shuffle(self.seed, epoch, self.n_rows) if self.shuffle is True else None
+
+    def block(self, order: Any, epoch: jax.Array, first: jax.Array) -> Any:
+        if self.in_order:
+            return self.data
+        rows = self._rows(order, epoch, first)
+        return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), self.data)
+
+    def _rows(self, order: Any, epoch: jax.Array, first: jax.Array) -> jax.Array:
+        """Return the numbers of the rows of a block; nobody uses those beyond the end of the epoch."""
+        whole = self.per_block == self.count
+        if whole and self.shuffle is True and self.n_rows <= orders.RANKED:
+            return orders.rows(order)
+        dtype = orders.index_dtype(self.n_rows)
+        count = self.n_rows if whole else self.per_block * self.batch_size
+        padded = -(-count // _WIDTH) * _WIDTH  # XLA computes a prime number of numbers one by one
+        places = first.astype(dtype) * jnp.asarray(self.batch_size, dtype) + jnp.arange(padded, dtype=dtype)
+        places = jnp.minimum(places, jnp.asarray(self.n_rows - 1, dtype))
+        if self.shuffle == "replacement":
+            return orders.draw(self.seed, epoch, places, self.n_rows)[:count]
+        return orders.row(order, places, self.n_rows)[:count]
+
+    def take(self, block: Any, first: jax.Array, batch: jax.Array, *, last: bool = False) -> tuple[Any, ...]:
+        size = self.last_size if last else self.batch_size
+        index = batch if self.in_order else batch - first
+        place = index.astype(orders.index_dtype(self.n_rows)) * self.batch_size
+
+        def part(leaf: jax.Array) -> jax.Array:
+            return leaf if leaf.shape[0] == size else lax.dynamic_slice_in_dim(leaf, place, size)
+
+        return (jax.tree.map(part, block),)
