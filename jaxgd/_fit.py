@@ -24,8 +24,9 @@ from jaxgd._tuning.search import LearningRateSearch
 from jaxgd._whole import cost_over_all_rows, over_all_rows
 from jaxgd.data import shuffle as orders
 from jaxgd.data.source import Batches
+from jaxgd.methods.adapters import with_known_traits
 from jaxgd.methods.automatic import Automatic, TuningTarget, tuning_target
-from jaxgd.methods.protocol import HABITS, Point, habits
+from jaxgd.methods.protocol import Point
 from jaxgd.result import RUNNING, Result, Status
 
 
@@ -145,7 +146,6 @@ def fit(
             n_epochs=np.int32(n_epochs),
             average_from=None if average is None else _average_from(average, n_epochs, n_batches),
             code=np.int32(RUNNING),
-            habits=HABITS,
             returns_current=False,
             names=names,
         )
@@ -232,9 +232,9 @@ class _Functions:
         shapes = getattr(self.objective.evaluate, "shapes", None)
         cost = self.rows.empty.cost if shapes is None else np.full(shapes[0].shape, np.inf, shapes[0].dtype)
         empty = Point(spec.start, cost, None)
-        found = habits(spec.method, empty, spec.bounds)
-        gradient = jax.tree.map(np.zeros_like, spec.start) if found.rejects else None
-        return with_fields(spec, empty=empty._replace(gradient=gradient), habits=found)
+        method = with_known_traits(spec.method, empty, spec.bounds)
+        gradient = jax.tree.map(np.zeros_like, spec.start) if method.traits.can_reject else None
+        return with_fields(spec, empty=empty._replace(gradient=gradient), method=method)
 
     @functools.cached_property
     def _all_rows(self) -> tuple[Any, int]:

@@ -37,7 +37,7 @@ def beside(start: Any, bounds: Any, fixed: Fixed | None, method: Any = None, *, 
     start = parameters_of(start)
     large = sum(np.size(leaf) for leaf in jax.tree.leaves(start)) > _MOST
     known = None if one_of_many or large else start
-    return Beside(known, Bounds.of(bounds, start), fixed, method if callable(getattr(method, "gain", None)) else None)
+    return Beside(known, Bounds.of(bounds, start), fixed, method if method is not None and method.knows_gain else None)
 
 
 def gain(beside: Beside, state: Any) -> Any:

@@ -21,12 +21,12 @@ from jaxgd._run.progress import Callback
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.data.source import AllRows
-from jaxgd.methods.protocol import Point, habits
+from jaxgd.methods.adapters import with_known_traits
+from jaxgd.methods.protocol import Point
 from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.trust_region import TrustRegion
 from jaxgd.result import RUNNING, Result, Starts, Status
 
-_MAX_STEPS = 10_000
 _LARGE = 200  # parameters, above which a Hessian costs more than it brings
 _CURE = "leave the method out, or pass LBFGS(), which needs the gradient alone"
 _DEAR = 2**28  # numbers that a Hessian computes, about a quarter of a second, above which the same holds
@@ -133,12 +133,19 @@ def minimize(
         arrays = given.settled(*arrays)
         evaluate = given.trace(value_and_gradient, *arrays)
         empty = empty_point(evaluate, given.params, *arrays)
-        objective, method, instead = _with_hessian(given, evaluate, arrays, method)
-        steps = max_steps or int(getattr(method, "default_max_steps", _MAX_STEPS))
-        method, rules = given.prepared(method, stop, 1, all_rows=True)
+        prepared = functools.partial(given.prepared, stop=stop, steps_per_epoch=1, all_rows=True)
+        adapted, rules = prepared(_default(given.params, evaluate) if method is None else method)
+        second = instead = None
+        if adapted.traits.requires == "hessian":
+            second = _second_derivatives(given, arrays, method)
+            if second is None:
+                instead = LBFGS()
+                adapted, rules = prepared(instead)
+        adapted = with_known_traits(adapted, empty, given.box)
+        steps = max_steps or adapted.traits.default_max_steps
         spec = RunSpec(
             empty=empty,
-            method=method,
+            method=adapted,
             rules=rules,
             source=AllRows(arrays),
             validation=(),
@@ -146,31 +153,27 @@ def minimize(
             n_epochs=np.int32(steps + 1),  # the evaluation of the start is one more
             average_from=None,
             code=np.int32(RUNNING),
-            habits=habits(method, empty, given.box),
             returns_current=True,
             names=names,
         )
+        objective = Objective(evaluate, hessian=second)
         options = RunOptions(callback, progress, jit)
         result = _alone(spec, objective, given, options) if given.draws is None else _best_of_many(spec, objective, given)
         result = _diagnosed(result, spec, evaluate, given)
-        result, kept = with_fields(given.complete(result), method=instead), given.beside(method)
+        result, kept = with_fields(given.complete(result), method=instead), given.beside(adapted)
     return told(result, began, kept)
 
 
-def _with_hessian(given: Problem, evaluate: Any, arrays: tuple[Any, ...], method: Any) -> tuple[Objective, Any, Any]:
-    """Return what the run may ask of the cost, the method, and again the method if it replaces one for want of derivatives."""
-    chosen = method is not None
-    method = method if chosen else _default(given.params, evaluate)
-    if not getattr(method, "needs_hessian", False):
-        return Objective(evaluate), method, None
+def _second_derivatives(given: Problem, arrays: tuple[Any, ...], method: Any) -> Any:
+    """Return the Hessian of the cost; None where there is none and the user has not chosen a method that needs it."""
     try:
         second = given.trace(hessian, *arrays)
         if not given.jit:
             second(given.params, *arrays)  # to see whether there are any
-        return Objective(evaluate, hessian=second), method, None
+        return second
     except NoDerivativesError as error:
-        if not chosen:
-            return Objective(evaluate), LBFGS(), LBFGS()
+        if method is None:
+            return None
         message = f"method: {type(method).__name__} needs second derivatives, and the cost has none: {error}. The cure: {_CURE}."
         raise TypeError(message) from error
 

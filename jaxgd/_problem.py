@@ -23,7 +23,8 @@ from jaxgd._objective.evaluation import trace_objective, value_and_gradient
 from jaxgd._program import Traced, explained
 from jaxgd._provenance import Origin
 from jaxgd._trees import is_leaf, is_traced, parameters_of, with_fields, with_parameters, working_dtype
-from jaxgd.methods.lift import check, has_rate, lift, with_shapes
+from jaxgd.methods.adapters import as_method, check, has_rate, seeing_whole_arrays
+from jaxgd.methods.protocol import Method
 from jaxgd.result import Best, Result, Starts
 from jaxgd.stopping import Stationary, as_rules
 
@@ -84,14 +85,14 @@ class Problem:
         """Return data, and validation data, with their 64-bit integers on the device, see `_integers`."""
         return settled(functools.partial(self.trace, value_and_gradient), *tables, jit=self.jit, sample=sample)
 
-    def prepared(self, method: Any, stop: Any, steps_per_epoch: int, *, all_rows: bool) -> tuple[Any, Any]:
+    def prepared(self, method: Any, stop: Any, steps_per_epoch: int, *, all_rows: bool) -> tuple[Method, Any]:
         """Return the checked method and stopping rules, their numbers as arrays; `all_rows` says what steps see."""
         params = self.start if self.frozen is None else self.frozen.movable(self.start)
-        lifted = lift(method, params, self.frozen, steps_per_epoch)
-        default = (Stationary(),) if all_rows and not getattr(lifted, "ends_itself", False) else ()
+        adapted = as_method(method, params, self.frozen, steps_per_epoch)
+        default = (Stationary(),) if all_rows and not adapted.traits.checks_convergence else ()
         working = working_dtype(parameters_of(self.start))
         rules = _hyperparameters(as_rules(stop, default), working)
-        return with_shapes(_hyperparameters(lifted, working), self.frozen), rules
+        return seeing_whole_arrays(_hyperparameters(adapted, working), self.frozen), rules
 
     def complete(self, result: Any) -> Any:
         """Return a result, or a view of the progress, with all parameters in the place of the free ones, in their own types."""

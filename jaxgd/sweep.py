@@ -11,9 +11,9 @@ from jaxgd import _checks, _problem
 from jaxgd._fit import fit
 from jaxgd._program import Traced, compiled, trace
 from jaxgd._trees import is_number, is_traced, pytree, with_fields
+from jaxgd.methods.adapters import check
 from jaxgd.methods.automatic import Candidates, half_decades, tuning_target
 from jaxgd.methods.first_order import GradientDescent
-from jaxgd.methods.lift import check
 from jaxgd.methods.rule import Rule
 from jaxgd.result import Status
 from jaxgd.schedules import AUTO

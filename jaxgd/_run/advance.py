@@ -16,7 +16,7 @@ from jax import lax
 from jaxgd._bounds import inward, moved
 from jaxgd._run.state import EpochState, Mean, RunSpec, RunState, goes_on
 from jaxgd._trees import all_finite, norm, select, wide
-from jaxgd.methods.protocol import Point, Problem, ask
+from jaxgd.methods.protocol import Point, Problem, checked_step
 from jaxgd.result import RUNNING, Best, Status, above
 from jaxgd.stopping import Observation, check_rules, needs_gradient
 
@@ -29,13 +29,13 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
     """
     finite = all_finite(point.cost, point.params, point.gradient)
     last = select(finite, point.params, state.current.params)
-    if not spec.habits.steps_back:  # the trial is not looked at from here on, and the next takes its memory
+    if not spec.method.traits.steps_back:  # the trial is not looked at from here on, and the next takes its memory
         point = point._replace(params=last)
     known = state.current if spec.keeps_point else None
-    answer = ask(spec.method, point, state.method, problem._replace(bounds=spec.bounds, current=known))
+    answer = checked_step(spec.method, point, state.method, problem._replace(bounds=spec.bounds, current=known))
     lap = _noted(spec, state, point, last, finite, first, weight)
     current = spec.kept(point._replace(params=last))
-    if spec.habits.rejects:
+    if spec.method.traits.can_reject:
         accepted = state.is_first | (finite & answer.accepted)
         lap, current = lap._replace(accepted=accepted), select(accepted, spec.kept(point), state.current)
     trial, change = moved(current.params, answer.update, spec.bounds)
@@ -45,7 +45,7 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
         code = jnp.where(fired == RUNNING, answer.code, fired).astype(jnp.int32)
     if spec.revisits:
         trial = select(finite | state.is_first, trial, current.params)
-    elif spec.can_end and not spec.habits.rejects:  # an update that ends the run is not applied
+    elif spec.can_end and not spec.method.traits.can_reject:  # an update that ends the run is not applied
         trial = select(code == RUNNING, trial, state.trial)
     after = state._replace(trial=trial, current=current, method=answer.state, rules=rules, under_way=lap, code=code)
     if not spec.returns_current:
@@ -100,7 +100,7 @@ def row(spec: RunSpec, state: RunState, gradient: Any = None) -> dict[str, Any]:
 def _is_accepted(spec: RunSpec, before: RunState, state: RunState) -> Any:
     """Return whether the last evaluation was accepted as the current point."""
     lap: Any = state.under_way
-    if spec.habits.rejects:
+    if spec.method.traits.can_reject:
         return lap.accepted
     return lap.finite & ~before.nonfinite if spec.revisits else lap.finite
 
@@ -171,5 +171,5 @@ def _code(spec: RunSpec, before: RunState, state: RunState, fired: jax.Array, st
         diverged = before.nonfinite | (before.is_first & ~lap.finite)
         code = jnp.where(lap.finite | before.is_first, code, RUNNING)
     else:
-        diverged = ~lap.finite & before.is_first if spec.habits.steps_back else ~lap.finite
+        diverged = ~lap.finite & before.is_first if spec.method.traits.steps_back else ~lap.finite
     return jnp.where(diverged, Status.DIVERGED.code, code).astype(jnp.int32)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxgd._bounds import Bounds
 from jaxgd._trees import pytree, static, wide
 from jaxgd.data.source import Source
-from jaxgd.methods.protocol import Habits, Method, Point
+from jaxgd.methods.protocol import Method, Point
 from jaxgd.result import RUNNING, Best
 from jaxgd.stopping import Rule, needs_gradient
 
@@ -23,7 +23,6 @@ class RunSpec:
         n_epochs: the passes over the rows after which the run ends.
         average_from: the epoch and the batch of the first update whose iterate is averaged; None for no average.
         code: the status before the first evaluation.
-        habits: what the method may do beside giving an update.
         returns_current: whether the run returns its last accepted point, as `minimize` does, whose cost is known. Otherwise it
             returns the iterate after the last update, as `fit` does.
         names: what a history records.
@@ -39,7 +38,6 @@ class RunSpec:
     n_epochs: Any
     average_from: Any
     code: Any
-    habits: Habits = static()
     returns_current: bool = static()
     names: tuple[str, ...] = static()
     capacity: int = static(default=0)
@@ -70,12 +68,12 @@ class RunSpec:
 
         That point is evaluated again: keeping its evaluation would cost a copy of the gradient at every step.
         """
-        return self.returns_current and not self.habits.rejects
+        return self.returns_current and not self.method.traits.can_reject
 
     @property
     def can_end(self) -> bool:
         """Whether the method or a rule can end the run within an epoch."""
-        return self.habits.ends or any(rule.watches == "update" for rule in self.rules)
+        return self.method.traits.can_end or any(rule.watches == "update" for rule in self.rules)
 
     def kept(self, point: Point) -> Point:
         """Return what the state keeps of a point."""
@@ -85,7 +83,7 @@ class RunSpec:
 
     def iterate(self, state: Any) -> Any:
         """Return the parameters after the updates so far: the current point of a method that may reject the trial."""
-        return state.current.params if self.returns_current or self.habits.rejects else state.trial
+        return state.current.params if self.returns_current or self.method.traits.can_reject else state.trial
 
     def updates(self, state: Any) -> jax.Array:
         """Return the number of updates applied so far, at most the largest int32."""
@@ -205,7 +203,7 @@ def start_epoch(spec: RunSpec, state: RunState) -> RunState:
     sums = spec.source.count > 1
     lap = EpochState(
         finite=jnp.asarray(True),
-        accepted=jnp.asarray(True) if spec.habits.rejects else None,
+        accepted=jnp.asarray(True) if spec.method.traits.can_reject else None,
         seen=None,
         cost=jnp.zeros_like(spec.empty.cost) if sums else None,
         gradient=wide_zeros(spec.start) if sums and needs_gradient(spec.rules) else None,

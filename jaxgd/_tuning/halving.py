@@ -6,7 +6,7 @@ rates are far off, and only that after a good part of the run whether steps shou
 for parameters of which several copies would not fit.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jaxgd._run.state import RunSpec, RunState, begin, start_epoch
 from jaxgd._trees import all_finite, is_traced, pytree, static, with_fields
 from jaxgd.data.source import Batches
 from jaxgd.methods.automatic import LONG, Candidates, FieldPath, TuningTarget, candidates
-from jaxgd.methods.protocol import HABITS, Point, Problem, Step
+from jaxgd.methods.protocol import Method, Point, Problem, Step
 from jaxgd.result import RUNNING, Status
 
 _ROWS = 256, 512, 1024  # rows on which candidates are compared
@@ -53,11 +53,9 @@ class Tried(NamedTuple):
 
 
 @pytree
-class Shortened:
+class Shortened(Method):
     """A rule whose schedule, meant for `total` updates, passes within `n_steps`."""
 
-    steps_back: ClassVar[bool] = False
-    rejects_and_ends: ClassVar[tuple[bool, bool]] = (False, False)
     rule: Any
     total: Any
     n_steps: Any
@@ -141,7 +139,6 @@ def halving(found: TuningTarget, spec: RunSpec, rule: Any, total: int) -> Halvin
         n_epochs=spec.n_epochs,
         average_from=None,
         code=np.int32(RUNNING),
-        habits=HABITS,
         returns_current=False,
         names=(),
     )

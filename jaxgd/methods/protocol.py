@@ -6,7 +6,7 @@ update counts from the last accepted point, and the bracket or the radius lives 
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,8 +48,7 @@ class Problem(NamedTuple):
     Attributes:
         evaluate: params -> `Point`, the evaluation that a tick uses, for the few methods that search by themselves; None where the
             cost is not compiled.
-        hessian: params -> the matrix of second derivatives for the parameters packed into a vector; for methods that say
-            `needs_hessian`.
+        hessian: params -> the matrix of second derivatives for the parameters packed into a vector; for methods that require it.
         bounds: the box of `Bounds` that every point lies in, or None. The loop moves into it what a method asks for.
         current: the last accepted `Point`; before the first was accepted its numbers mean nothing. It is there for the methods that
             reject points.
@@ -61,77 +60,97 @@ class Problem(NamedTuple):
     current: Any = None
 
 
-class Method(Protocol):
-    """A method: a pytree whose leaves are its hyperparameters.
-
-    `fit` takes methods that do not say `steps_back`; where one rejects a point there, the costs that it compares are those of
-    different rows.
-
-    With `steps_back` a point that is not finite goes to the method like any other, to be rejected; without, it ends the run, and
-    the method is asked in vain, with the parameters of the last finite point in the place of the others.
-    `needs_hessian`, false where it is missing, says that the method asks for second derivatives, and `ends_itself` that it
-    knows better than a rule when there is nothing more to gain; `default_max_steps` is how many steps it gets by default.
-    `packs` says that it takes the parameters for one vector: of an array of which a part is held it gets the free numbers alone, in
-    one dimension, as does a method that needs second derivatives. All others see such an array whole, with a gradient of zero and
-    no update for what is held.
-    `gain(params, state)`, where it has that, is how much lower than the cost of the current point it expects the minimum to be, a
-    scalar, NaN where it does not know: the `estimated_gain` of a result.
-    """
-
-    steps_back: ClassVar[bool]
-
-    def init(self, params: Any) -> Any:
-        """The state before the first evaluation, a pytree of arrays."""
-        ...
-
-    def step(self, point: Point, state: Any, problem: Problem) -> Step:
-        """The answer to the evaluation at the point that the method asked for; the first is the start."""
-        ...
-
-
-class Habits(NamedTuple):
-    """What a method may do beside giving an update.
+class Traits(NamedTuple):
+    """What a run has to know of a method.
 
     Attributes:
-        rejects: whether it may reject a point.
-        ends: whether it may end the run.
-        steps_back: whether points that are not finite go to it like any other, to be rejected.
+        requires: "gradient", or "hessian" for a method that asks for second derivatives too. The latter takes the parameters as one
+            vector.
+        can_reject: whether it may reject a point. Points that are not finite go to such a method like any other, to be rejected;
+            for others they end the run. `fit` takes methods that accept every point.
+        can_end: whether it may end the run by a `code`.
+        checks_convergence: whether it knows better than a rule when there is nothing more to gain: no rule is added by default.
+        takes_vector: whether it takes the parameters as one vector. Of an array of which a part is fixed it gets the free numbers
+            alone, in one dimension. All others see the whole array, with a gradient of zero and no update for what is fixed.
+        default_max_steps: how many steps it gets by default in `minimize`.
+        ends_at_nonfinite: whether a point that is not finite ends the run although points may be rejected.
     """
 
-    rejects: bool
-    ends: bool
-    steps_back: bool
+    requires: str = "gradient"
+    can_reject: bool = False
+    can_end: bool = False
+    checks_convergence: bool = False
+    takes_vector: bool = False
+    default_max_steps: int = 10_000
+    ends_at_nonfinite: bool = False
+
+    @property
+    def steps_back(self) -> bool:
+        """Whether points that are not finite go to the method."""
+        return self.can_reject and not self.ends_at_nonfinite
 
 
-HABITS = Habits(rejects=False, ends=False, steps_back=False)
-"""Those of a method that takes every step."""
+class Method:
+    """Base class of methods: pytrees whose leaves are their hyperparameters, decorated with `jaxgd.pytree`.
 
+    A subclass has `init` and `step`, and `traits` if it does more than to answer each gradient with an update.
+    """
 
-def habits(method: Method, empty: Point, bounds: Any) -> Habits:
-    """Return what a method may do: what its class says, or what it answers to abstract values."""
-    steps_back = bool(getattr(method, "steps_back", False))
-    declared = getattr(method, "rejects_and_ends", None)
-    if declared is not None:
-        return Habits(declared[0], declared[1], steps_back)
-    seen = []
+    traits: ClassVar[Traits] = Traits()
 
-    def answer(params: Any, cost: Any) -> Any:
-        point = empty._replace(params=params, cost=cost, gradient=params)
-        size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        hessian = (lambda _: jnp.zeros((size, size), cost.dtype)) if getattr(method, "needs_hessian", False) else None
-        step = ask(method, point, method.init(params), Problem(lambda _: point, hessian, bounds, point))
-        seen.append((step.accepted is not True, not (isinstance(step.code, int) and step.code == RUNNING)))
-        return step.update
+    def init(self, params: Any) -> Any:
+        """Return the state before the first evaluation, a pytree of arrays."""
+        raise NotImplementedError(f"{type(self).__name__}: a method needs init(params).")
 
-    jax.eval_shape(answer, empty.params, empty.cost)
-    return Habits(seen[0][0], seen[0][1], steps_back)
+    def step(self, point: Point, state: Any, problem: Problem) -> Step:
+        """Return the answer to the evaluation at the point that the method asked for; the first is the start."""
+        raise NotImplementedError(f"{type(self).__name__}: a method needs step(point, state, problem).")
+
+    def gain(self, params: Any, state: Any) -> Any:
+        """Return how much lower than the cost of the current point it expects the minimum to be; None where it never knows.
+
+        It is a scalar, NaN where it does not know: the `estimated_gain` of a result.
+        """
+        return None
+
+    @property
+    def knows_gain(self) -> bool:
+        """Whether `gain` tells anything."""
+        return type(self).gain is not Method.gain
 
 
 def ask(method: Method, point: Point, state: Any, problem: Problem) -> Step:
-    """What a method answers, checked: methods may be anybody's."""
+    """Return what a method answers, checked: users write methods."""
     step = method.step(point, state, problem)
     if not isinstance(step, Step):
         raise TypeError(f"method: step must return a Step of jaxgd.methods.protocol, it returned {show(step)}.")
     if jax.tree.structure(step.update) != jax.tree.structure(point.params):
         raise TypeError(f"method: expected an update like the parameters, {layout(point.params)}, got {layout(step.update)}.")
     return step
+
+
+def checked_step(method: Method, point: Point, state: Any, problem: Problem) -> Step:
+    """Return what a method answers, checked against its traits."""
+    step, traits = ask(method, point, state, problem), method.traits
+    name = type(method).__name__
+    if step.accepted is not True and not traits.can_reject:
+        raise TypeError(f"method: {name} may reject points: set can_reject=True in its traits.")
+    if not (traits.can_end or (isinstance(step.code, int) and step.code == RUNNING)):
+        raise TypeError(f"method: {name} may end the run: set can_end=True in its traits.")
+    return step
+
+
+def answers(method: Method, empty: Point, bounds: Any) -> tuple[bool, bool]:
+    """Return whether a method may reject a point, and whether it may end the run, from its answer to abstract values."""
+    seen = []
+
+    def answer(params: Any, cost: Any) -> Any:
+        point = empty._replace(params=params, cost=cost, gradient=params)
+        size = sum(leaf.size for leaf in jax.tree.leaves(params))
+        hessian = (lambda _: jnp.zeros((size, size), cost.dtype)) if method.traits.requires == "hessian" else None
+        step = ask(method, point, method.init(params), Problem(lambda _: point, hessian, bounds, point))
+        seen.append((step.accepted is not True, not (isinstance(step.code, int) and step.code == RUNNING)))
+        return step.update
+
+    jax.eval_shape(answer, empty.params, empty.cost)
+    return seen[0]

@@ -29,7 +29,7 @@ from jaxgd.methods import _ends, _pairs, line_search
 from jaxgd.methods._ends import Hidden, Place, Probe
 from jaxgd.methods._pairs import Pairs
 from jaxgd.methods.line_search import Search, Trial
-from jaxgd.methods.protocol import Point, Problem, Step
+from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits
 from jaxgd.result import RUNNING, Status
 
 _FIRST = 0.1  # the first step along the gradient, relative to the largest parameter
@@ -91,7 +91,7 @@ class _Next(NamedTuple):
 
 
 @pytree
-class LBFGS:
+class LBFGS(Method):
     """Limited-memory BFGS: steps by an approximate inverse Hessian from the last pairs of steps and changes of the gradient.
 
         d = -H g;    x_new = P(x + a * d)
@@ -124,10 +124,7 @@ class LBFGS:
     (True, True)
     """
 
-    steps_back: ClassVar[bool] = True
-    rejects_and_ends: ClassVar[tuple[bool, bool]] = (True, True)
-    ends_itself: ClassVar[bool] = True
-    packs: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(can_reject=True, can_end=True, checks_convergence=True, takes_vector=True)
     memory: int = static(default=10)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxgd._bounds import inward, moved
 from jaxgd._trees import all_finite, inner, largest, pytree, select, unit, working_dtype
-from jaxgd.methods.protocol import Point, Problem, Step
+from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits
 from jaxgd.result import RUNNING, Status
 
 _MEMORY = 10  # costs that a new point is compared with
@@ -35,7 +35,7 @@ class SpectralState(NamedTuple):
 
 
 @pytree
-class SpectralGradient:
+class SpectralGradient(Method):
     """Gradient descent that needs no learning rate.
 
         x_new = P(x - r * g);    r_next = s's / s'y  with s = x_new - x, y = g_new - g
@@ -58,9 +58,7 @@ class SpectralGradient:
     (3.0, True)
     """
 
-    steps_back: ClassVar[bool] = True
-    rejects_and_ends: ClassVar[tuple[bool, bool]] = (True, True)
-    packs: ClassVar[bool] = True
+    traits: ClassVar[Traits] = Traits(can_reject=True, can_end=True, takes_vector=True)
 
     def init(self, params: Any) -> SpectralState:
         zero = jnp.zeros((), working_dtype(params))

@@ -12,7 +12,7 @@ from jaxgd._trees import all_finite, bundled, pack, pytree, select, unbundled, u
 from jaxgd.methods import _model
 from jaxgd.methods._model import Model, Place
 from jaxgd.methods._subproblem import least_in_ball, least_in_box
-from jaxgd.methods.protocol import Point, Problem, Step
+from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits
 from jaxgd.result import RUNNING, Status
 
 _ACCEPT, _POOR, _GOOD, _NEAR = 1e-4, 0.25, 0.75, 0.8  # of the fall that was predicted, and of the radius
@@ -85,7 +85,7 @@ def _before(x: jax.Array, radius: jax.Array) -> TrustRegionState:
 
 
 @pytree
-class TrustRegion:
+class TrustRegion(Method):
     """Newton's method with the exact Hessian, in a trust region: for up to some hundreds of parameters.
 
         x_new = x + s * Q q,  q the least of c'q + sum(|l| * q**2) / 2 in |q| <= radius
@@ -142,11 +142,9 @@ class TrustRegion:
     (True, True)
     """
 
-    steps_back: ClassVar[bool] = True
-    rejects_and_ends: ClassVar[tuple[bool, bool]] = (True, True)
-    needs_hessian: ClassVar[bool] = True
-    ends_itself: ClassVar[bool] = True
-    default_max_steps: ClassVar[int] = 1000
+    traits: ClassVar[Traits] = Traits(
+        requires="hessian", can_reject=True, can_end=True, checks_convergence=True, default_max_steps=1000
+    )
     radius: Any = 0.1
 
     def __post_init__(self) -> None:
@@ -163,7 +161,9 @@ class TrustRegion:
 
     def step(self, point: Point, state: tuple[jax.Array, ...], problem: Problem) -> Step:
         if problem.hessian is None:
-            raise TypeError("method: TrustRegion needs second derivatives: a method that wraps it says needs_hessian = True.")
+            raise TypeError(
+                'method: TrustRegion needs second derivatives: a method that wraps it requires "hessian" in its traits.'
+            )
         x, x_new, g = pack(problem.current.params), pack(point.params), pack(point.gradient)
         before: TrustRegionState = unbundled(state, _before(x, jnp.zeros(())))
         hessian, memory = problem.hessian, before.memory

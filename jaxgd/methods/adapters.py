@@ -1,8 +1,8 @@
-"""From what a user names as a method to the loops' protocol: first-order rules and Optax transformations are lifted here."""
+"""From what a user passes as a method to the protocol of the loops."""
 
 import difflib
 import inspect
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,11 @@ import jax.numpy as jnp
 from jaxgd import _check_trees, _checks
 from jaxgd._bounds import Bounds
 from jaxgd._fixed import Fixed, PartlyFixed
-from jaxgd._memory import Known
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
 from jaxgd.methods import first_order
-from jaxgd.methods.apart import apart
 from jaxgd.methods.automatic import Automatic, is_sought
-from jaxgd.methods.protocol import Method, Point, Problem, Step, ask
+from jaxgd.methods.optax_adapter import optax_method
+from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits, answers, ask
 from jaxgd.methods.rule import Rule
 from jaxgd.schedules import Schedule
 
@@ -31,14 +30,12 @@ _NAMES = {  # of other libraries' methods, without signs, beside our own
 
 
 @pytree
-class Lifted:
-    """A rule in the convention `init(params)`, `update(gradient, state, params)` as a method that accepts every point.
+class FirstOrderAdapter(Method):
+    """A first-order method, with `init(params)` and `update(gradient, state, params)`, in the protocol of the loops.
 
-    `partly` are the arrays that the rule has to see whole although a part of them is held; None where there are none.
+    `partly` are the arrays that it has to see whole although a part of them is fixed; None where there are none.
     """
 
-    steps_back: ClassVar[bool] = False
-    rejects_and_ends: ClassVar[tuple[bool, bool]] = (False, False)
     rule: Any
     partly: PartlyFixed | None = None
 
@@ -53,44 +50,48 @@ class Lifted:
         return Step(self.partly.free(update), state)
 
     def rate(self, count: Any) -> Any:
-        """The learning rate after `count` updates."""
+        """Return the learning rate after `count` updates."""
         return self.rule.rate(count)
 
 
+class _Wrapper(Method):
+    """A method around another one, whose traits are those of a field."""
+
+    method: Any
+
+    def rate(self, count: Any) -> Any:
+        """Return the learning rate after `count` updates, where the method knows it."""
+        return self.method.rate(count)
+
+
 @pytree
-class Optax:
-    """An Optax transformation, or any pair of functions `init` and `update`, as a method that accepts every point.
+class UserMethod(_Wrapper):
+    """A method written without the base class, with what is known of it."""
 
-    Transformations that take extra arguments get those that Optax names: `value`, `grad` and `value_fn`. Here the transformation is
-    part of the program's structure: one with other numbers in it compiles another program. See `apart` for those that need not.
-    """
-
-    steps_back: ClassVar[bool] = False
-    rejects_and_ends: ClassVar[tuple[bool, bool]] = (False, False)
-    known: Known = static()
+    method: Any
+    traits: Traits = static()  # type: ignore[misc]
 
     def init(self, params: Any) -> Any:
-        return self.known.value.init(params)
+        return self.method.init(params)
 
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
-        extra, transformation = {}, self.known.value
-        if _takes_extra(transformation.update):
-            extra = {"value": point.cost, "grad": point.gradient, "value_fn": _value_function(problem.evaluate)}
-        update, state = transformation.update(point.gradient, state, point.params, **extra)
-        return Step(update, state)
+        return self.method.step(point, state, problem)
+
+    def gain(self, params: Any, state: Any) -> Any:
+        return self.method.gain(params, state)
+
+    @property
+    def knows_gain(self) -> bool:
+        return callable(getattr(self.method, "gain", None))
 
 
 @pytree
-class Whole:
-    """A method that sees arrays whole although a part of them is held: their gradient is zero there, and they stay as they are."""
+class WholeArrays(_Wrapper):
+    """A method that sees arrays whole although a part of them is fixed: their gradient is zero there, and they stay as they are."""
 
     method: Any
     partly: PartlyFixed
-
-    @property
-    def steps_back(self) -> bool:
-        """What the method says."""
-        return getattr(self.method, "steps_back", False)
+    traits: Traits = static()  # type: ignore[misc]
 
     def init(self, params: Any) -> Any:
         return self.method.init(self.partly.whole(params))
@@ -107,10 +108,6 @@ class Whole:
 
     def _seen(self, point: Point) -> Point:
         return point._replace(params=self.partly.whole(point.params), gradient=self.partly.gradient(point.gradient))
-
-    def rate(self, count: Any) -> Any:
-        """Return the learning rate after `count` updates, where the method knows it."""
-        return self.method.rate(count)
 
 
 def _for_the_free(rule: Rule, params: Any, fixed: Fixed | None) -> Rule:
@@ -146,27 +143,6 @@ def _has_none(tree: Any) -> bool:
     return any(leaf is None for leaf in jax.tree.leaves(tree, is_leaf=lambda node: node is None))
 
 
-def _takes_extra(update: Any) -> bool:
-    parameters = inspect.signature(update).parameters.values()
-    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-
-
-def _value_function(evaluate: Any) -> Any:
-    """The cost as a function of the parameters, whose derivative is the gradient that the evaluation gives."""
-
-    @jax.custom_jvp
-    def value(params: Any) -> Any:
-        return evaluate(params).cost
-
-    @value.defjvp
-    def derivative(primals: Any, tangents: Any) -> Any:
-        point = evaluate(*primals)
-        products = jax.tree.map(lambda g, t: jnp.sum(g * t).astype(point.cost.dtype), point.gradient, tangents[0])
-        return point.cost, sum(jax.tree.leaves(products), start=jnp.zeros_like(point.cost))
-
-    return value
-
-
 def check(method: Any, *, whole: bool) -> None:
     """Check that something is a method, whatever the parameters are; `whole` says that steps see all rows."""
     expected = "method: expected a method of jaxgd or an Optax transformation"
@@ -185,7 +161,7 @@ def check(method: Any, *, whole: bool) -> None:
     if is_sought(method) and whole:
         what = name if isinstance(method, Automatic) else "'auto'"
         raise ValueError(f"method: {what} is for fit, which finds a learning rate in minibatches; minimize needs none by default.")
-    if getattr(method, "steps_back", False) and not whole:
+    if steps and _traits(method).steps_back and not whole:
         raise ValueError(f"method: {name} compares the costs of steps, so all of them need the same rows: use it in minimize.")
 
 
@@ -202,21 +178,51 @@ def _nearest(name: str) -> str:
     return ""
 
 
-def lift(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) -> Method:
-    """Bring a checked method into the protocol of the loops, for the free ones of all parameters."""
+def as_method(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) -> Method:
+    """Return a checked method in the protocol of the loops, for the free ones of all parameters."""
     if isinstance(method, Rule):
         method.check(params)
-        return Lifted(_for_the_free(method.bind(steps_per_epoch), params, fixed))
+        return FirstOrderAdapter(_for_the_free(method.bind(steps_per_epoch), params, fixed))
+    if isinstance(method, Method):
+        return method
     if callable(getattr(method, "step", None)):
-        return method
-    return apart(method, params, takes_extra=_takes_extra(method.update)) or Optax(Known(method))
+        return UserMethod(method, _traits(method))
+    return optax_method(method, params)
 
 
-def with_shapes(method: Any, fixed: Fixed | None) -> Any:
-    """A method in the loops' protocol which sees those arrays whole of which a part is held, unless shapes are nothing to it."""
-    partly = PartlyFixed.of(fixed)
-    if partly is None or getattr(method, "packs", False) or getattr(method, "needs_hessian", False):
+def _traits(method: Any) -> Traits:
+    """Return what is known of a method with a `step`, also of one that is written without the base class.
+
+    Such a method says by `steps_back` that it may reject points.
+    """
+    if isinstance(method, Method):
+        return method.traits
+    steps_back = bool(getattr(method, "steps_back", False))
+    return Traits(
+        requires="hessian" if getattr(method, "needs_hessian", False) else "gradient",
+        can_reject=steps_back,
+        can_end=True,
+        checks_convergence=bool(getattr(method, "ends_itself", False)),
+        takes_vector=bool(getattr(method, "packs", False)),
+        default_max_steps=int(getattr(method, "default_max_steps", Traits().default_max_steps)),
+        ends_at_nonfinite=not steps_back,
+    )
+
+
+def seeing_whole_arrays(method: Method, fixed: Fixed | None) -> Method:
+    """Return a method that sees those arrays whole of which a part is fixed, if it looks at the shapes of arrays."""
+    partly, traits = PartlyFixed.of(fixed), method.traits
+    if partly is None or traits.takes_vector or traits.requires == "hessian":
         return method
-    if isinstance(method, Lifted):
+    if isinstance(method, FirstOrderAdapter):
         return method if _by_number(method.rule) else with_fields(method, partly=partly)
-    return Whole(method, partly)
+    return WholeArrays(method, partly, traits)
+
+
+def with_known_traits(method: Method, empty: Point, bounds: Bounds | None) -> Method:
+    """Return the method with what it may do, which one that is written without the base class shows by its answers."""
+    inner = method.method if isinstance(method, WholeArrays) else method
+    if not isinstance(inner, UserMethod):
+        return method
+    can_reject, can_end = answers(method, empty, bounds)
+    return with_fields(method, traits=method.traits._replace(can_reject=can_reject, can_end=can_end))
