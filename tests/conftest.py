@@ -39,6 +39,21 @@ def _counter(event: str) -> Callable[[], contextlib.AbstractContextManager[list[
     return counted
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all but a few cases of each sweep as slow, those that are kept evenly spread among them."""
+    sweeps: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sweep"):
+            sweeps.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in sweeps.values():
+        keep = next(cases[0].iter_markers("sweep")).kwargs["keep"]
+        kept = {k * len(cases) // keep for k in range(keep)}
+        for k, item in enumerate(cases):
+            if k not in kept:
+                item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def closed_figures() -> Iterator[None]:
     """No figure of matplotlib's outlives a test."""

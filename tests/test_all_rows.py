@@ -75,6 +75,7 @@ def check(result: Any, cost: Any, dtype: str, data: Any = DATA) -> None:
     np.testing.assert_allclose(result.best.cost, best, rtol=rtol)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("name", ADDITIVE)
 def test_a_mean_or_a_sum_is_found_in_parts_exactly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
@@ -85,6 +86,7 @@ def test_a_mean_or_a_sum_is_found_in_parts_exactly(name: str, monkeypatch: pytes
     check(result, ADDITIVE[name], dtype)
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("name", OTHERS)
 def test_any_other_cost_is_evaluated_for_all_rows_together(name: str) -> None:
     dtype = "float32" if name in ("root", "small share", "masked mean", "rare labels") else "float64"
@@ -116,12 +118,14 @@ def test_what_can_not_be_found_for_all_rows_says_so(monkeypatch: pytest.MonkeyPa
     assert run(ADDITIVE["robust"]).in_parts is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"jit": False}, {"bounds": (-0.5, 0.7), "fixed": [False, True]}, {"method": None}])
 def test_in_any_kind_of_run(options: Any) -> None:
     for cost in (ADDITIVE["sum and prior"], OTHERS["root"]):
         check(run(cost, **options), cost, "float64")
 
 
+@pytest.mark.slow
 def test_an_outer_program_looks_at_all_rows() -> None:
     rows = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), DATA)
     inside = jax.jit(lambda rows: run(OTHERS["root"], None, rows))(rows)
@@ -169,6 +173,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10, res
 """
 
 
+@pytest.mark.slow
 def test_the_end_takes_no_more_memory_than_a_batch() -> None:
     environment = {**os.environ, "JAX_ENABLE_X64": "0"}
     command = [sys.executable, "-c", MEMORY, "1500"]  # 375 MiB for one array of all rows, and 12 of data

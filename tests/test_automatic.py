@@ -53,6 +53,7 @@ def test_the_rounds_are_runs_of_adam_and_the_best_of_the_last_makes_the_run() ->
     assert result.n_evaluations - result.n_steps - 1 == tried.n_evaluations == 10 * 50 + 2 * 350
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_method_that_was_chosen_makes_the_same_run_without_a_race(dtype: str) -> None:
     result = fit(dtype=dtype, history="learning_rate")
@@ -92,6 +93,7 @@ def test_a_race_of_one_lane_at_a_time_comes_to_the_same(monkeypatch: pytest.Monk
     assert one_by_one.method == side_by_side.method
 
 
+@pytest.mark.slow
 def test_it_runs_inside_jit_and_vmap_and_without_tracing() -> None:
     expected = fit(n_epochs=10)
     with jax.enable_x64(True):
@@ -106,6 +108,7 @@ def test_it_runs_inside_jit_and_vmap_and_without_tracing() -> None:
     np.testing.assert_allclose(eager.cost, expected.cost, rtol=1e-9)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(
     "options", [{"shuffle": "replacement"}, {"shuffle": False, "key": None}, {"batch_size": 160}, {"batch_size": 7}]
 )
@@ -140,6 +143,7 @@ def test_any_unit_of_the_data_in_single_precision(scale: float) -> None:
     np.testing.assert_allclose(result.params / scale, np.median(values) / scale, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_a_decay_of_mixed_scales() -> None:
     time = np.linspace(0, 2000, 400)
     counts = 1000 * np.exp(-1.5e-3 * time) + 80 + 20 * np.random.default_rng(3).normal(size=400)
@@ -272,6 +276,7 @@ def test_patience_ends_the_run_and_keeps_the_best_epoch() -> None:
     assert result.method.learning_rate.duration == 2000
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_rule_can_leave_its_learning_rate_to_the_race(rule: Any) -> None:
     result = fit(method=rule("auto"), n_epochs=100)
@@ -279,6 +284,7 @@ def test_every_rule_can_leave_its_learning_rate_to_the_race(rule: Any) -> None:
     assert result.method == rule(result.method.learning_rate) and not np.any(result.tried.relative)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(
     "schedule, largest",
     [

@@ -55,6 +55,7 @@ def check_best(result: Any, cost: Any, known: Any, rows: Any = DATA, rtol: float
     assert float(result.best.cost) <= lowest + rtol * abs(lowest)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("cost", "method"), COSTS)
 def test_where_a_batch_is_all_rows_each_cost_is_that_of_its_point(cost: Any, method: Any, dtype: str) -> None:
@@ -79,6 +80,7 @@ def test_the_last_cost_of_a_history_is_that_of_the_last_iterate_where_the_mean_i
 WALLED = {"bounds": (-0.55, 0.7), "fixed": [False, True, False]}
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(
     ("number", "options"), [(0, {}), (0, {"average": 0.3}), (0, {"jit": False}), (0, WALLED), (1, {}), (2, {})]
 )
@@ -93,6 +95,7 @@ def test_of_several_batches_the_end_of_the_best_epoch_is_evaluated_over_all_rows
     assert result.n_evaluations == 8 * 15 + 1
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("batch_size", [8, 61])
 @pytest.mark.parametrize("average", [None, 0.4])
 def test_with_validation_data_the_start_and_the_returned_point_count(batch_size: int, average: Any) -> None:
@@ -129,6 +132,7 @@ def test_what_diverges_keeps_the_better_of_start_and_end_and_writes_no_row_of_th
     np.testing.assert_array_equal(result.history.params[1:], np.array(ends[: result.n_epochs]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{"batch_size": 8}, {"batch_size": 61, "validation": HELD_OUT, "average": 0.5}])
 def test_it_holds_inside_jit_and_vmap(more: dict[str, Any]) -> None:
     options: dict[str, Any] = {"n_epochs": 6, "dtype": None, "key": 1} | more
@@ -153,6 +157,7 @@ def test_it_holds_inside_jit_and_vmap(more: dict[str, Any]) -> None:
     assert Status.DIVERGED in many.status and Status.MAX_EPOCHS in many.status
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_end_above_the_start_is_said(dtype: str) -> None:
     for batch_size in (8, 61):
@@ -188,6 +193,7 @@ def test_means_over_an_epoch_are_means_over_its_rows() -> None:
         assert jaxgd.fit(lambda p, y: jnp.mean(y) * (1 + p), 0.0, rows, stop=stop, **options).status is status
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("n_rows", "batch_size"), [(1001, 100), (130, 1), (131, 2), (7, 5)])
 def test_the_mean_cost_of_an_epoch_weighs_each_batch_by_its_rows(n_rows: int, batch_size: int) -> None:
     rows = np.random.default_rng(n_rows).normal(size=n_rows) ** 2

@@ -62,6 +62,7 @@ ONCE: dict[str, tuple[Callable[..., Any], str]] = {
 }
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("way", TWICE)
 def test_second_derivatives_of_a_cost_with_a_rule_are_exact(way: str) -> None:
     cost, minimum, curvature = TWICE[way]
@@ -74,6 +75,7 @@ def test_second_derivatives_of_a_cost_with_a_rule_are_exact(way: str) -> None:
         np.testing.assert_allclose(np.linalg.inv(found.matrix), curvature, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_adjoint_of_a_solver_serves_in_both_precisions() -> None:
     result = jaxgd.minimize(decay, [1.0, 2.0], dtype="float64")
     assert result.converged
@@ -89,6 +91,7 @@ def test_residuals_with_a_rule_have_a_jacobian() -> None:
     np.testing.assert_allclose(found.matrix, np.diag([1 / 27, 1 / 432]), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ONCE)
 def test_a_cost_with_first_derivatives_alone_gets_another_method_and_says_so(way: str) -> None:
     cost, cause = ONCE[way]

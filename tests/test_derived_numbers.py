@@ -99,6 +99,7 @@ COSTS: dict[str, Callable[[float], Any]] = {
 }
 
 
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("way", COSTS)
 def test_a_cost_with_a_derived_number_compiles_once(way: str, compilations: Any) -> None:
     def run(a: float) -> Any:
@@ -143,6 +144,7 @@ METHODS: dict[str, Callable[[float], Any]] = {
 }
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("way", METHODS)
 def test_a_method_made_anew_compiles_once(way: str, compilations: Any) -> None:
     def run(a: float, jit: bool = True) -> Any:
@@ -191,6 +193,7 @@ def at_least(n: int) -> Any:
     return lambda v: jnp.sum(v) * max(n / 2, 1.25)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("make", [power, axis, length, shape, branch, place, unrolled, at_least])
 def test_a_constant_that_shapes_the_program_is_not_confused(make: Any) -> None:
     start = np.array([1.5, 1.25, 1.75], np.float32)
@@ -218,6 +221,7 @@ def test_the_bits_do_not_depend_on_the_calls_before() -> None:
     assert afresh(0.3, 0.3, 0.1) == [second, second, first]
 
 
+@pytest.mark.slow
 def test_sweeps_covariances_and_many_starts_compile_once_too(compilations: Any) -> None:
     def run(a: float) -> None:
         rates = [0.01, 0.1]
@@ -234,6 +238,7 @@ def test_sweeps_covariances_and_many_starts_compile_once_too(compilations: Any) 
     assert not compiled
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_derived_numbers() -> None:
     def run(k: int) -> None:
         a = 0.1 + k / 1000

@@ -46,6 +46,7 @@ def test_every_call_in_the_readmes_tables_names_what_exists() -> None:
     assert {status.name for status in jaxgd.Status} - {"RUNNING"} <= set(re.findall(r"`([A-Z_]+)`", README))
 
 
+@pytest.mark.sweep(keep=8)
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name: str) -> None:
     failures, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)

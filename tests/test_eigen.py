@@ -21,6 +21,7 @@ def check(matrices: Any, tolerance: float) -> None:
     assert np.all(np.abs(np.einsum("bji,bjk->bik", vectors, vectors) - np.eye(matrices.shape[1])) <= tolerance)
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_random_equal_graded_and_singular_matrices(n: int, dtype: str) -> None:
@@ -59,6 +60,7 @@ def test_maps_inside_maps_and_matrices_that_are_not_mapped() -> None:
     np.testing.assert_allclose(values, np.tile([1.0, 3.0], (100, 1)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_forward_derivatives_of_a_minimum_of_one_and_of_many_runs() -> None:
     def minimiser(y: Any) -> Any:
         return jaxgd.minimize(lambda p: jnp.sum((p - y) ** 2 * (4 + p**2)), np.zeros(2), dtype="float64").params

@@ -188,6 +188,7 @@ def test_an_interrupt_before_anything_is_computed_is_raised() -> None:
         jaxgd.minimize(cost, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("start", [100.0, -1e4, 3e8])
 def test_a_far_start_does_not_loosen_convergence(dtype: str, start: float) -> None:
@@ -202,6 +203,7 @@ def test_a_far_start_does_not_loosen_convergence(dtype: str, start: float) -> No
     assert not slow.converged and abs(slow.params[0] - 5.6333) > 0.1
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("unit", [1e-6, 1e6])
 def test_convergence_does_not_depend_on_the_unit_of_the_parameters(dtype: str, unit: float) -> None:
@@ -210,6 +212,7 @@ def test_convergence_does_not_depend_on_the_unit_of_the_parameters(dtype: str, u
     np.testing.assert_allclose(result.params / unit, 1.7139394361853717, rtol=1e-6 if dtype == "float32" else 1e-12)
 
 
+@pytest.mark.slow
 def test_a_method_that_searches_steps_back_from_what_is_not_finite() -> None:
     # The valley of the first lies where the gradient is NaN; of the second, beyond a cost of minus infinity.
     walled = jaxgd.minimize(lambda v: v**2 + 0 * jnp.sqrt(jnp.maximum(v - 2, 0)), 5.0, dtype="float64")
@@ -266,6 +269,7 @@ def test_the_number_of_steps_is_that_of_the_returned_point_wherever_a_divergence
     assert len({(run.n_steps, float(run.params)) for run in diverged}) == 1
 
 
+@pytest.mark.slow
 def test_a_clean_run_makes_no_nan_on_the_way() -> None:
     with jax.debug_nans(True):
         for method in (None, jaxgd.Adam(0.1)):

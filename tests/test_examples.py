@@ -74,6 +74,7 @@ def run(name: str, *arguments: str) -> None:
         main(list(arguments)) if arguments else main()
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_examples_run(name: str, tmp_path: Path, drawn: list[Figure], capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "made" / f"{name}.png"
@@ -86,6 +87,7 @@ def test_examples_run(name: str, tmp_path: Path, drawn: list[Figure], capsys: py
     assert len(drawn) == len(list(tmp_path.glob(f"made/{name}*.png"))) == text.count("Picture")
 
 
+@pytest.mark.slow
 def test_one_command_runs_them_all(tmp_path: Path, drawn: list[Figure], capsys: pytest.CaptureFixture[str]) -> None:
     command = runpy.run_path(str(FOLDER))
     assert sorted(command["NAMES"]) == SCRIPTS
@@ -112,6 +114,7 @@ def test_the_pictures_are_of_the_size_of_a_page(path: Path) -> None:
     assert 10_000 < path.stat().st_size < 150_000
 
 
+@pytest.mark.slow
 def test_the_code_of_the_index_runs() -> None:
     blocks = re.findall(r"```python\n(.*?)```", INDEX, flags=re.DOTALL)
     assert blocks

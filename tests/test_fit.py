@@ -52,6 +52,7 @@ def flat(batches: list[list[int]]) -> list[int]:
 SHAPES = [(1, 1), (6, 1), (6, 3), (6, 4), (6, 6), (20, 7), (33, 32), (40, 39)]
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(("n_rows", "batch_size"), SHAPES)
 def test_every_row_once_an_epoch_the_last_batch_smaller(n_rows: int, batch_size: int) -> None:
     sizes = [min(batch_size, n_rows - first) for first in range(0, n_rows, batch_size)]

@@ -150,6 +150,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("method", [None, jaxgd.GradientDescent("auto")])
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_search_in_which_nothing_is_finite_ends_the_run_at_once(name: str, method: Any) -> None:
@@ -165,6 +166,7 @@ def test_a_search_in_which_nothing_is_finite_ends_the_run_at_once(name: str, met
     np.testing.assert_allclose([result.cost, result.best.cost, result.start_cost], start, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_search_inside_an_outer_program_that_comes_to_nothing_ends_there_too() -> None:
     def ended(scale: Any) -> Any:
         options: dict[str, Any] = {"batch_size": 32, "n_epochs": 10, "key": 0}

@@ -52,6 +52,7 @@ def pieces(text: str) -> Iterator[str]:
             yield from re.findall(r"`([^`]+)`", here)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_every_piece_of_code_runs(part: str) -> None:
     namespace: dict[str, Any] = {}

@@ -37,6 +37,7 @@ def test_small_steps_pass_a_large_number(method: Any, dtype: Any) -> None:
     assert held and set(held) == {jnp.dtype(jnp.float32)}
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("dtype", NARROW)
 def test_in_minibatches(dtype: Any) -> None:
     start = {"x": jnp.asarray(255, dtype), "y": np.ones(2, np.float32)}
@@ -53,6 +54,7 @@ def test_in_minibatches(dtype: Any) -> None:
     assert end.params["x"].dtype == dtype
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("dtype", NARROW)
 def test_every_method_bounds_and_fixed_parameters(dtype: Any) -> None:
     start = {"a": jnp.zeros(2, dtype), "b": jnp.asarray(0.1, dtype)}

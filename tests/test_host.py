@@ -30,6 +30,7 @@ def bits(result: jaxgd.Result) -> list[Any]:
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(fields)]
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_bits_are_those_of_the_plain_run(way: str, dtype: str) -> None:
@@ -44,6 +45,7 @@ def test_the_bits_are_those_of_the_plain_run(way: str, dtype: str) -> None:
     assert bits(minimize()) == bits(minimize()) and bits(fit()) == bits(fit())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS(), jaxgd.SpectralGradient()], ids=lambda m: type(m).__name__)
 def test_the_bits_of_a_method_that_searches(method: Any) -> None:
     def minimize(**options: Any) -> jaxgd.Result:
@@ -128,6 +130,7 @@ def test_the_bar_counts_to_the_end_and_shows_the_cost(capsys: pytest.CaptureFixt
     assert "300/300" in text and "step" in text and "cost=" in text
 
 
+@pytest.mark.slow
 def test_without_jit_python_may_look_at_values_and_the_numbers_are_the_same() -> None:
     def branching(v: Any) -> Any:
         return v**2 if v > 0 else 3 * v**2

@@ -164,6 +164,7 @@ def price(params: Any, rows: Any) -> Any:
     return jnp.mean((params[kind] + params[3] * (area**2 / 1e9) - y) ** 2)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("jit", [True, False])
 def test_squares_of_integers_are_those_of_numpy(jit: bool) -> None:
     y = np.array([1.0, 2.0, 3.0])[KIND] + 2 * (X**2 / 1e9)

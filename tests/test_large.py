@@ -19,6 +19,7 @@ def plane(params: Any, rows: Any) -> Any:
     return jnp.mean((jnp.sum(x * params["w"], axis=1) + params["b"] - y) ** 2) + 0.1 * jnp.sum(params["w"] ** 2)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize(("n_rows", "batch_size"), [(60, 7), (67, 7), (60, 45), (67, 67)])
 def test_the_parts_of_the_rows_make_the_cost_of_all(
@@ -67,6 +68,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10, (x.
 """
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("batch_size", [7, 1000, 300_000])
 def test_large_data_are_not_copied(batch_size: int) -> None:
     command = [sys.executable, "-c", MEMORY, str(batch_size)]

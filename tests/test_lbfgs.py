@@ -39,6 +39,7 @@ def dense(v: Any, data: Any) -> Any:
     return jnp.sum((data[0] @ (v - data[1])) ** 2)
 
 
+@pytest.mark.sweep(keep=1)
 @DTYPES
 @pytest.mark.parametrize("weights, cost", [(np.logspace(0, 3, 40), diagonal), (MATRIX, dense)], ids=["diagonal", "dense"])
 def test_a_minimum_of_cost_zero_at_zero_is_found_like_any_other(dtype: str, weights: Any, cost: Any) -> None:
@@ -48,6 +49,7 @@ def test_a_minimum_of_cost_zero_at_zero_is_found_like_any_other(dtype: str, weig
     np.testing.assert_allclose(zero.params, 0, atol=1e-8)
 
 
+@pytest.mark.sweep(keep=1)
 @DTYPES
 @pytest.mark.parametrize("widths", [1e6, 1e-6])
 def test_a_parameter_that_the_pairs_do_not_show_is_doubted(dtype: str, widths: float) -> None:

@@ -63,6 +63,7 @@ def same(params: Any, leaves: Any) -> None:
     assert params["order"].dtype.kind == "i" and params["key"] == leaves["key"]
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("jit", [True, False])
 def test_all_of_them_in_minimize(dtype: str, jit: bool) -> None:

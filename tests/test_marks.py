@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxgd
 from jaxgd.methods.protocol import Point, Problem, Step
@@ -49,6 +50,7 @@ def test_every_method_and_verb_tells_it() -> None:
     assert fitted.at_bounds == ("params[0]",) and fitted.unmoved == ("params[1]",)
 
 
+@pytest.mark.slow
 def test_what_is_held_at_the_start_or_not_known_is_not_named() -> None:
     fixed = {"a": True, "w": [True, False, False, False], "z": True}
     held = jaxgd.minimize(cost, START, fixed=fixed, bounds=(None, {"a": 0.5, "w": 9, "z": None}))
@@ -71,6 +73,7 @@ def test_outer_programs_return_it() -> None:
     assert jax.jit(run)(0.5).at_bounds == ("params['a']", "params['w'][0]")
 
 
+@pytest.mark.slow
 def test_long_lists_are_shortened() -> None:
     result = jaxgd.minimize(lambda v: jnp.sum((v[:20] - 1) ** 2), np.zeros(40), bounds=(None, 0.5), method=jaxgd.LBFGS())
     assert len(result.at_bounds) == 20 and len(result.unmoved) == 20
@@ -110,6 +113,7 @@ def test_a_method_may_tell_how_much_it_expects_to_be_left() -> None:
     assert jaxgd.minimize(lambda v: v**2, 1.0, method=jaxgd.GradientDescent(0.5)).estimated_gain is None
 
 
+@pytest.mark.slow
 def test_the_default_method_tells_how_much_it_expects_to_be_left() -> None:
     for dtype in ("float32", "float64"):
         for max_steps in (3, 8):

@@ -61,6 +61,7 @@ def optax_loop(transformation: Any, cost: Any, start: Any, steps: int) -> Any:
         return jax.tree.map(np.asarray, params)
 
 
+@pytest.mark.sweep(keep=6)
 @pytest.mark.parametrize(
     ("method", "counterpart"), COUNTERPARTS, ids=lambda value: str(value)[:60] if isinstance(value, first_order.Rule) else ""
 )
@@ -89,6 +90,7 @@ def test_an_optax_transformation_that_asks_for_the_cost(transformation: Any) -> 
     np.testing.assert_allclose(result.params, 1, atol=1e-8)  # Polyak's rule has an epsilon in the way
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("rule", RULES)
 def test_contract_of_a_rule(rule: Any, compilations: Any) -> None:
     """What holds for every first-order rule, a new one included."""
@@ -144,6 +146,7 @@ def test_half_precision_is_remembered_in_single() -> None:
 HALF = {"half": jnp.zeros(2, jnp.bfloat16), "full": jnp.ones((), jnp.float32)}
 
 
+@pytest.mark.slow
 def test_spectral_gradient_handles_scales_and_steps_back_from_what_is_not_finite() -> None:
     scaled = [
         jaxgd.minimize(lambda x, unit=unit: unit * mixed_scales(x), np.zeros(3), dtype="float64").params

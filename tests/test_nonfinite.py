@@ -45,6 +45,7 @@ DATA: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize("name", DATA)
 def test_the_data_are_named(name: str, jit: bool) -> None:
@@ -65,6 +66,7 @@ def test_the_data_are_named(name: str, jit: bool) -> None:
         assert pickle.loads(pickle.dumps(run)).cause == run.cause
 
 
+@pytest.mark.slow
 def test_data_that_the_cost_masks_are_not_blamed() -> None:
     data = {"x": spoilt(X, 3, np.nan), "y": Y}
 
@@ -93,6 +95,7 @@ def test_data_that_the_cost_masks_are_not_blamed() -> None:
     )
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_start_is_named(dtype: str) -> None:
     def distance(params: Any) -> Any:

@@ -58,6 +58,7 @@ TRANSFORMATIONS = {
 }
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_an_optax_transformation_sees_whole_arrays(name: str, jit: bool) -> None:
@@ -72,6 +73,7 @@ def test_an_optax_transformation_sees_whole_arrays(name: str, jit: bool) -> None
     assert run.params["W"][0, 0] == 1 and run.gradient["W"][0, 0] == 0
 
 
+@pytest.mark.slow
 def test_a_line_search_of_optax() -> None:
     run = jaxgd.minimize(cost, START, ROWS, method=optax.lbfgs(), max_steps=60, fixed=CORNER, dtype="float64", stop=())
     exact = jaxgd.minimize(cost, START, ROWS, fixed=CORNER, dtype="float64")
@@ -110,6 +112,7 @@ class OfShapes:
         return Step(rule.update(point.gradient, rule.init(point.params), point.params)[0], state)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("rate", [0.1, {"W": np.array([[9.0, 0.1], [0.2, 0.3]]), "b": 0.1, "c": 0.2}], ids=["one", "each"])
 def test_rules_and_methods_of_ones_own(rate: Any) -> None:
     def written_out(n_steps: int) -> Any:
@@ -133,6 +136,7 @@ def test_rules_and_methods_of_ones_own(rate: Any) -> None:
         assert race.params["W"][0, 0] == 1 and race.cost < cost(jax.tree.map(jnp.asarray, START), ROWS)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize(
     "method", [jaxgd.Adam(0.1, weight_decay=0.5), jaxgd.LBFGS(), jaxgd.TrustRegion(), jaxgd.SpectralGradient()]
 )

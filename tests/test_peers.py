@@ -256,6 +256,7 @@ def _() -> Any:
     return any(re.search("loss|layer|model|[Rr]egress", name) for name in jaxgd.__all__)
 
 
+@pytest.mark.sweep(keep=6)
 @pytest.mark.parametrize("name", CHECKS, ids=lambda name: re.sub(r"\W+", "_", name.lower()))
 def test_what_is_said_of_jaxgd(name: str) -> None:
     expected = {"yes": True, "no": False, "partly": "partly"}[CLAIMS[name][0].split(" ")[0]]

@@ -156,6 +156,7 @@ def drawings(size: str) -> dict[str, Callable[[Any], Any]]:
     }
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("size", ["small", "typical", "huge"])
 def test_every_picture_can_be_read(size: str) -> None:
     for draw in drawings(size).values():

@@ -68,6 +68,7 @@ def test_a_path_that_diverges_leaves_the_frame() -> None:
     assert "diverged" in legend(ax) and -5 < ax.get_xlim()[0] < ax.get_xlim()[1] < 5
 
 
+@pytest.mark.slow
 def test_a_cost_that_cannot_be_traced_is_drawn_in_a_loop() -> None:
     def kinked(v: Any) -> Any:
         return v**2 if v > 0 else -3 * v

@@ -117,6 +117,7 @@ def end(cost: Any, dtype: str, start: Any = None, method: Any = DESCENT, **optio
     )
 
 
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_closed_over_array_has_the_precision_of_the_run(way: str) -> None:
     for order in ORDERS:

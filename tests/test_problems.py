@@ -6,6 +6,7 @@ import jaxgd
 from tests.problems import PROBLEMS, Problem
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 def test_the_stated_minimiser_is_stationary_and_has_the_stated_cost(problem: Problem) -> None:
     data = () if problem.data is None else (problem.data,)
@@ -19,6 +20,7 @@ def test_the_stated_minimiser_is_stationary_and_has_the_stated_cost(problem: Pro
     assert all(np.all(np.isfinite(leaf)) for leaf in curvature)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 def test_the_default_method_finds_the_minimiser(problem: Problem) -> None:
     result = jaxgd.minimize(problem.cost, problem.start, problem.data, dtype="float64", max_steps=100_000)

@@ -182,6 +182,7 @@ def test_a_rule_in_a_library_function_does_not_hinder_finding_the_program(compil
     assert not compiled
 
 
+@pytest.mark.slow
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_program, "_CACHE_SIZE", 6)
     for power in range(2, 12):
@@ -190,6 +191,7 @@ def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slope(lambda v: v**2) == pytest.approx(4.0)
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_fresh_lambdas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_memory, "_SIZE", 4)
 

@@ -102,6 +102,7 @@ def test_the_text_of_a_result() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_text_of_a_run_that_diverged_of_many_runs_and_of_many_arrays() -> None:
     def run(rate: Any, start: Any = 1.0) -> jaxgd.Result:
         return jaxgd.minimize(lambda v: v**4, start, method=jaxgd.GradientDescent(rate), max_steps=5, stop=())

@@ -63,6 +63,7 @@ COSTS: list[tuple[Any, Any, CovarianceStatus]] = [
 ]
 
 
+@pytest.mark.sweep(keep=6)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("cost", "params", "status"), COSTS)
 def test_the_rise_at_one_standard_error_is_looked_at(cost: Any, params: Any, status: Any, dtype: str) -> None:
@@ -72,6 +73,7 @@ def test_the_rise_at_one_standard_error_is_looked_at(cost: Any, params: Any, sta
     np.testing.assert_allclose(found.matrix, np.linalg.inv(curvature), rtol=1e-3)  # the numbers are there, either way
 
 
+@pytest.mark.slow
 def test_where_a_run_ends_at_a_degenerate_minimum() -> None:
     for dtype in ("float32", "float64"):
         end = minimize(degenerate, [1.0, 1.0], dtype=dtype).params
@@ -80,6 +82,7 @@ def test_where_a_run_ends_at_a_degenerate_minimum() -> None:
     assert text.startswith("Not quadratic: one standard error away the cost does not rise") and "±" in text
 
 
+@pytest.mark.slow
 def test_a_scale_and_residuals_have_promises_of_their_own() -> None:
     x = np.linspace(0, 1, 7)
 

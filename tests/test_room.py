@@ -33,6 +33,7 @@ def walled(v: Any) -> Any:
     return jnp.where(inside, jnp.sum((v - CENTRE.astype(v.dtype)) ** 2), jnp.nan)
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_every_method_ends_at_the_nearest_point_and_never_looks_outside(method: Any, jit: bool) -> None:
@@ -89,6 +90,7 @@ def test_the_forms_of_bounds() -> None:
     np.testing.assert_array_equal(box.upper["b"], [np.inf, 2, np.inf])
 
 
+@pytest.mark.slow
 def test_a_random_start_is_moved_into_the_box() -> None:
     result = jaxgd.minimize(walled, jaxgd.normal(4, 10.0), key=0, bounds=(LOWER, UPPER), max_steps=1, history="params")
     assert result.status is not jaxgd.Status.DIVERGED

@@ -59,6 +59,7 @@ def ends_at(problem: Problem, cost: float, relative: float, absolute: float) -> 
     return any(abs(cost - value) <= relative * abs(value) + absolute for value in (*problem.minima, *problem.stalls))
 
 
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 def test_the_default_finds_a_minimum_of_every_problem(problem: Problem) -> None:
     near = jaxgd.minimize(problem.cost, starts(problem), dtype="float64")
@@ -73,6 +74,7 @@ def test_the_default_finds_a_minimum_of_every_problem(problem: Problem) -> None:
 SINGLE = [problem for problem in PROBLEMS if problem.name != "meyer"]
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("problem", SINGLE[::4], ids=lambda problem: problem.name)
 def test_single_precision_ends_where_it_can(problem: Problem) -> None:
     result = jaxgd.minimize(problem.cost, starts(problem), dtype="float32")
@@ -82,6 +84,7 @@ def test_single_precision_ends_where_it_can(problem: Problem) -> None:
     assert result.n_evaluations < 100
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("problem", [PROBLEMS[0], PROBLEMS[8], PROBLEMS[13], PROBLEMS[20]], ids=lambda problem: problem.name)
 def test_lbfgs_finds_them_too(problem: Problem) -> None:
     result = jaxgd.minimize(problem.cost, starts(problem), method=jaxgd.LBFGS(memory=5), dtype="float64")
@@ -89,6 +92,7 @@ def test_lbfgs_finds_them_too(problem: Problem) -> None:
     assert result.n_evaluations < 200
 
 
+@pytest.mark.slow
 def test_the_default_goes_by_the_number_of_free_parameters() -> None:
     def state(n: int, **options: Any) -> Any:
         return jaxgd.minimize(rosenbrock, np.full(n, -1.0), max_steps=1, **options).state.method
@@ -124,6 +128,7 @@ def growth(b: Any, x: Any) -> Any:
 NEWTON, LBFGS = jaxgd.TrustRegion(), jaxgd.LBFGS()
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize(
     "curve, truth, start, times, method",
     [
@@ -148,6 +153,7 @@ def test_curves_are_fitted_from_afar_and_with_parameters_of_all_sizes(
     np.testing.assert_allclose(far.cost, best.cost, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_lbfgs_finds_scales_that_nothing_tells() -> None:
     target = np.array([1.0, 2.0])
     zeros = jaxgd.minimize(lambda x, unit: jnp.sum((x / unit - target) ** 2), np.zeros(2), 1e-17, method=LBFGS, dtype="float64")
@@ -167,6 +173,7 @@ def test_lbfgs_finds_scales_that_nothing_tells() -> None:
     np.testing.assert_allclose(other.cost, best.cost, rtol=1e-12)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("unit", [1e-20, 1e-10, 1e10, 1e20])
 def test_the_last_resort_does_not_depend_on_the_unit_of_the_cost(unit: float) -> None:
     times = np.linspace(77, 760, 14, dtype=np.float32)
@@ -179,6 +186,7 @@ def test_the_last_resort_does_not_depend_on_the_unit_of_the_cost(unit: float) ->
     assert result.converged and result.cost / unit < 1e-6  # from 0.3, by steps of a tenth of the parameters
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("rows, columns", [(1000, 10), (1000, 100), (20_000, 10)])
 @pytest.mark.parametrize("scales", [0, 3])
 def test_regressions_converge_in_single_precision(rows: int, columns: int, scales: float) -> None:
@@ -194,6 +202,7 @@ def test_regressions_converge_in_single_precision(rows: int, columns: int, scale
         assert result.status is Status.CONVERGED and result.n_evaluations < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_the_unit_of_the_cost_does_not_matter(method: Any, factor: float) -> None:
@@ -204,6 +213,7 @@ def test_the_unit_of_the_cost_does_not_matter(method: Any, factor: float) -> Non
     np.testing.assert_allclose(scaled.params, plain.params, rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 def test_units_far_apart_stay_in_range_in_single_precision(method: Any) -> None:
     def run(of_cost: float, of_parameters: float) -> Any:
@@ -219,6 +229,7 @@ def test_units_far_apart_stay_in_range_in_single_precision(method: Any) -> None:
             np.testing.assert_allclose(np.float32(result.params) / np.float32(size), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_the_units_of_the_variables_do_not_matter_to_the_default(factor: float) -> None:
     wood, unit = PROBLEMS[13], np.array([1, factor, 1, 1 / factor])
@@ -243,6 +254,7 @@ def test_a_saddle_is_left(start: list[float]) -> None:
     np.testing.assert_allclose(np.abs(result.params), [0, 0.5**0.5], atol=1e-12)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_awkward_costs_end_with_a_reason(method: Any, dtype: str) -> None:
@@ -279,6 +291,7 @@ def test_awkward_costs_end_with_a_reason(method: Any, dtype: str) -> None:
 BOX = (np.array([-1.0, 0.0, -np.inf, 0.25]), np.array([1.0, np.inf, 2.0, 0.25]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 def test_bounds_are_kept_and_the_minimum_within_them_is_scipys(method: Any) -> None:
     import scipy.optimize
@@ -316,6 +329,7 @@ def test_bounds_are_kept_and_the_minimum_within_them_is_scipys(method: Any) -> N
         assert result.status in (Status.CONVERGED, Status.STALLED)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 def test_no_evaluation_is_ever_outside(method: Any) -> None:
     def walled(v: Any) -> Any:
@@ -328,6 +342,7 @@ def test_no_evaluation_is_ever_outside(method: Any) -> None:
     assert result.best.cost == result.cost
 
 
+@pytest.mark.slow
 def test_lanes_and_eager_runs_take_the_same_steps() -> None:
     targets = np.stack([Y, Y + 1, 2 * Y])
     lanes = jax.vmap(lambda y: jaxgd.minimize(line, jnp.asarray([0.5, 0.5]), (jnp.asarray(X), y)))(jnp.asarray(targets))

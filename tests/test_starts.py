@@ -22,6 +22,7 @@ def styblinski_tang(x: Any) -> Any:
     return jnp.sum(x**4 - 16 * x**2 + 5 * x) / 2
 
 
+@pytest.mark.slow
 def test_the_global_minimum_is_found() -> None:
     valley = jaxgd.minimize(quartic, jaxgd.normal(scale=3.0), key=0, n_starts=20, dtype="float64")
     np.testing.assert_allclose(valley.cost, -11.20033470869566, rtol=1e-14)
@@ -33,6 +34,7 @@ def test_the_global_minimum_is_found() -> None:
     assert comb.starts is not None and comb.starts.cost.shape == (1000,) and comb.cost == comb.starts.cost.min()
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("lanes", [1, 3, 8])
 @pytest.mark.parametrize("method", [None, jaxgd.GradientDescent(0.02)], ids=["default", "GradientDescent"])
 def test_every_end_is_that_of_a_run_alone(method: Any, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +52,7 @@ def test_every_end_is_that_of_a_run_alone(method: Any, lanes: int, monkeypatch: 
     assert abs(many.cost - best.cost) < 1e-12
 
 
+@pytest.mark.slow
 def test_bad_lanes_lose_and_spoil_nothing() -> None:
     def cost(v: Any) -> Any:
         return jnp.where(v > 0, jnp.nan, (v + 2) ** 2)
@@ -92,6 +95,7 @@ def test_slow_lanes_do_not_hold_the_others_up(monkeypatch: pytest.MonkeyPatch) -
     assert int(pools[0].ticks) * pools[0].lanes.code.size <= 1.5 * evaluations.sum()
 
 
+@pytest.mark.slow
 def test_bounds_fixed_and_data_with_many_starts(compilations: Any) -> None:
     data = np.linspace(-1, 1, 50)
 

@@ -22,6 +22,7 @@ def bowl(x: Any, data: Any) -> Any:
     return offset + jnp.sum(y**2) + y[0] * y[1] / 2 + quartic * jnp.sum(y**4)
 
 
+@pytest.mark.sweep(keep=1)
 @DTYPES
 @pytest.mark.parametrize("start", [[0.0, 0.0], [1e-9, 1e-9], [2.0, 1e-12], [0.0, 1e6]])
 @pytest.mark.parametrize("size", [1.0, np.array([1e-7, 1e3])], ids=["alike", "unlike"])
@@ -35,6 +36,7 @@ def test_tiny_and_zero_starts_reach_the_minimum(dtype: str, start: Any, size: An
     np.testing.assert_allclose(result.params / size, [3, -2], rtol=2e-3 if dtype == "float32" else 1e-7)
 
 
+@pytest.mark.sweep(keep=1)
 @DTYPES
 @pytest.mark.parametrize("size", [1.0, np.array([1e9, 1e-3])], ids=["alike", "unlike"])
 def test_a_variable_at_its_bound_does_not_loosen_the_end(dtype: str, size: Any) -> None:
@@ -50,6 +52,7 @@ def least_squares(x: Any, data: Any) -> Any:
     return jnp.sum((data[0] @ x - data[1]) ** 2) / 2
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("rows, columns", [(60, 40), (30, 40)])
 def test_active_sets_do_not_jam(rows: int, columns: int) -> None:
     import scipy.optimize
@@ -65,6 +68,7 @@ def test_active_sets_do_not_jam(rows: int, columns: int) -> None:
     assert np.median(evaluations) <= 15
 
 
+@pytest.mark.sweep(keep=1)
 @DTYPES
 def test_bounds_on_both_sides_of_columns_of_many_sizes(dtype: str) -> None:
     import scipy.optimize
@@ -100,6 +104,7 @@ def collinear(w: Any, data: Any) -> Any:
     return jnp.where(kind > 0, jnp.mean(jnp.logaddexp(0, -jnp.sign(y) * (x @ w))), jnp.mean(r**2))
 
 
+@pytest.mark.sweep(keep=1)
 @DTYPES
 @pytest.mark.parametrize("kind", [0.0, 1.0], ids=["squares", "logistic"])
 @pytest.mark.parametrize("start", [0.0, 1.0, np.array([3.0, -1.0, 2.0, 0.5, 7.0])], ids=["zeros", "ones", "others"])
@@ -136,6 +141,7 @@ def test_a_peak_far_from_zero_is_found_from_within_a_width(offset: float) -> Non
     assert np.median([end.n_evaluations for end in ends]) <= 15
 
 
+@pytest.mark.sweep(keep=2)
 @DTYPES
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 @pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
@@ -149,6 +155,7 @@ def test_a_cost_that_falls_without_limit_is_unbounded(dtype: str, power: float, 
     assert result.cost == result.best.cost and np.all(np.isfinite(result.params))
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_likelihood_that_collapses_has_not_converged(dtype: str) -> None:
     def mixture(p: Any, data: Any) -> Any:  # its second part shrinks onto the third observation
@@ -180,6 +187,7 @@ def test_curved_valleys_take_no_more_than_twice_the_steps_of_others(start: list[
     assert result.converged and result.cost <= exact.fun + 1e-9 and result.n_evaluations <= 2 * exact.nfev
 
 
+@pytest.mark.slow
 @DTYPES
 @pytest.mark.parametrize("softness", [1e-1, 1e-3, 1e-5])
 @pytest.mark.parametrize("kind", ["huber", "root", "logcosh"])

@@ -50,6 +50,7 @@ def wide(cost: Any, params: Any, *data: Any, **options: Any) -> jaxgd.Covariance
     return covariance(cost, params, *data, dtype="float64", **options)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("jit", [True, False])
 def test_a_straight_line_has_the_covariance_of_the_textbooks(jit: bool) -> None:
     by_cost = wide(half_squares, LINE, (X, Y), n_observations=len(X), jit=jit)
@@ -193,6 +194,7 @@ def test_what_is_no_minimum_has_no_covariance(cost: Any, dtype: str) -> None:
     assert str(found).startswith("Not positive definite: the cost falls along some direction")
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_only_appears_as_a_sum_is_not_determined_and_named(dtype: str) -> None:
     x = np.linspace(0.1, 1.7, 9)
