@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from matplotlib.contour import ContourSet
 
 import jaxgd
