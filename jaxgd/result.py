@@ -16,12 +16,23 @@ from jaxgd._trees import aside, is_traced, parameters_of, pytree
 
 
 class Sentences(enum.Enum):
-    """Statuses whose values are sentences to show to a person, and which have numbers inside compiled programs."""
+    """Statuses whose values are sentences to show to a person; `code` is the number of each inside compiled programs."""
 
-    @property
-    def code(self) -> int:
-        """The number of this status inside compiled programs."""
-        return list(type(self)).index(self)
+    code: int
+
+    def __new__(cls, code: int, sentence: str) -> "Sentences":
+        """Make a status of its number, which stays the same from version to version, and its sentence."""
+        status = object.__new__(cls)
+        status._value_, status.code = sentence, code
+        return status
+
+    @classmethod
+    def of(cls, codes: Any) -> Any:
+        """Return the status of a number, or an array of them."""
+        codes, statuses = np.asarray(codes), {status.code: status for status in cls}
+        if codes.ndim == 0:
+            return statuses[int(codes)]
+        return np.array([statuses[code] for code in codes.ravel().tolist()], dtype=object).reshape(codes.shape)
 
     def __str__(self) -> str:
         return self.value
@@ -31,7 +42,7 @@ class Status(Sentences):
     """How a run ended; the value is the sentence to show to a person.
 
     The converged ones say that a test of convergence held. `code` is the number that stands for the status inside compiled
-    programs, the position in this list.
+    programs.
 
     >>> import jaxgd
     >>> status = jaxgd.minimize(lambda v: v**2, 1.0).status
@@ -41,22 +52,22 @@ class Status(Sentences):
     (True, True, False)
     """
 
-    RUNNING = "Running: the run has not ended."
-    CONVERGED = "Converged: the gradient is negligible at the scale of the problem and its precision."
-    RULE = "Converged: a stopping rule of one's own was satisfied."
-    UPDATE_TOLERANCE = "Converged: the next update is within the tolerance (UpdateTolerance)."
-    COST_TOLERANCE = "Converged: the change of the cost is within the tolerance (CostTolerance)."
-    GRADIENT_TOLERANCE = "Converged: the gradient is within the tolerance (GradientTolerance)."
-    PATIENCE = "Stopped early: the cost has not improved for a while (Patience)."
-    MAX_STEPS = "Not converged: the maximum number of steps was reached."
-    MAX_EPOCHS = "Finished: every epoch was run."
-    STALLED = "Stalled: no step along the gradient lowers the cost any more, at this precision."
-    DIVERGED = "Diverged: the cost, the gradient or a parameter is not finite; the last finite point is returned."
-    CALLBACK = "Stopped by the callback."
-    INTERRUPTED = "Interrupted from the keyboard; the point reached is returned."
-    UNBOUNDED = "Unbounded: the cost falls without limit; bounds, or another cost, would give it a minimum."
-    NONFINITE_DATA = "Not finite: the data hold NaN or infinity, and so the cost or its gradient is not finite at the start."
-    WORSE = "Not converged: every step was run, and the end is above the start; result.best is the best point."
+    RUNNING = 0, "Running: the run has not ended."
+    CONVERGED = 1, "Converged: the gradient is negligible at the scale of the problem and its precision."
+    RULE = 2, "Converged: a user-defined stopping rule was satisfied."
+    UPDATE_TOLERANCE = 3, "Converged: the next update is within the tolerance (UpdateTolerance)."
+    COST_TOLERANCE = 4, "Converged: the change of the cost is within the tolerance (CostTolerance)."
+    GRADIENT_TOLERANCE = 5, "Converged: the gradient is within the tolerance (GradientTolerance)."
+    PATIENCE = 6, "Stopped early: the cost has not improved for a while (Patience)."
+    MAX_STEPS = 7, "Not converged: the maximum number of steps was reached."
+    MAX_EPOCHS = 8, "Finished: every epoch was run."
+    STALLED = 9, "Stalled: no step along the gradient lowers the cost any more, at this precision."
+    DIVERGED = 10, "Diverged: the cost, the gradient or a parameter is not finite; the last finite point is returned."
+    CALLBACK = 11, "Stopped by the callback."
+    INTERRUPTED = 12, "Interrupted from the keyboard; the point reached is returned."
+    UNBOUNDED = 13, "Unbounded: the cost falls without limit; bounds, or another cost, would give it a minimum."
+    NONFINITE_DATA = 14, "Not finite: the data hold NaN or infinity, and so the cost or its gradient is not finite at the start."
+    WORSE = 15, "Not converged: every step was run, and the end is above the start; result.best is the best point."
 
     @property
     def converged(self) -> bool:
@@ -150,7 +161,7 @@ class Starts:
     @property
     def status(self) -> Any:
         """How each run ended."""
-        return _statuses(self.code)
+        return Status.of(self.code)
 
 
 @pytree
@@ -227,7 +238,7 @@ class Result:
     @property
     def status(self) -> Any:
         """How the run ended: a `Status`, or an array of them after `vmap`."""
-        return _statuses(self.code)
+        return Status.of(self.code)
 
     @property
     def converged(self) -> Any:
@@ -305,13 +316,6 @@ class Result:
         return (_several if np.ndim(self.code) else _one)(self, errors)
 
 
-def _statuses(codes: Any) -> Any:
-    codes, statuses = np.asarray(codes), list(Status)
-    if codes.ndim == 0:
-        return statuses[int(codes)]
-    return np.array([statuses[code] for code in codes.ravel()], dtype=object).reshape(codes.shape)
-
-
 def _one(result: Result, errors: Any) -> _text.Sheet:
     """What there is to say of a run."""
     gradient = max((float(np.max(np.abs(leaf), initial=0.0)) for leaf in _arrays(result.gradient)), default=0.0)
@@ -355,8 +359,7 @@ def _about(what: str, names: Any, more: str = "") -> list[tuple[str, str]]:
 def _several(result: Result, errors: Any) -> _text.Sheet:
     """What there is to say of many runs side by side."""
     codes, counts = np.unique(np.asarray(result.code), return_counts=True)
-    statuses = list(Status)
-    ends = [f"{count} {statuses[code].name}" for code, count in zip(codes, counts, strict=True)]
+    ends = [f"{count} {Status.of(code).name}" for code, count in zip(codes, counts, strict=True)]
     facts = [(name, _text.array(getattr(result, field))) for name, field in (("cost", "cost"), ("steps", "n_steps"))]
     return _text.Sheet(
         f"{_text.plural(np.size(result.code), 'run')}: {', '.join(ends)}.", facts, _text.of_tree(result.params, errors)

@@ -42,19 +42,19 @@ _SMALL = 8  # parameters, up to which the correlations are shown
 class CovarianceStatus(Sentences):
     """Whether the curvature gives a covariance; the value is the sentence to show to a person.
 
-    `code` is the number that stands for the status inside compiled programs, the position in this list.
+    `code` is the number that stands for the status inside compiled programs.
 
     >>> import jaxgd
     >>> jaxgd.covariance(lambda p: p["a"] ** 2, {"a": 0.0, "unused": 1.0}).status is CovarianceStatus.SINGULAR
     True
     """
 
-    POSITIVE_DEFINITE = "Valid: the curvature is positive definite."
-    SINGULAR = "Singular: the cost does not determine some parameters; they are NaN."
-    NOT_POSITIVE_DEFINITE = "Not positive definite: the cost falls along some direction, so that this is not a minimum."
-    NO_FREEDOM = "No degrees of freedom: there are not more observations than free parameters."
-    NOT_FINITE = "Not finite: the cost or a derivative of it is infinite or NaN."
-    NOT_QUADRATIC = "Not quadratic: one standard error away the cost does not rise as its curvature promises; the errors mislead."
+    POSITIVE_DEFINITE = 0, "Valid: the curvature is positive definite."
+    SINGULAR = 1, "Singular: the cost does not determine some parameters; they are NaN."
+    NOT_POSITIVE_DEFINITE = 2, "Not positive definite: the cost falls along some direction, so that this is not a minimum."
+    NO_FREEDOM = 3, "No degrees of freedom: there are not more observations than free parameters."
+    NOT_FINITE = 4, "Not finite: the cost or a derivative of it is infinite or NaN."
+    NOT_QUADRATIC = 5, "Not quadratic: one standard error away the cost does not rise as its curvature says; the errors mislead."
 
 
 @pytree
@@ -98,8 +98,7 @@ class Covariance:
     @property
     def status(self) -> Any:
         """Whether the curvature gives a covariance: a `CovarianceStatus`, or an array of them after `vmap`."""
-        statuses = np.array(list(CovarianceStatus), dtype=object)
-        return statuses[np.asarray(self.code)]
+        return CovarianceStatus.of(self.code)
 
     @property
     def valid(self) -> Any:

@@ -167,3 +167,14 @@ def test_an_empty_array_among_the_parameters() -> None:
     for result in (whole, batches):
         assert result.params["none"].shape == (0, 2) and np.isfinite(result.cost)
         np.testing.assert_allclose(result.params["x"], 3, rtol=1e-2)
+
+
+def test_the_numbers_of_the_statuses_stay_what_they_are() -> None:
+    names = (
+        "RUNNING CONVERGED RULE UPDATE_TOLERANCE COST_TOLERANCE GRADIENT_TOLERANCE PATIENCE MAX_STEPS MAX_EPOCHS STALLED DIVERGED "
+        "CALLBACK INTERRUPTED UNBOUNDED NONFINITE_DATA WORSE"
+    )
+    assert {status.name: status.code for status in Status} == {name: k for k, name in enumerate(names.split())}
+    codes = np.array([[1, 10], [15, 0]])
+    assert Status.of(codes).tolist() == [[Status.CONVERGED, Status.DIVERGED], [Status.WORSE, Status.RUNNING]]
+    assert pickle.loads(pickle.dumps(Status.WORSE)) is Status.WORSE and Status.of(np.int32(15)) is Status.WORSE
