@@ -90,7 +90,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The pictures, whose files are read when they are first asked for."""
+    """Return the pictures, whose files are read when they are first asked for."""
     if name == "plot":
         return importlib.import_module("jaxgd.plot")
     raise AttributeError(f"module 'jaxgd' has no attribute {name!r}")

@@ -41,9 +41,9 @@ class Additive(NamedTuple):
 
 
 def additivity(evaluation: Callable[[int], Any], data: Any, params: Any, bounds: Any, most: int) -> Additive | None:
-    """Return how a cost adds up over its rows; None where it does not, or where that can't be told.
+    """Return how a cost adds up over its rows; None where it does not, or where that is unknown.
 
-    `evaluation` gives the cost with its gradient for so many rows, `most` of which may be looked at together.
+    `evaluation(size)` gives the cost with its gradient for `size` rows; at most `most` rows are looked at together.
     """
     n_rows = jax.tree.leaves(data)[0].shape[0]
     size = 2 * max(1, min(_ROWS, most // 2, n_rows // 2) // 2)
@@ -60,7 +60,9 @@ def additivity(evaluation: Callable[[int], Any], data: Any, params: Any, bounds:
 
 
 def _costs_of_sets(functions: Any, params: Any, bounds: Any, pairs: Any) -> np.ndarray:
-    """Return the costs of the sets A, B, C, D, and of A and B together, for each point and pair: an array (points, pairs, 5).
+    """Return the costs of the sets for each point and pair, an array (points, pairs, 5).
+
+    The sets are A, B, C, D, and A and B together. A cost that was not traced is evaluated one by one, at fewer points.
 
     Those of a cost that was not traced are found one by one, at fewer points.
     """
@@ -143,7 +145,7 @@ def _places(data: Any, size: int) -> np.ndarray:
 
 
 def _unusual(data: Any, n_rows: int) -> np.ndarray:
-    """The first and the last row, and those with the lowest and the highest values of each column, or with each of few integers."""
+    """Return the first and last rows, and those of the extreme values of each column."""
     found = [0, n_rows - 1]
     for leaf in jax.tree.leaves(data):
         width = min(_COLUMNS, math.prod(leaf.shape[1:]))
@@ -158,7 +160,7 @@ def _unusual(data: Any, n_rows: int) -> np.ndarray:
 
 
 def _verdict(costs: np.ndarray, size: int) -> Additive | None:
-    """Return what the costs of the sets say; points where one is not finite, or where the rows make no difference, say nothing."""
+    """Return what the costs of the sets say. Points where one is not finite, or where the rows make no difference, say nothing."""
     eps = float(np.finfo(costs.dtype).eps)
     kinds = set()
     for at in costs.astype(np.float64):

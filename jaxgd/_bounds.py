@@ -47,7 +47,7 @@ class Bounds:
         return Bounds(lower, upper)
 
     def check(self, name: str, params: Any, roundings: float = 0.0) -> None:
-        """Check that parameters lie in the box, or beyond it by so many roundings at most."""
+        """Check that parameters lie in the box, or beyond it by at most a number of roundings."""
         named, _ = tree_flatten_with_path(params)
         for (path, x), low, high in zip(named, jax.tree.leaves(self.lower), jax.tree.leaves(self.upper), strict=True):
             if is_traced(x, low, high):
@@ -70,11 +70,11 @@ class Bounds:
         return jax.tree.map(one, params, self.lower, self.upper)
 
     def project(self, params: Any) -> Any:
-        """The nearest point in the box."""
+        """Return the nearest point in the box."""
         return jax.tree.map(jnp.clip, params, self.lower, self.upper)
 
     def inward(self, params: Any, gradient: Any) -> Any:
-        """The gradient without what a bound holds back: zero where a descent would leave the box."""
+        """Return the gradient without what a bound holds back: zero where a descent would leave the box."""
 
         def one(x: jax.Array, g: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
             return jnp.where(outward(x, g, low, high), jnp.zeros_like(g), g)
@@ -83,7 +83,10 @@ class Bounds:
 
 
 def _side(sign: int, name: str, value: Any, like: Any) -> Any:
-    """One part of one side, of the shape of a parameter, in 64 bits unless it is traced; -1 is the lower side and 1 the upper."""
+    """Return one part of one side, of the shape of a parameter.
+
+    It has 64 bits unless it is traced; -1 is the lower side and 1 the upper.
+    """
     if value is None:
         return np.full(like.shape, sign * np.inf)
     if isinstance(value, list):
@@ -97,7 +100,7 @@ def _side(sign: int, name: str, value: Any, like: Any) -> Any:
 
 
 def _rounded(name: str, low: Any, high: Any, dtype: Any) -> tuple[Any, Any]:
-    """Both sides of a parameter in its type, checked; a bound that the type can't hold exactly is rounded into the box."""
+    """Return both sides of a parameter in its type, checked. A bound that the type can't hold exactly is rounded into the box."""
     if is_traced(low, high):
         return jnp.asarray(low, dtype), jnp.asarray(high, dtype)
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
@@ -117,12 +120,12 @@ def _rounded(name: str, low: Any, high: Any, dtype: Any) -> tuple[Any, Any]:
 
 
 def outward(x: jax.Array, gradient: jax.Array, low: Any, high: Any) -> jax.Array:
-    """Which variables lie at a bound beyond which a descent would go."""
+    """Return which variables lie at a bound beyond which a descent would go."""
     return ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
 
 
 def moved(params: Any, update: Any, bounds: Bounds | None) -> tuple[Any, Any]:
-    """The parameters after an update, held within their bounds, and the update as it came out."""
+    """Return the parameters after an update, held within their bounds, and the update as it came out."""
     trial = add(params, update)
     if bounds is None:
         return trial, update

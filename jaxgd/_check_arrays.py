@@ -33,7 +33,7 @@ def is_array_like(node: Any) -> bool:
 
 
 def number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
-    """Return one leaf as an array of NumPy's or of JAX's; boolean says whether truth values may stand in it."""
+    """Return one leaf as a NumPy or JAX array; `boolean` says whether truth values are allowed."""
     if isinstance(leaf, jax.Array):
         array = np.asarray(leaf) if _is_cut(leaf) else leaf
     else:
@@ -81,7 +81,9 @@ def refuse(name: str, leaf: Any, array: Any = None) -> NoReturn:
 
 
 def in_data(name: str, leaf: Any, dtype: Any) -> Any:
-    """Return an array of data on the device, floating ones in a precision or their own; nothing is compiled for NumPy's.
+    """Return an array of data on the device, in a precision or its own.
+
+    Nothing is compiled for NumPy arrays.
 
     Integers of 64 bits which JAX would cut to 32 stay NumPy's: whether the cost may compute with them in 32 bits is known when it
     has been traced, see `_overflow`.
@@ -93,25 +95,25 @@ def in_data(name: str, leaf: Any, dtype: Any) -> Any:
 
 
 def on_device(array: Any) -> Any:
-    """Return an array of NumPy's or of JAX's as one of JAX's; nothing is compiled for it."""
+    """Return an array as a JAX array; nothing is compiled for it."""
     return jax.device_put(array) if isinstance(array, np.ndarray) else array
 
 
 def is_wide(array: Any) -> bool:
-    """Return whether an array is NumPy's and holds integers of 64 bits that JAX, as it is set, would cut to 32."""
+    """Return whether a NumPy array holds 64-bit integers that JAX would now cut to 32 bits."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
         return False
     return jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
 
 
 def _is_cut(array: jax.Array) -> bool:
-    """Return the same for an array of JAX's, made while its flag was set, whose numbers can be looked at."""
+    """Return the same for a concrete JAX array, made while the 64-bit flag was set."""
     wide = jnp.issubdtype(array.dtype, jnp.integer) and jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
     return wide and not is_traced(array) and array.is_fully_addressable
 
 
 def cast(name: str, array: Any, dtype: Any, *, exact: bool = False) -> Any:
-    """Return an array of NumPy's or of JAX's in a precision or its own, as far as JAX's flags allow that.
+    """Return an array in a precision or its own, as far as the flags of JAX allow.
 
     With `exact` numbers that differ have to differ in that precision too, see `_narrow`.
     """

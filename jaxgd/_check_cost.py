@@ -69,7 +69,7 @@ def residual_arrays(value: Any, *, has_aux: bool) -> list[jax.Array]:
 
 
 def _kind(value: Any) -> str:
-    """What a value is, in words."""
+    """Return what a value is, in words."""
     if isinstance(value, jax.Array | np.ndarray):
         return f"{value.dtype} of shape {value.shape}" if value.shape else f"a scalar of type {value.dtype}"
     if isinstance(value, tuple | list | dict):

@@ -18,7 +18,7 @@ _Role = Literal["free", "fixed", "setting"]
 
 
 def layout(tree: Any) -> str:
-    """The structure of a tree, with a star for each array.
+    """Return the structure of a tree, with a star for each array.
 
     >>> layout({"a": 1.0, "b": (2.0, 3.0)}), layout(1.0)
     ("{'a': *, 'b': (*, *)}", 'one array')
@@ -57,7 +57,7 @@ ALL_FIXED = "fixed: expected at least one parameter that is free, got True for a
 
 
 def _roles(fixed: Any, start: Any, named: list[Any], structure: Any) -> list[_Role]:
-    """What each leaf is by its place: whether the argument `fixed` holds all of it; what is wrong with that is found out later."""
+    """Return whether the argument `fixed` holds all of each leaf, by its place. Errors in it are found later."""
     masks = [False] * len(named) if fixed is None else values_for("fixed", fixed, structure.unflatten([0] * len(named)))
     roles: list[_Role] = []
     for (path, leaf), mask in zip(named, masks, strict=True):
@@ -67,7 +67,7 @@ def _roles(fixed: Any, start: Any, named: list[Any], structure: Any) -> list[_Ro
 
 
 def _is_in_layer(start: Any, path: tuple[Any, ...], leaf: Any) -> bool:
-    """Whether a leaf is a plain number in one of Equinox's own layers, such as a dropout rate; parameters are arrays there."""
+    """Return whether a leaf is a plain number in an Equinox layer, such as a dropout rate."""
     if not (isinstance(leaf, bool | int | float) and path and isinstance(path[-1], GetAttrKey)):
         return False
     node = start
@@ -84,7 +84,7 @@ def _is_in_layer(start: Any, path: tuple[Any, ...], leaf: Any) -> bool:
 def _start_leaf(name: str, leaf: Any, dtype: Any, role: _Role) -> Any:
     """Return one leaf of a start: a floating array, or, where it is no parameter, what it came as.
 
-    An array of NumPy's stays one where it is small: a program takes it in faster than it is put on a device beforehand.
+    A NumPy array stays one where it is small: a program takes it in faster than it is put on a device beforehand.
     """
     if is_key(leaf) or _is_setting(leaf, role):
         return leaf
@@ -101,14 +101,17 @@ def _start_leaf(name: str, leaf: Any, dtype: Any, role: _Role) -> Any:
 
 
 def _is_setting(leaf: Any, role: _Role) -> bool:
-    """Whether a leaf of a start is neither a parameter nor an array: a function, a truth value, or any other that is fixed."""
+    """Return whether a leaf of a start is neither a parameter nor an array.
+
+    Such leaves are functions, truth values, and whatever else is fixed.
+    """
     if isinstance(leaf, bool | np.bool_) or role == "setting" or (role == "fixed" and isinstance(leaf, np.integer)):
         return True
     return not is_array_like(leaf) and (callable(leaf) or (role == "fixed" and not isinstance(leaf, float)))
 
 
 def is_key(leaf: Any) -> bool:
-    """Return whether a leaf is a random key of JAX's, of the old style too, or a counter beside one."""
+    """Return whether a leaf is a random key of either style, or a counter beside one."""
     return isinstance(leaf, jax.Array) and (jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == jnp.uint32)
 
 
@@ -124,7 +127,7 @@ def data_arrays(name: str, data: Any, dtype: Any = None) -> Any:
 
 
 def drawn(name: str, start: Any, fixed: Any = None) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """Check one of many random starts, while it is traced, and return its arrays, and how to put those of all in their places."""
+    """Check one of many random starts while it is traced. Return its arrays, and how to put those of all starts in their places."""
     named, structure = _flattened(name, start)
     roles = _roles(fixed, start, named, structure)
     settings = {place: leaf for place, ((_, leaf), role) in enumerate(zip(named, roles, strict=True)) if _is_setting(leaf, role)}
@@ -197,7 +200,7 @@ def _is_real(leaf: Any) -> bool:
 
 
 def per_variable(name: str, value: Any, params: Any) -> None:
-    """Check a hyperparameter > 0 that is one number, or a pytree like params that holds a number or an array for each."""
+    """Check a positive hyperparameter: one number, or a number or an array for each parameter."""
     if is_number(value):
         return _checks.positive(name, value)
     for one, (path, leaf) in zip(rates_for(name, value, params), tree_flatten_with_path(params)[0], strict=True):
@@ -211,7 +214,7 @@ def per_variable(name: str, value: Any, params: Any) -> None:
 
 
 def rates_for(name: str, value: Any, params: Any) -> list[Any]:
-    """Return the value for each of the parameters, of a pytree like them; what stands in the place of None is left out."""
+    """Return the value for each of the parameters, from a pytree like them. Values that belong to None are left out."""
     leaves, structure = _with_none(params)
     try:
         values = structure.flatten_up_to(value)
@@ -224,10 +227,9 @@ def rates_for(name: str, value: Any, params: Any) -> list[Any]:
 
 
 def like_parameters(name: str, value: Any, params: Any, convert: Callable[[str, Any, Any], Any]) -> Any:
-    """Check a pytree like the parameters, or with one value for a branch of theirs, and return it converted, leaf by leaf.
+    """Check a pytree like the parameters or their branches, and return it converted leaf by leaf.
 
     `convert(name, value, parameter)` gets each value, a number, an array, a list of numbers or None, with the parameter it is for.
-    Nothing is asked of what stands in the place of None.
     """
     named, structure = tree_flatten_with_path(params)
     values = values_for(name, value, params)
@@ -236,7 +238,10 @@ def like_parameters(name: str, value: Any, params: Any, convert: Callable[[str, 
 
 
 def values_for(name: str, value: Any, params: Any) -> list[Any]:
-    """Return the value for each of the parameters, of a pytree like them or like their branches; None among them is passed over."""
+    """Return the value for each of the parameters, from a pytree like them or like their branches.
+
+    None among them is passed over.
+    """
     leaves, structure = _with_none(params)
     try:
         full = jax.tree.broadcast(value, structure.unflatten([0] * len(leaves)), is_leaf=_is_value)
@@ -259,7 +264,7 @@ def _is_value(node: Any) -> bool:
 
 
 def fitting(name: str, array: np.ndarray, like: Any) -> np.ndarray:
-    """Check that an array has the shape of a parameter, or can be broadcast to it, and return it in that shape."""
+    """Check that an array has the shape of a parameter or broadcasts to it; return it in that shape."""
     try:
         return np.array(np.broadcast_to(array, like.shape))
     except ValueError:

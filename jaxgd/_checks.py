@@ -20,7 +20,7 @@ class Refused(TypeError):
 
 
 def show(value: Any) -> str:
-    """A value as an error message shows it, in one short line without addresses."""
+    """Return a value as an error message shows it, in one short line without addresses."""
     if isinstance(value, type) or inspect.isroutine(value):
         return f"the {'class' if isinstance(value, type) else 'function'} {value.__name__}"
     if inspect.ismodule(value):
@@ -32,7 +32,7 @@ def show(value: Any) -> str:
 
 
 def entry(name: str, index: tuple[int, ...]) -> str:
-    """The name of one number of an array.
+    """Return the name of one number of an array.
 
     >>> entry("start", (0, 2)), entry("start", ())
     ('start[0,2]', 'start')
@@ -63,7 +63,7 @@ def whole(name: str, value: Any, low: int, high: int | None = None, why: str = "
 
 
 def real(name: str, value: Any, expected: str = "a number") -> np.ndarray | None:
-    """Check that a value is a real number or an array of them, and return it as an array (None while traced)."""
+    """Check that a value is a real number or an array of them; return an array, None while traced."""
     if is_traced(value):
         return None
     _plain.refuse(name, value)
@@ -161,7 +161,7 @@ def function(name: str, value: Any, arguments: tuple[str, ...], expected: str, w
 
 
 def progress_bar() -> Any:
-    """The class of progress bars of tqdm."""
+    """Return the class of progress bars of tqdm."""
     try:
         from tqdm.auto import tqdm
     except ImportError as error:

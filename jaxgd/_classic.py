@@ -134,7 +134,7 @@ def sgd(
 
 
 def _start(start: Any, size: Any) -> Any:
-    """The start, or a standard normal one of a size."""
+    """Return the start, or a standard normal one of a size."""
     if start is not None and size is not None:
         raise ValueError(f"size: expected None where a start is given, got {_checks.show(size)}.")
     if start is None and size is None:

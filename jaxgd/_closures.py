@@ -31,7 +31,7 @@ _originals: dict[int, Any] = {}  # of the views in use
 
 @functools.lru_cache(1024)
 def names(code: types.CodeType) -> tuple[str, ...]:
-    """Return the names of globals and of attributes that a function's code looks up, with those of the functions that it makes."""
+    """Return the names of globals and attributes in the code of a function and of those it makes."""
     found = dict.fromkeys(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -96,9 +96,9 @@ def _is_filled(cell: types.CellType) -> bool:
 
 
 class _Substitution:
-    """A walk through all that a value looks at, which puts other arrays where the old ones are, and takes them out again.
+    """A walk through all that a value looks at, which replaces arrays and later restores them.
 
-    `change` says what to put in the place of an array.
+    `change` returns the replacement of an array.
     """
 
     def __init__(self, change: Callable[[Any], Any]) -> None:
@@ -107,7 +107,7 @@ class _Substitution:
         self.put: list[tuple[Callable[[], Any], Callable[[Any], None], Any, Any]] = []
 
     def __call__(self, value: Any) -> Any:
-        """Return what to put in the place of a value: often itself."""
+        """Return the replacement of a value: often itself. often itself."""
         if isinstance(value, np.ndarray | jax.Array):
             return self.change(value)
         if type(value) in _ATOMS or isinstance(value, np.generic | types.ModuleType) or len(self.seen) > MOST:
@@ -203,7 +203,7 @@ class _Substitution:
 
 
 def _view(value: Any) -> Any:
-    """Return a view of an array whose type depends on the precision; JAX's own of 64 bits, where those are off, in 32."""
+    """Return a view of an array whose type depends on the precision; a 64-bit JAX array in 32 bits."""
     if isinstance(value, np.ndarray) and value.dtype in _WIDE:
         original = _originals.get(id(value), value)
         view = original.view()
@@ -216,7 +216,7 @@ def _view(value: Any) -> Any:
 
 
 def parts_of(tree: Any) -> list[Any]:
-    """Return the classes of the nodes of a pytree, and what belongs to its structure, where users may have written them."""
+    """Return the classes and the static data of the nodes of a pytree that users may have written."""
     found, left = [], [jax.tree.structure(tree)]
     while left:
         structure = left.pop()

@@ -43,7 +43,7 @@ class Closure:
         self._above.setdefault(id(part), []).append(above)
 
     def varied(self, change: Callable[[Any], Any]) -> Any:
-        """A copy of the function in which `change` has been made to the numbers and arrays; itself if that makes no difference."""
+        """Return a copy of the function with its numbers and arrays changed; itself if nothing changes."""
         leading, left = set(), [above for leaf, above in self.leaves if change(leaf) is not leaf]
         while left:
             one = left.pop()

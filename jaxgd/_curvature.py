@@ -18,12 +18,12 @@ SLACK = 8.0  # roundings from a bound that are still at the bound
 
 
 def slack(bound: Any) -> Any:
-    """How far from a bound is at the bound."""
+    """Return how far from a bound is at the bound."""
     return jnp.where(jnp.isinf(bound), 0, SLACK * jnp.finfo(bound.dtype).eps * abs(bound))
 
 
 def _held_back(x: Any, gradient: Any, low: Any, high: Any) -> Any:
-    """Which parameters can't move, or lie at a bound beyond which the cost would fall."""
+    """Return which parameters can't move, or lie at a bound beyond which the cost would fall."""
     return outward(x, gradient, low + slack(low), high - slack(high)) | (low == high)
 
 
@@ -77,7 +77,7 @@ class Spectrum:
 
 
 def spectrum(functions: tuple[Any, ...], params: Any, arrays: tuple[Any, ...], box: Bounds | None) -> Spectrum:
-    """The curvature of the cost, or of half the sum of the squares of residuals, at a point."""
+    """Return the curvature of the cost, or of half the sum of the squares of residuals, at a point."""
     x = pack(params)
     if len(functions) == 2:
         cost, slope, _ = functions[0](params, *arrays)

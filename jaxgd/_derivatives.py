@@ -18,7 +18,7 @@ class NoDerivativesError(TypeError):
 
 
 def hessian(gradient: Callable[[jax.Array], jax.Array], x: jax.Array, together: int, *, jit: bool = True) -> jax.Array:
-    """Return the symmetric matrix of derivatives of a gradient, with so many directions `together`."""
+    """Return the symmetric matrix of derivatives of a gradient, `together` directions at a time."""
     matrix = _matrix(gradient, x, x.size, together, jit=jit)
     return (matrix + matrix.T) / 2
 
@@ -29,7 +29,10 @@ def jacobian(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int
 
 
 def _matrix(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int, together: int, *, jit: bool) -> jax.Array:
-    """The derivatives by the first way that JAX does not refuse: column by column, row by row, many together or one by one."""
+    """Return the derivatives by the first way that JAX does not refuse.
+
+    The ways are column by column or row by row, many together or one by one.
+    """
 
     def column(direction: jax.Array) -> jax.Array:
         return jax.jvp(function, (x,), (direction,))[1]

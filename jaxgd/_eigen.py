@@ -18,7 +18,7 @@ _SWEEPS = 12  # at most; the convergence is quadratic, and five or six do
 
 @jax.custom_batching.custom_vmap
 def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The eigenvalues of a symmetric matrix, ascending, (n,), and its eigenvectors, a column each, (n, n)."""
+    """Return the eigenvalues of a symmetric matrix, ascending, (n,), and its eigenvectors, a column each, (n, n)."""
     values, vectors = jnp.linalg.eigh(matrix, symmetrize_input=False)
     return values, vectors
 
@@ -33,7 +33,7 @@ def _eigh_of_many(count: int, batched: list[bool], matrices: jax.Array) -> Any:
 
 
 def jacobi(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The same for matrices of shape (count, n, n), by cyclic rotations that annihilate one element after the other.
+    """Return the same for matrices of shape (count, n, n), by cyclic rotations that annihilate one element after the other.
 
     With t the tangent of the angle of a rotation in the plane (p, q), c its cosine and s its sine:
 
@@ -81,7 +81,7 @@ def _stacked(rows: list[list[jax.Array]]) -> jax.Array:
 
 
 def _rotated(a: Any, v: Any, p: int, q: int) -> tuple[Any, Any]:
-    """The matrix and the eigenvectors so far after the rotation in one plane; the input is left as it is."""
+    """Return the matrix and the eigenvectors after the rotation in one plane, as new lists."""
     a, v = [list(row) for row in a], [list(row) for row in v]
     element, difference = a[p][q], a[q][q] - a[p][p]
     length = jnp.abs(difference) + jnp.hypot(difference, 2 * element)

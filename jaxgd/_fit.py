@@ -268,7 +268,7 @@ def _average_from(average: float, n_epochs: int, n_batches: int) -> tuple[Any, A
 
 
 def _rows_like(data: Any, size: int) -> Any:
-    """Return the shapes and types of so many rows of the data."""
+    """Return the shapes and types of `size` rows of the data."""
 
     def like(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((size, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype))

@@ -18,7 +18,7 @@ from jaxgd._trees import is_parameter, is_traced, parameters_of, pytree, static
 
 @pytree
 class Held:
-    """A function of the free parameters, of what is held, and of data, as one of the free parameters and the data."""
+    """A function of free and fixed parameters and data, as one of the free parameters and data."""
 
     function: Any
     values: Any
@@ -82,7 +82,7 @@ class Fixed:
         return Fixed(values, Layout(structure, held))
 
     def free(self, params: Any) -> Any:
-        """The free ones among some parameters, or among anything of their shapes."""
+        """Return the free ones among some parameters, or among anything of their shapes."""
         structure, held = self.held
         leaves = zip(structure.flatten_up_to(params), held, strict=True)
         return structure.unflatten([None if _is_held(one) else _free_part(leaf, one) for leaf, one in leaves])
@@ -93,7 +93,7 @@ class Fixed:
         return self.held.structure.unflatten([None if _is_held(one) else leaf for leaf, one in leaves])
 
     def whole(self, free: Any) -> Any:
-        """All leaves, the free parameters given, the others as they were at the start."""
+        """Return all leaves, the free parameters given, the others as they were at the start."""
         return self._joined(free, self.values, _filled)
 
     def stacked(self, free: Any) -> Any:
@@ -103,7 +103,7 @@ class Fixed:
         return self._joined(free, values, lambda value, part, held: jax.vmap(lambda v, p: _filled(v, p, held))(value, part))
 
     def gradient(self, free: Any) -> Any:
-        """The gradient for all parameters: zero for those that are held, since it was not computed, and None for other leaves."""
+        """Return the gradient for all parameters: zero for fixed ones, None for other leaves."""
         zeros = [jnp.zeros_like(value) if is_parameter(value) else None for value in self.values]
         return parameters_of(self._joined(free, zeros, _filled))
 
@@ -119,7 +119,7 @@ class Fixed:
                 raise ValueError("fixed: expected the start to give what is fixed the same values for every key.")
 
     def places(self, params: Any) -> np.ndarray:
-        """The places of the free numbers among all parameters packed into a vector."""
+        """Return the places of the free numbers among all parameters packed into a vector."""
         at, places = 0, [np.zeros(0, int)]
         for leaf, held in zip(self.held.structure.flatten_up_to(params), self.held.leaves, strict=True):
             if is_parameter(leaf):
@@ -128,7 +128,7 @@ class Fixed:
         return np.concatenate(places)
 
     def _joined(self, free: Any, values: Any, fill: Callable[..., Any]) -> Any:
-        """All leaves: free ones, held ones, and those of which a part is free, `fill(value, part, held)`."""
+        """Return all leaves: free ones, held ones, and those of which a part is free, `fill(value, part, held)`."""
         parts, rest, leaves = iter(jax.tree.leaves(free)), iter(values), []
         for held in self.held.leaves:
             if isinstance(held, Setting):
@@ -152,7 +152,7 @@ class PartlyFixed:
 
     @staticmethod
     def of(fixed: Fixed | None) -> "PartlyFixed | None":
-        """Those among what is held, if there are any."""
+        """Return those among what is held, if there are any."""
         if fixed is None:
             return None
         values, kept, held = iter(fixed.values), [], []
@@ -197,7 +197,7 @@ def _mask(name: str, value: Any, like: Any) -> np.ndarray:
 
 
 def _held(leaf: Any, masks: Any) -> bool | bytes | Setting:
-    """Return what is held of a leaf; the masks are those of the parameters that are still to come, or None."""
+    """Return which numbers of a leaf are fixed. The masks are those of the parameters still to come, or None."""
     if not isinstance(leaf, jax.Array | np.ndarray):
         return Setting(leaf)
     if not is_parameter(leaf):
@@ -214,7 +214,7 @@ def _is_held(held: bool | bytes | Setting) -> bool:
 
 
 def _places(held: Any, size: int) -> np.ndarray:
-    """The places of the free numbers in an array."""
+    """Return the places of the free numbers in an array."""
     mask = np.frombuffer(held, bool) if isinstance(held, bytes) else np.full(size, bool(held))
     return np.flatnonzero(~mask)
 

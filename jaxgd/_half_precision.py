@@ -18,7 +18,7 @@ from jaxgd.result import Best
 
 
 class Types(NamedTuple):
-    """The structure of all parameters, and the names of the types of those of fewer than 32 bits, None for each other leaf."""
+    """The types of the parameters of fewer than 32 bits, with None for each other leaf."""
 
     structure: Any
     names: tuple[str | None, ...]

@@ -25,9 +25,10 @@ class _Column(NamedTuple):
 
 
 def settled(tables: dict[str, Any], traced: Any) -> tuple[tuple[Any, ...], str]:
-    """Data, and others like them, on the device in 32 bits, and the name of the first column that has become floats, or ''.
+    """Return data on the device in 32 bits, and the first column that has become floats.
 
-    `tables` are named as in errors. The last argument of the traced cost are the first of them, or a part of their rows.
+    Its name is '' where there is none. `tables` are named as in errors. The last argument of the traced cost is the first of
+    them, or a part of its rows.
     """
     columns = _columns(tables)
     found = follow(getattr(traced, "function", traced), [column.range for column in columns], _rows(columns))

@@ -31,7 +31,7 @@ _NUMBERS = frozenset((np.float16, jnp.bfloat16.dtype.type, np.float32, np.float6
 
 
 class Identity:
-    """A key for an object that can only be compared by identity; it keeps the object alive, so that no other takes its place."""
+    """A key for an object that is compared by identity and kept alive."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -44,7 +44,10 @@ class Identity:
 
 
 def key(jaxpr: Any) -> Hashable:
-    """The key of a jaxpr: hashable, equal for equal programs. Constants of its own count as arguments, those inside by value."""
+    """Return the key of a jaxpr: hashable, equal for equal programs.
+
+    Its own constants count as arguments, those inside by value.
+    """
     return _Keys().of_jaxpr(jaxpr)
 
 
@@ -125,7 +128,7 @@ def sizes(jaxpr: Any) -> set[int]:
 
 
 def largest(jaxpr: Any) -> int:
-    """How many numbers the largest array has that a jaxpr computes, inside its loops and calls too."""
+    """Return how many numbers the largest array has that a jaxpr computes, inside its loops and calls too."""
     variables = (variable for inner in _all_jaxprs(jaxpr) for eqn in inner.eqns for variable in eqn.outvars)
     return max((getattr(variable.aval, "size", 1) for variable in variables), default=0)
 
@@ -148,7 +151,7 @@ def _is_jaxpr(value: Any) -> bool:
 
 
 def array_key(value: Any) -> Hashable:
-    """The key of an array: its type, shape and bits."""
+    """Return the key of an array: its type, shape and bits."""
     if jnp.issubdtype(value.dtype, jax.dtypes.extended):
         return Identity(value)
     array = np.ascontiguousarray(value)

@@ -52,7 +52,7 @@ def gain(beside: Beside, state: Any) -> Any:
 
 
 def marks(params: Any, gradient: Any, n_steps: Any, beside: Beside) -> Any:
-    """Return a pytree like the parameters, of integers that are sums of AT_BOUND, UNMOVED and FLAT; zero for what is held."""
+    """Return sums of AT_BOUND, UNMOVED and FLAT for all parameters; zero for fixed ones."""
     leaves, structure = jax.tree.flatten(parameters_of(params))
     xp: Any = jnp if is_traced(params, gradient, n_steps, beside[:3]) else np
     nothing = [None] * len(leaves)
@@ -86,7 +86,7 @@ def _held(fixed: Fixed, params: Any) -> list[Any]:
 
 
 def named(marks: Any, mark: int) -> Iterator[str]:
-    """Return the names of the parameters with a mark, such as "params['w'][2]", or "params['w']" where all of an array have it."""
+    """Yield the names of the parameters with a mark, such as "params['w'][2]", or "params['w']" for a whole array."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(marks)[0]:
         place, marked = "params" + jax.tree_util.keystr(path), (np.asarray(leaf) & mark) > 0
         if marked.size and marked.all():

@@ -64,7 +64,7 @@ def remembered(make: Callable[..., Any], function: Callable[..., Any], **options
 
 
 class Known:
-    """A value of the user's in the structure of a program, equal to others that do the same, as far as that can be told."""
+    """A value of the user in the structure of a program, equal to others known to do the same."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -98,7 +98,7 @@ def traced(
 
 
 def _looked_at(function: types.FunctionType) -> tuple[Any, ...]:
-    """What a function of the user's looks at beside its arguments: globals, closed-over variables, defaults."""
+    """Return what a function of the user's looks at beside its arguments: globals, closed-over variables, defaults."""
     scope = function.__globals__
     names = [scope[name] if name in scope else getattr(builtins, name, _Unknown) for name in _names(function.__code__)]
     try:
@@ -109,7 +109,7 @@ def _looked_at(function: types.FunctionType) -> tuple[Any, ...]:
 
 
 def dependencies(function: Callable[..., Any]) -> Hashable:
-    """A key of all that a function depends on beside its arguments; raises `_Unknown` where that can't be told."""
+    """Return a key of all that a function depends on beside its arguments; raises `_Unknown` where that can't be told."""
     try:
         return _key(function, ())
     except Exception:  # whatever objects of the user's do when they are looked at, and lists that hold themselves
@@ -117,7 +117,7 @@ def dependencies(function: Callable[..., Any]) -> Hashable:
 
 
 def _key(value: Any, inside: tuple[Any, ...]) -> Hashable:
-    """The key of a value, `inside` the functions that are being looked at."""
+    """Return the key of a value, `inside` the functions that are being looked at."""
     kind = type(value)
     if value is None or value is Ellipsis or kind in (bool, int, float, complex, str, bytes):
         return kind, repr(value)
@@ -141,7 +141,7 @@ def _key(value: Any, inside: tuple[Any, ...]) -> Hashable:
 
 
 def _function_key(value: Any, inside: tuple[Any, ...]) -> Hashable:
-    """The key of a function: of a library's, itself; of the user's, its code and all that it looks at."""
+    """Return the key of a function: of a library's, itself; of the user's, its code and all that it looks at."""
     if _is_library(value):
         return Identity(value)
     if isinstance(value, JITTED):
@@ -155,7 +155,7 @@ def _function_key(value: Any, inside: tuple[Any, ...]) -> Hashable:
 
 
 def _is_library(value: Any) -> bool:
-    """Whether a value is what a module of a library has under the value's own name."""
+    """Return whether a value is what a module of a library has under the value's own name."""
     module = str(getattr(value, "__module__", ""))
     if module.partition(".")[0] not in _LIBRARIES:
         return False
@@ -164,7 +164,7 @@ def _is_library(value: Any) -> bool:
 
 @functools.lru_cache(1024)
 def _names(code: types.CodeType) -> tuple[str, ...]:
-    """The global names that a function's code looks up, with those of the functions that it makes."""
+    """Return the global names that a function's code looks up, with those of the functions that it makes."""
     names: dict[str, None] = {}
     for instruction in dis.get_instructions(code):
         operation, subject = instruction.opname, instruction.argval

@@ -165,7 +165,7 @@ def minimize(
 
 
 def _second_derivatives(given: Problem, arrays: tuple[Any, ...], method: Any) -> Any:
-    """Return the Hessian of the cost; None where there is none and the user has not chosen a method that needs it."""
+    """Return the Hessian; None where there is none and no chosen method needs it."""
     try:
         second = given.trace(hessian, *arrays)
         if not given.jit:

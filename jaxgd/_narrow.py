@@ -21,7 +21,9 @@ _CONSTANT = 64 * float(np.finfo(np.float64).eps)
 
 
 def merged(array: np.ndarray, narrow: np.ndarray | None = None) -> int | None:
-    """Return the number of the first column whose values merge in float32, or None; columns are what the last axis counts.
+    """Return the first column whose values merge in float32, or None.
+
+    Columns are counted by the last axis.
 
     `narrow` is the array in float32, where that is known.
     """

@@ -58,7 +58,7 @@ def in_data(name: str, data: Any) -> str | None:
 
 
 def of_validation(result: Result, cost: Any, data: Any) -> Result:
-    """Return the result of a run with validation data, with the cause if their cost was not finite at its end."""
+    """Return the result, with the cause if the cost of the validation data was not finite."""
     if result.cause is not None or is_traced(cost) or np.isfinite(cost):
         return result
     place = in_data("validation", data)

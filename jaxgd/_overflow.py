@@ -26,7 +26,7 @@ _found: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictiona
 
 
 class Range(NamedTuple):
-    """The least and the largest value that integers may have, and the columns of the data that they were computed from."""
+    """The least and largest value of integers, and the columns that they were computed from."""
 
     low: int
     high: int
@@ -76,7 +76,7 @@ def _is_integer(array: Any) -> bool:
 
 
 def _any(aval: Any, columns: frozenset[int] = frozenset()) -> Range | None:
-    """All that a type can hold; None for what is no integer."""
+    """Return all that a type can hold; None for what is no integer."""
     return Range(int(jnp.iinfo(aval.dtype).min), int(jnp.iinfo(aval.dtype).max), columns) if _is_integer(aval) else None
 
 
@@ -208,7 +208,7 @@ def _total(a: Range, count: int) -> tuple[int, int]:
 
 
 def _partial(a: Range, count: int) -> tuple[int, int]:
-    """Return the sums of up to so many numbers."""
+    """Return the sums of at most `count` numbers."""
     return min(a.low, a.low * count), max(a.high, a.high * count)
 
 

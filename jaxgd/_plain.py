@@ -73,7 +73,7 @@ def _unit(value: Any) -> str | None:
 
 
 def _columns(value: Any) -> list[tuple[str, Any]]:
-    """Return the columns of a table, each with the words that name it; a value that is no table is its own only column."""
+    """Return the columns of a table, each with the words that name it. Any other value is its own only column."""
     if hasattr(value, "iloc") and hasattr(value, "dtypes") and hasattr(value, "columns"):  # pandas
         marked = [k for k, dtype in enumerate(value.dtypes) if not isinstance(dtype, np.dtype)]
         return [(f" in the column {value.columns[k]!r}", value.iloc[:, k]) for k in marked]
@@ -85,7 +85,10 @@ def _columns(value: Any) -> list[tuple[str, Any]]:
 
 
 def _missing(column: Any) -> str:
-    """How many entries of a column are marked as missing, in words. NaN in a column of plain floats is a number like others."""
+    """Return how many entries of a column are marked as missing, in words.
+
+    NaN in a column of plain floats is a number like others.
+    """
     count: Any = 0
     if hasattr(type(column), "null_count"):  # polars, pyarrow
         count = column.null_count() if callable(column.null_count) else column.null_count

@@ -95,7 +95,7 @@ class Problem:
         return seeing_whole_arrays(_hyperparameters(adapted, working), self.frozen), rules
 
     def complete(self, result: Any) -> Any:
-        """Return a result, or a view of the progress, with all parameters in the place of the free ones, in their own types."""
+        """Return a result, or a view of the progress, with all parameters in their own types."""
         return narrowed(result if self.frozen is None else _with_all(result, self.frozen), self.types)
 
     def beside(self, method: Any = None) -> Beside:
@@ -103,7 +103,7 @@ class Problem:
         return beside(self.start, self.bounds, self.frozen, method, one_of_many=self.draws is not None)
 
     def free_starts(self) -> Any:
-        """Return the free parameters of many starts, moved into the box; what is held has to be the same in all."""
+        """Return the free parameters of many starts, moved into the box. Fixed ones have to be the same in all."""
         draws = self.draws
         if self.frozen is not None:
             self.frozen.check_alike(draws)
@@ -111,7 +111,7 @@ class Problem:
         return draws if self.box is None else jax.vmap(self.box.project)(draws)
 
     def complete_starts(self, starts: Starts) -> Starts:
-        """Return the ends of many runs with all parameters in the place of the free ones."""
+        """Return the ends of many runs with all parameters."""
         return starts if self.frozen is None else with_fields(starts, params=self.frozen.stacked(starts.params))
 
 
@@ -138,7 +138,7 @@ def problem(
 
 
 def check_choices(method: Any, stop: Any, names: tuple[str, ...], *, all_rows: bool) -> None:
-    """Check the method and the stopping rules as far as they do not depend on the parameters, and whether a history has a rate."""
+    """Check the method, the stopping rules and the history as far as no parameters are needed."""
     if method is not None:
         check(method, whole=all_rows)
     as_rules(stop, ())
@@ -153,7 +153,7 @@ def is_function(value: Any) -> bool:
 
 
 def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]:
-    """Return checked data of one row for each observation, and the number of rows; `like` is data that they have to resemble."""
+    """Return checked data with one row for each observation, and the number of rows. `like` is data that they have to resemble."""
     arrays = _check_trees.data_arrays(name, data, dtype)
     n_rows = _check_trees.rows(name, arrays)
     if like is not None:
@@ -209,7 +209,10 @@ def _key_of(start: Callable[..., Any], key: Any) -> jax.Array:
 
 
 def split_parameters(start: Any, fixed: Any, bounds: Any, *, drawn: bool) -> tuple[Any, Fixed | None, Bounds | None]:
-    """Return the free parameters at the start, what is held, and the box for the free ones; a `drawn` start is moved into it."""
+    """Return the free parameters at the start, the fixed ones, and the box for the free ones.
+
+    A `drawn` start is moved into the box.
+    """
     params = parameters_of(start)
     box = Bounds.of(bounds, params)
     if box is not None:
@@ -285,7 +288,7 @@ def told(result: Any, began: float, beside: Beside) -> Any:
 
 
 def _hyperparameters(tree: Any, dtype: Any) -> Any:
-    """Return the numbers in a method or a rule as arrays of one precision, and its callables (schedules of the user's) traced."""
+    """Return a method or a rule with its numbers in one precision and its callables traced."""
 
     def convert(leaf: Any) -> Any:
         if isinstance(leaf, Traced):

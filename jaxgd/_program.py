@@ -130,7 +130,7 @@ def _on_device(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class Program:
-    """A compiled function of arguments of one structure, and how long one tick of its loop took when it last ran."""
+    """A compiled function of arguments of one structure, and the time of one tick of its loop."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = _seeing_afresh(function)
@@ -147,7 +147,7 @@ class Program:
         return self.call(*arguments)
 
     def zeros(self, *arguments: Any) -> Any:
-        """Zeros in the place of what the function returns for arguments like these; few are kept, on the device."""
+        """Return zeros of the shapes that the function returns for arguments like these. Few are kept, on the device."""
         if self.blank is not None:
             return self.blank
         if self.shapes is None:
@@ -184,7 +184,7 @@ def _seeing_afresh(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _zeros(like: Any) -> Any:
-    """An array of zeros of a shape and dtype, NumPy's unless they are keys."""
+    """Return an array of zeros of a shape and dtype, NumPy's unless they are keys."""
     return (jnp if jnp.issubdtype(like.dtype, jax.dtypes.extended) else np).zeros(like.shape, like.dtype)
 
 
@@ -192,7 +192,7 @@ _programs: OrderedDict[Hashable, Program] = OrderedDict()
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
-    """The program of a function for arguments of this structure and these shapes; the longest unused are dropped in time."""
+    """Return the program of a function for arguments of this structure and these shapes. Those unused for longest are dropped."""
     leaves, structure = jax.tree.flatten(arguments)
     narrow = {} if jax.config.jax_enable_x64 else _NARROW  # type: ignore[attr-defined]
     name = (function, structure, tuple([_shape_and_dtype(leaf, narrow) for leaf in leaves]))
@@ -262,7 +262,7 @@ def _not_differentiable(error: BaseException | None) -> tuple[str, str] | None:
 
 
 def _place(trace: TracebackType | None) -> str:
-    """The innermost line of the user's own code in a traceback, in words."""
+    """Return the innermost line of the user's own code in a traceback, in words."""
     frames = [frame for frame in traceback.extract_tb(trace) if not _lies_in(frame.filename, _LIBRARIES)]
     own = [frame for frame in frames if not _lies_in(frame.filename, _INSTALLED)]
     for frame in (own or frames)[-1:]:

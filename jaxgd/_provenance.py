@@ -33,7 +33,7 @@ _MOST = 2**16  # numbers of an array, up to which Python is believed to make oth
 
 
 class Origin:
-    """A function of the user's, of which things are made and traced; what one trace has shown holds in the next."""
+    """A function of the user and what earlier traces have shown of its numbers."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -87,7 +87,7 @@ class Origin:
         return found
 
     def _moved(self, key: Any, literals: list[Any], make: Any, arguments: Any, shift: "_Shift") -> dict[int, Any] | None:
-        """The literals that are others where what the function closes over is shifted; None where that makes another structure."""
+        """Return the literals that change where closed-over numbers are shifted. None where the shift changes the structure."""
         other = self.closure.varied(shift)
         if other is self.function:
             return {}
@@ -104,7 +104,7 @@ class Origin:
 
 
 class _Shift:
-    """Moves floating numbers and arrays of them a little, each by another share; or else integers, from a size on, by one."""
+    """A small move of floating numbers, each by another share, or of integers by one."""
 
     def __init__(self, *, floats: bool = False, least: int = 0) -> None:
         self.floats, self.least = floats, least

@@ -29,7 +29,7 @@ def evaluated(
     n: Any,
     factor: Any,
 ) -> tuple[Spectrum, jax.Array, jax.Array]:
-    """Return the spectrum at a point, the `ends`, and the `value` there, that of the cost or of half the sum of squares."""
+    """Return the spectrum at a point, the `ends`, and the values there."""
     found = spectrum(functions, params, arrays, box)
     points = ends(found, scaling(found, n, factor)[0], params, box)
 
@@ -41,7 +41,10 @@ def evaluated(
 
 
 def scaling(found: Spectrum, n: Any, factor: Any) -> tuple[jax.Array, jax.Array]:
-    """The factor of the inverse curvature, that given or s² of n observations, and the degrees of freedom; 1 where n is None."""
+    """Return the factor of the inverse curvature, and the degrees of freedom.
+
+    The factor is the one given, with one degree where `n` is None, or s² of n observations.
+    """
     if n is None:
         return factor, jnp.int32(1)
     freedom = jnp.where(n == ALL, len(found.left), n) - jnp.sum(found.free, dtype=jnp.int32)

@@ -42,7 +42,7 @@ class Sheet(NamedTuple):
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
     def html(self) -> str:
-        """A table for a notebook; the colours are the notebook's own."""
+        """Return a table for a notebook; the colours are the notebook's own."""
 
         def line(name: str, value: str, error: str = "") -> str:
             cell = html.escape(f"{value} ± {error}" if error else value).replace("\n", "<br>")
@@ -55,7 +55,7 @@ class Sheet(NamedTuple):
 
 
 def plural(count: Any, noun: str) -> str:
-    """A count with its noun."""
+    """Return a count with its noun."""
     return f"{int(count):,} {noun}".replace(",", " ") + ("" if int(count) == 1 else "s")
 
 
@@ -70,12 +70,12 @@ def several(names: Sequence[str]) -> str:
 
 
 def number(value: Any) -> str:
-    """A number to nine digits."""
+    """Return a number to nine digits."""
     return f"{float(np.asarray(value).astype(np.float64)):.9g}"
 
 
 def duration(seconds: float) -> str:
-    """A time to three digits, with its unit."""
+    """Return a time to three digits, with its unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
@@ -83,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 def measured(value: Any, error: Any) -> tuple[str, str]:
-    """A value and its standard error, the error to two digits and the value as far as they reach.
+    """Return a value and its standard error, the error to two digits and the value as far as they reach.
 
     >>> measured(5.6333333, 0.1731), measured(12345.6, 210.0), measured(1.0, float("nan"))
     (('5.63', '0.17'), ('12350', '210'), ('1', 'nan'))
@@ -102,7 +102,7 @@ def measured(value: Any, error: Any) -> tuple[str, str]:
 
 
 def of_tree(tree: Any, errors: Any = None, name: str = "params") -> list[Row]:
-    """A row for each array of a tree, or for each number of a small one where there are standard errors."""
+    """Return a row for each array of a tree, or for each number where there are errors."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
     spread: list[Any] = [None] * len(paths) if errors is None else jax.tree.structure(tree).flatten_up_to(errors)
     rows: list[Row] = []
@@ -133,7 +133,7 @@ def _rows(name: str, leaf: Any, errors: Any) -> Iterable[Row]:
 
 
 def array(values: Any) -> str:
-    """All numbers of a small array; what kind of array a large one is, and its range."""
+    """Return all numbers of a small array; what kind of array a large one is, and its range."""
     kind, values = np.asarray(values).dtype, np.asarray(values).astype(np.float64)
     if values.ndim == 0:
         return number(values)
@@ -147,7 +147,7 @@ def array(values: Any) -> str:
 
 
 def brief(node: Any) -> str:
-    """An object of one of our dataclasses with its first field, and those that are not as they are by default.
+    """Return one of our dataclasses with its first field and those that differ from their defaults.
 
     >>> import jaxgd
     >>> brief(jaxgd.GradientDescent(0.1)), brief(jaxgd.GradientDescent(0.1, 0.9))

@@ -15,22 +15,22 @@ _Class = TypeVar("_Class", bound=type)
 
 
 def static(default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field that belongs to the structure of the pytree: another value means another program."""
+    """Return a dataclass field that belongs to the structure of the pytree: another value means another program."""
     return dataclasses.field(default=default, metadata={"static": True})
 
 
 def aside(default: Any) -> Any:
-    """A dataclass field that is no part of the pytree: None wherever JAX has rebuilt it."""
+    """Return a dataclass field that is no part of the pytree: None wherever JAX has rebuilt it."""
     return dataclasses.field(default=default, compare=False, repr=False, metadata={"aside": True})
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(static, aside, dataclasses.field))
 def pytree(cls: _Class) -> _Class:
-    """Make a class a frozen dataclass whose fields are its children in the pytree, for methods, schedules and rules of one's own.
+    """Make a class a frozen dataclass that is a pytree, for methods, schedules and rules.
 
     A field made by `dataclasses.field(metadata={"static": True})` belongs to the structure instead: another value of it means
     another program, where another value of a child does not. Rebuilding an object from its children skips `__init__` and
-    `__post_init__`, so that checks there see what a person wrote and never a placeholder of JAX's.
+    `__post_init__`, so that checks there see what a person wrote and never a placeholder of JAX itself.
 
     >>> import jax, jaxgd
     >>> @jaxgd.pytree
@@ -68,7 +68,7 @@ def pytree(cls: _Class) -> _Class:
 
 
 def with_fields(node: Any, **fields: Any) -> Any:
-    """A copy of a pytree dataclass with some fields changed; unlike `dataclasses.replace` it checks nothing again."""
+    """Return a copy of a pytree dataclass with some fields changed; unlike `dataclasses.replace` it checks nothing again."""
     changed = copy.copy(node)
     for name, value in fields.items():
         object.__setattr__(changed, name, value)
@@ -76,18 +76,18 @@ def with_fields(node: Any, **fields: Any) -> Any:
 
 
 def wide(leaf: Any) -> jax.Array:
-    """An array in at least 32 bits, to sum and to remember in."""
+    """Return an array in at least 32 bits, to sum and to remember in."""
     return leaf.astype(jnp.float32) if jnp.dtype(leaf.dtype).itemsize < 4 else jnp.asarray(leaf)
 
 
 def pack(tree: Any) -> jax.Array:
-    """All numbers of a tree in one vector, in the tree's `working_dtype`."""
+    """Return all numbers of a tree in one vector, in the tree's `working_dtype`."""
     dtype = working_dtype(tree)
     return jnp.concatenate([jnp.asarray(leaf).reshape(-1).astype(dtype) for leaf in jax.tree.leaves(tree)])
 
 
 def unpack(vector: jax.Array, like: Any) -> Any:
-    """A vector as a tree of the structure, shapes and dtypes of another: the inverse of `pack`."""
+    """Return a vector as a tree of the structure, shapes and dtypes of another: the inverse of `pack`."""
     leaves, structure = jax.tree.flatten(like)
     parts, place = [], 0
     for leaf in leaves:
@@ -97,7 +97,9 @@ def unpack(vector: jax.Array, like: Any) -> Any:
 
 
 def bundled(tree: Any, dtype: Any) -> tuple[jax.Array, ...]:
-    """A tree of many arrays as few: those of one shape stacked, in one precision. A loop carries few arrays faster than many.
+    """Return a tree of many arrays as few: those of one shape stacked, in one precision.
+
+    A loop carries few arrays faster than many.
 
     >>> import jax.numpy as jnp
     >>> parts = jnp.zeros(()), jnp.ones(3), jnp.asarray(True)
@@ -112,7 +114,7 @@ def bundled(tree: Any, dtype: Any) -> tuple[jax.Array, ...]:
 
 
 def unbundled(bundles: tuple[jax.Array, ...], like: Any) -> Any:
-    """The inverse of `bundled`: a tree of the structure, shapes and dtypes of another."""
+    """Return the inverse of `bundled`: a tree of the structure, shapes and dtypes of another."""
     leaves, structure = jax.tree.flatten(like)
     shapes = dict.fromkeys(leaf.shape for leaf in leaves)
     rows = {shape: iter(bundle) for shape, bundle in zip(shapes, bundles, strict=True)}
@@ -138,7 +140,7 @@ def add(params: Any, update: Any) -> Any:
 
 
 def all_of(test: Any, *trees: Any) -> jax.Array:
-    """Whether `test` holds for every number in the trees (`test` maps leaves to an array of booleans)."""
+    """Return whether `test` holds for every number in the trees (`test` maps leaves to an array of booleans)."""
     holds = jnp.asarray(True)
     for results in jax.tree.leaves(jax.tree.map(test, *trees)):
         holds = holds & jnp.all(results)
@@ -146,7 +148,7 @@ def all_of(test: Any, *trees: Any) -> jax.Array:
 
 
 def all_finite(scalar: jax.Array, *trees: Any) -> jax.Array:
-    """Whether a scalar and every number in some trees of one structure are finite.
+    """Return whether a scalar and every number in some trees of one structure are finite.
 
     Zero times a number is zero unless the number is not finite: so one comparison serves several numbers. The answer is handed from
     one reduction to the next, so that it comes out of the last, once: were it the conjunction of several, XLA would compute it
@@ -160,7 +162,7 @@ def all_finite(scalar: jax.Array, *trees: Any) -> jax.Array:
 
 
 def largest(tree: Any, dtype: Any) -> jax.Array:
-    """The largest absolute value in a tree, in `dtype`; NaN if there is one."""
+    """Return the largest absolute value in a tree, in `dtype`; NaN if there is one."""
     largest = jnp.zeros((), dtype)
     for leaf in jax.tree.leaves(tree):
         if leaf.size:
@@ -169,12 +171,12 @@ def largest(tree: Any, dtype: Any) -> jax.Array:
 
 
 def unit(size: jax.Array) -> jax.Array:
-    """A size to divide by: itself, or 1 where it is zero or not finite."""
+    """Return a size to divide by: itself, or 1 where it is zero or not finite."""
     return jnp.where((size > 0) & (size < jnp.inf), size, 1)
 
 
 def norm(tree: Any, dtype: Any) -> jax.Array:
-    """The Euclidean norm of all numbers in a tree, in `dtype`; its squares neither overflow nor vanish."""
+    """Return the Euclidean norm of all numbers in a tree, in `dtype`; its squares neither overflow nor vanish."""
     scale = unit(largest(tree, dtype))
     total = jnp.zeros((), dtype)
     for leaf in jax.tree.leaves(tree):
@@ -189,13 +191,13 @@ def inner(a: Any, b: Any, size: jax.Array, dtype: Any) -> jax.Array:
 
 
 def working_dtype(tree: Any) -> Any:
-    """The precision for scalars that go with these arrays: float64 if any of them has it, else float32."""
+    """Return the precision for scalars that go with these arrays: float64 if any of them has it, else float32."""
     wide = any(jnp.dtype(leaf.dtype).itemsize == 8 for leaf in jax.tree.leaves(tree))
     return jnp.dtype(jnp.float64 if wide else jnp.float32)
 
 
 def number_names(params: Any) -> tuple[str, ...]:
-    """Where each number is in the parameters, such as "params['w'][2]", in the order of their leaves."""
+    """Return where each number is in the parameters, such as "params['w'][2]", in the order of their leaves."""
     found = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         place = "params" + jax.tree_util.keystr(path)
@@ -204,12 +206,12 @@ def number_names(params: Any) -> tuple[str, ...]:
 
 
 def is_traced(*trees: Any) -> bool:
-    """Whether any leaf is being traced by an outer `jit`, `vmap` or `grad`."""
+    """Return whether any leaf is being traced by an outer `jit`, `vmap` or `grad`."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def integer(value: Any) -> Any:
-    """A count as a Python integer, or as it is while traced."""
+    """Return a count as a Python integer, or as it is while traced."""
     return value if isinstance(value, jax.core.Tracer) else np.asarray(value).item()
 
 
@@ -236,12 +238,12 @@ def with_parameters(tree: Any, params: Any) -> Any:
 
 
 def is_leaf(value: Any) -> bool:
-    """Whether a value is no pytree of its own."""
+    """Return whether a value is no pytree of its own."""
     return jax.tree.structure(value) == jax.tree.structure(0)
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is one real number, concrete or traced."""
+    """Return whether `value` is one real number, concrete or traced."""
     if isinstance(value, bool | np.bool_):
         return False
     if isinstance(value, int | float | np.integer | np.floating):

@@ -21,7 +21,7 @@ class InParts:
     """A cost with its gradient over all rows, found in parts of `size` rows and a smaller rest.
 
     It is the mean over the parts, each weighted by its rows; or their sum, in which what does not depend on the rows counts once.
-    That is found from some rows and the same rows twice: `once` and `twice` are the cost with its gradient for so many rows.
+    That is found from some rows and the same rows twice: `once` and `twice` are the cost with its gradient for as many.
     Beside its value the cost returns nothing.
     """
 
@@ -90,10 +90,11 @@ class CostAlone:
 def over_all_rows(
     evaluation: Callable[[int], Any], data: Any, batch_size: int, params: Any, bounds: Any, *, in_one_piece: bool
 ) -> tuple[Any, int]:
-    """Return the cost with its gradient over all rows, and the number of parts where it is only a mean over these, else 0.
+    """Return the cost with its gradient over all rows, and 0 or the number of parts averaged over.
 
-    `evaluation` gives the cost with its gradient for so many rows. They are looked at together where the largest array of the cost
-    is small. Where it is not, a cost that is a mean over the rows, or a sum, is found in parts; another one too if it has to be.
+    `evaluation(size)` gives the cost with its gradient for `size` rows. They are looked at together where the largest array of
+    the cost is small. Otherwise a cost that is a mean or a sum over the rows is found in parts; another one too if it has to
+    be.
     """
     n_rows = jax.tree.leaves(data)[0].shape[0]
     together = evaluation(n_rows)
@@ -125,7 +126,10 @@ def cost_over_all_rows(
 
 
 def largest_array(evaluate: Any, data: Any, params: Any) -> int:
-    """The bytes of the largest array of a row or more that a cost computes; of a cost that was not traced, those of the data."""
+    """Return the bytes of the largest array of at least a row that a cost computes.
+
+    Those of the data for a cost that was not traced.
+    """
     numbers = getattr(evaluate, "largest", 0) or max(leaf.size for leaf in jax.tree.leaves(data))
     if numbers <= max((leaf.size for leaf in jax.tree.leaves(params)), default=0):
         return 0  # it is no larger for more rows
@@ -139,7 +143,7 @@ def _spread(data: Any) -> bool:
 
 
 def part_size(n_rows: int, batch_size: int, n_bytes: int) -> int:
-    """Return how many rows to look at together, if the largest array for all of them has so many bytes: no fewer than a batch."""
+    """Return how many rows to look at together, given the bytes of the largest array for all. no fewer than a batch."""
     if n_bytes <= _TOGETHER or batch_size >= n_rows:
         return n_rows
     n_parts = -(-n_bytes // _PART)

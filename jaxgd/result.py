@@ -262,7 +262,7 @@ class Result:
 
     @property
     def unmoved(self) -> Any:
-        """The names of the free parameters that are what they were at the start, in a run that took steps; as `at_bounds`.
+        """The names of the free parameters that still have their start, after at least one step.
 
         Those at a bound are not among them.
 
@@ -290,7 +290,7 @@ class Result:
         return names[()]
 
     def summary(self, covariance: Any = None) -> str:
-        """What `str(result)` says; with the `Covariance` of the parameters, each of them with its standard error.
+        """Return what `str(result)` says; with the `Covariance` of the parameters, each of them with its standard error.
 
         >>> import jaxgd
         >>> result = jaxgd.minimize(lambda x: (x - 3) ** 2 / 8, 0.0)
@@ -306,7 +306,7 @@ class Result:
     __repr__ = __str__
 
     def _repr_html_(self) -> str | None:
-        """The table that a notebook shows."""
+        """Return the table that a notebook shows."""
         return None if is_traced(self.code) else self._sheet(None).html()
 
     def _sheet(self, covariance: Any) -> _text.Sheet:
@@ -317,7 +317,7 @@ class Result:
 
 
 def _one(result: Result, errors: Any) -> _text.Sheet:
-    """What there is to say of a run."""
+    """Return what there is to say of a run."""
     gradient = max((float(np.max(np.abs(leaf), initial=0.0)) for leaf in _arrays(result.gradient)), default=0.0)
     counts = [_text.plural(result.n_steps, "step"), _text.plural(result.n_evaluations, "evaluation")]
     if result.n_epochs != result.n_steps:
@@ -357,7 +357,7 @@ def _about(what: str, names: Any, more: str = "") -> list[tuple[str, str]]:
 
 
 def _several(result: Result, errors: Any) -> _text.Sheet:
-    """What there is to say of many runs side by side."""
+    """Return what there is to say of many runs side by side."""
     codes, counts = np.unique(np.asarray(result.code), return_counts=True)
     ends = [f"{count} {Status.of(code).name}" for code, count in zip(codes, counts, strict=True)]
     facts = [(name, _text.array(getattr(result, field))) for name, field in (("cost", "cost"), ("steps", "n_steps"))]

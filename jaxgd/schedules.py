@@ -28,11 +28,11 @@ class Schedule:
     steps_per_epoch: int = 1
 
     def __call__(self, step: Any) -> jax.Array:
-        """The rate of the update that follows `step` updates."""
+        """Return the rate of the update that follows `step` updates."""
         return self.rate(self.time(jnp.asarray(step)))
 
     def time(self, step: jax.Array) -> jax.Array:
-        """The time in the schedule's own unit, in the precision of its numbers."""
+        """Return the time in the schedule's own unit, in the precision of its numbers."""
         numbers = jax.tree.leaves(self)
         if any(isinstance(number, str) for number in numbers):
             raise ValueError(f"{type(self).__name__}: expected a number to compute a rate, got 'auto', which is for fit.")
@@ -40,11 +40,11 @@ class Schedule:
         return (step // self._steps_per_unit).astype(dtypes[0] if dtypes else jnp.result_type(float))
 
     def rate(self, time: jax.Array) -> jax.Array:
-        """The rate at a time, a float scalar in the schedule's unit."""
+        """Return the rate at a time, a float scalar in the schedule's unit."""
         raise NotImplementedError(f"{type(self).__name__}: a schedule needs a method rate(time).")
 
     def bind(self, steps_per_epoch: int) -> "Schedule":
-        """The same schedule, knowing how many updates an epoch has."""
+        """Return the same schedule, knowing how many updates an epoch has."""
         return with_fields(self, steps_per_epoch=steps_per_epoch)
 
     @property
@@ -229,7 +229,7 @@ class WarmUp(Schedule):
 
 
 def has_one_rate(value: Any) -> bool:
-    """Whether a schedule is one of these, and known to have one rate for all variables: there is nothing more to check about it."""
+    """Return whether a schedule is known to have one rate for all variables."""
     if type(value) is WarmUp and callable(value.schedule):
         return has_one_rate(value.schedule)
     of_numbers = type(value) in (InverseTime, Exponential, Cosine, WarmUp)

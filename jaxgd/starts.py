@@ -13,7 +13,7 @@ __all__ = ["normal"]
 
 
 def normal(shape: Any = (), scale: float = 1.0) -> Callable[[jax.Array], Any]:
-    """A random start: independent normal numbers of mean zero.
+    """Return a random start: independent normal numbers of mean zero.
 
     Args:
         shape: an integer, a tuple of integers, or a pytree of such shapes.

@@ -44,12 +44,12 @@ class Rule:
     status: ClassVar[Status] = Status.RULE
 
     def init(self, params: Any, dtype: Any) -> Any:
-        """The state of the rule before the first point, a pytree of arrays; `dtype` is the precision of the cost."""
+        """Return the state before the first point, arrays; `dtype` is the precision of the cost."""
         del params, dtype
         return ()
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
-        """Whether the rule fires (a boolean scalar), and its next state."""
+        """Return whether the rule fires (a boolean scalar), and its next state."""
         raise NotImplementedError(f"{type(self).__name__}: a stopping rule needs a method check(observation, state).")
 
 
@@ -58,7 +58,7 @@ def _epsilon(dtype: Any, power: float = 1.0) -> jax.Array:
 
 
 def _tolerance(rule: Any, dtype: Any, power: float = 1.0) -> tuple[jax.Array, bool]:
-    """The tolerance in a precision, and whether it is relative."""
+    """Return the tolerance in a precision, and whether it is relative."""
     if rule.tolerance is None:
         return _epsilon(dtype, power), True
     return jnp.asarray(rule.tolerance).astype(dtype), rule.relative
@@ -279,7 +279,10 @@ class Patience(Rule):
 
 
 def check_rules(rules: tuple[Rule, ...], watches: str, observation: Observation, states: tuple[Any, ...]) -> tuple[jax.Array, Any]:
-    """The code of the first rule that fires among those that watch one thing (RUNNING if none), and all next states."""
+    """Return the code of the first rule that fires, RUNNING if none, and all next states.
+
+    Only rules that watch the observed quantity are asked.
+    """
     code = jnp.asarray(RUNNING, jnp.int32)
     next_states = []
     for rule, state in zip(rules, states, strict=True):
@@ -291,7 +294,7 @@ def check_rules(rules: tuple[Rule, ...], watches: str, observation: Observation,
 
 
 def _answer(rule: Rule, observation: Observation, state: Any) -> tuple[Any, Any]:
-    """What a rule says, checked: rules may be anybody's."""
+    """Return what a rule says, checked: rules may be anybody's."""
     answer = rule.check(observation, state)
     fired = answer[0] if isinstance(answer, tuple | list) and len(answer) == 2 else None
     array = isinstance(fired, jax.Array | np.ndarray) and fired.shape == () and fired.dtype == bool
@@ -316,5 +319,5 @@ def as_rules(stop: Any, default: tuple[Rule, ...]) -> tuple[Rule, ...]:
 
 
 def needs_gradient(rules: tuple[Rule, ...]) -> bool:
-    """Whether any of the rules looks at the gradient of the progress."""
+    """Return whether any of the rules looks at the gradient of the progress."""
     return any(rule.needs_gradient for rule in rules)

@@ -60,7 +60,7 @@ def learning_rate_sweep(
     fixed: Any = None,
     dtype: Any = None,
 ) -> Sweep:
-    """Run `fit` with each of many learning rates, side by side in one program, to look at how the end depends on the rate.
+    """Run `fit` with each of many learning rates, side by side in one program.
 
     Args:
         cost: as in `fit`.

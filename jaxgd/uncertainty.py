@@ -113,7 +113,7 @@ class Covariance:
     __repr__ = __str__
 
     def _repr_html_(self) -> str | None:
-        """The table that a notebook shows."""
+        """Return the table that a notebook shows."""
         return None if is_traced(self.code) or np.ndim(self.code) else _sheet(self).html()
 
 
@@ -131,7 +131,7 @@ def covariance(
     has_aux: bool = False,
     jit: bool = True,
 ) -> Covariance:
-    """The covariance, standard errors and correlations of parameters at a minimum.
+    """Return the covariance, standard errors and correlations of parameters at a minimum.
 
     From the cost, with its exact matrix H of second derivatives, or from n residuals r, with their exact Jacobian J:
 
@@ -158,7 +158,7 @@ def covariance(
         params: the parameters at the minimum, such as `result.params`: a pytree of numbers or arrays.
         data: any pytree of arrays, or None.
         scale: the rise of the cost at one standard error, > 0; None is 0.5 for a cost, and s² for residuals.
-        n_observations: n, for a cost that is half a sum of n squares of one unknown variance, in the place of a scale.
+        n_observations: n, for a cost that is half a sum of n squares of one unknown variance, instead of a scale.
         residuals: residuals(params), or residuals(params, data): returns an array of residuals of any shape, or a pytree of them.
         bounds: as in `minimize`: a parameter at a bound beyond which the cost would fall, or between two equal ones, is held back.
         fixed: as in `minimize`: parameters that are held, for which no derivative is taken.
@@ -254,7 +254,10 @@ def _inside(params: Any, bounds: Any) -> Any:
 def _covariance(
     found: Spectrum, points: jax.Array, costs: jax.Array, n: Any, factor: Any, held: Fixed | None, whole: Any
 ) -> dict[str, Any]:
-    """The fields of the result, for all parameters: those that are held have zeros. The costs are those a standard error away."""
+    """Return the fields of the result, for all parameters: those that are held have zeros.
+
+    The costs are those a standard error away.
+    """
     factor, freedom = scaling(found, n, factor)
     weak = found.values <= found.least
     # the order is that of their weight: the first that holds is told
@@ -294,7 +297,7 @@ def _covariance(
 
 
 def _sheet(found: Covariance) -> _text.Sheet:
-    """What there is to say of a covariance."""
+    """Return what there is to say of a covariance."""
     correlation, names = np.asarray(found.correlation), np.array(found.names)
     errors = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found.standard_errors)])
     held, lost = np.diagonal(correlation) == 0, names[np.isnan(errors)]

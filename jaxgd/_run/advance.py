@@ -85,7 +85,7 @@ def end_epoch(spec: RunSpec, before: RunState, state: RunState, validation: Any 
 
 
 def row(spec: RunSpec, state: RunState, gradient: Any = None) -> dict[str, Any]:
-    """Return what the history records of a state; `gradient` is that over all rows where the state does not hold it."""
+    """Return what the history records of a state. `gradient` is that over all rows where the state does not hold it."""
     point = state.current if spec.returns_current else Point(spec.iterate(state), state.epoch_cost, gradient)
     quantities = {
         "cost": lambda: point.cost,
@@ -128,7 +128,7 @@ def _weighted(number: jax.Array, weight: float) -> jax.Array:
 
 
 def _average(spec: RunSpec, state: RunState) -> Mean:
-    """Take the iterate into the mean, if the run has come to the part that is averaged."""
+    """Take the iterate into the mean, in the part of the run that is averaged."""
     (from_epoch, from_batch), mean = spec.average_from, state.mean
     late = (state.epoch > from_epoch) | ((state.epoch == from_epoch) & (state.batch > from_batch))
     count = mean.count + (goes_on(spec, state) & late).astype(jnp.int32)
@@ -138,7 +138,7 @@ def _average(spec: RunSpec, state: RunState) -> Mean:
 
 
 def _epoch_cost(spec: RunSpec, before: RunState, state: RunState) -> jax.Array:
-    """Return the mean over the rows of the costs of the batches that were finite; the last epoch's where none was."""
+    """Return the mean cost over the rows of the finite batches; the last epoch's where none was."""
     lap: Any = state.under_way
     if spec.source.count == 1:
         return jnp.where(lap.finite, lap.cost, before.epoch_cost)

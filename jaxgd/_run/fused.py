@@ -20,9 +20,10 @@ from jaxgd.result import RUNNING
 
 
 def run_segment(spec: RunSpec, objective: Objective, state: RunState, until: Any) -> tuple[RunState, Any]:
-    """Run until the run ends or `until` epochs are done; return the state and the rows of the history, `spec.capacity` at most.
+    """Run until the run ends or `until` epochs are done.
 
-    A state that nothing was evaluated for is initialised first, whatever is in it: one program begins a run and continues it.
+    Return the state and the rows of the history, `spec.capacity` at most. A state that nothing was evaluated for is initialised
+    first, whatever is in it: one program begins a run and continues it.
     """
     return continue_run(spec, objective, select(state.is_first, begin(spec), state), until)
 

@@ -79,13 +79,13 @@ class Pool(NamedTuple):
 
 
 def width(n_starts: int, data: Any) -> int:
-    """How many runs go side by side: few, and fewer of those that look at much."""
+    """Return how many runs go side by side: few, and fewer of those that look at much."""
     size = sum(leaf.size for leaf in jax.tree.leaves(data))
     return max(1, min(n_starts, _LANES, _NUMBERS // max(size, 1)))
 
 
 def begin_all(spec: ManySpec) -> Pool:
-    """The state before the first evaluation."""
+    """Return the state before the first evaluation."""
     zero = jnp.zeros((), jnp.int32)
     numbers = jnp.arange(spec.width, dtype=jnp.int32)
     count = spec.count
@@ -109,7 +109,7 @@ def begin_all(spec: ManySpec) -> Pool:
 
 
 def _fresh(spec: ManySpec, number: jax.Array) -> RunState:
-    """The state of the run from one start, before its first evaluation."""
+    """Return the state of the run from one start, before its first evaluation."""
     start = jax.tree.map(lambda leaf: leaf[number], spec.starts)
     return begin(with_fields(spec.run, empty=spec.run.empty._replace(params=start)))
 
@@ -148,7 +148,7 @@ LANES = Loop(begin_all, run_all, continue_all)
 
 
 def recorded(pool: Pool, ended: jax.Array) -> Pool:
-    """The pool with the ends of some of its lanes written down, and the best of them kept."""
+    """Return the pool with the ends of some of its lanes written down, and the best of them kept."""
     lanes, nowhere = pool.lanes, pool.ends.code.shape[0]
     places = jnp.where(ended, pool.numbers, nowhere)
     rows = Ends(lanes.current.params, lanes.current.cost, lanes.code, lanes.epoch)
@@ -162,7 +162,7 @@ def recorded(pool: Pool, ended: jax.Array) -> Pool:
 
 
 def _refilled(spec: ManySpec, pool: Pool, ended: jax.Array) -> Pool:
-    """The pool with the next starts in the lanes whose runs have just ended, and the code of its own end if none is left."""
+    """Return the pool with the next starts in the lanes whose runs have just ended. Its code is that of its end if none is left."""
     numbers = pool.following + jnp.cumsum(ended.astype(jnp.int32), dtype=jnp.int32) - 1
     refill = ended & (numbers < spec.count)
     fresh = jax.vmap(lambda number: _fresh(spec, number))(jnp.minimum(numbers, spec.count - 1))
@@ -181,7 +181,7 @@ def _choose(condition: jax.Array, chosen: Any, other: Any) -> Any:
 
 
 def finish(pool: Pool, code: jax.Array) -> Pool:
-    """The pool after its runs were broken off with a code: what was reached is written down."""
+    """Return the pool after its runs were broken off with a code: what was reached is written down."""
     under_way = pool.lanes.code == RUNNING
     lanes = pool.lanes._replace(code=jnp.where(under_way, code, pool.lanes.code))
     started = under_way & (lanes.epoch > 0)

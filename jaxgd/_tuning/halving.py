@@ -113,7 +113,7 @@ class Halving:
         return [-(-count // self.width) for count in self.counts]
 
     def method(self, candidate: Candidates, n_steps: Any) -> Shortened:
-        """Return the method of a candidate that gets so many updates."""
+        """Return the method of a candidate that gets `n_steps` updates."""
         return Shortened(self.place.put(self.spec.method, candidate), self.total, n_steps)
 
     def lane(self, candidate: Candidates, n_steps: Any) -> RunSpec:
@@ -232,7 +232,7 @@ def _scored(carry: Any, now: Any, numbers: Any, costs: Any, params: Any, finite:
 
 
 def _lanes(search: Halving, evaluate: Any, lanes: Candidates, n_steps: jax.Array) -> tuple[Any, jax.Array]:
-    """Return where some candidates come to in so many updates, and whether all evaluations were finite."""
+    """Return where candidates arrive in `n_steps` updates, and whether all evaluations were finite."""
     each = _each(search)
 
     def step(carry: Any) -> Any:

@@ -116,7 +116,7 @@ class LearningRateSearch:
         return result.status is Status.DIVERGED or cost > max(first + 0.01 * abs(first), np.min(self.tried.cost))
 
     def _fell_behind(self, result: Result) -> bool:
-        """Return whether a whole run ended well above what a candidate reached in a part of its time, on the same rows."""
+        """Return whether a whole run ended well above what a candidate reached on the same rows."""
         reached = float(np.min(self.tried.cost))
         if result.status is not Status.MAX_EPOCHS or float(result.cost) <= reached:
             return False

@@ -35,7 +35,10 @@ class Shuffle(NamedTuple):
 
 
 def seed(key: jax.Array | int) -> Seed:
-    """The seed of a run's order: two words, each mixed from all words of a key of `jax.random`, or of `jax.random.key(key)`."""
+    """Return the seed of a run's order: two words, each mixed from all words of a key.
+
+    An integer stands for `jax.random.key` of it.
+    """
     words = _words(key)
     mixed = []
     for start in (0x9E3779B9, 0xBB67AE85):
@@ -47,7 +50,7 @@ def seed(key: jax.Array | int) -> Seed:
 
 
 def _words(key: jax.Array | int) -> Any:
-    """The words of a key; those of an integer's usual key are known without asking JAX, which would compile for it."""
+    """Return the words of a key. Those of an integer's usual key are known without asking JAX, which would compile for it."""
     if isinstance(key, int):
         if jax.config.jax_default_prng_impl == "threefry2x32":  # type: ignore[attr-defined]
             return np.asarray([0, key], np.uint32)
@@ -57,7 +60,7 @@ def _words(key: jax.Array | int) -> Any:
 
 
 def shuffle(seed: Seed, epoch: jax.Array, n_rows: int) -> Shuffle:
-    """The order of one epoch of `n_rows` rows."""
+    """Return the order of one epoch of `n_rows` rows."""
     count = n_rows if n_rows <= RANKED else _ROUNDS
     draws = jnp.arange(count, dtype=jnp.uint32)
     words = _word(seed, epoch, draws)
@@ -67,14 +70,17 @@ def shuffle(seed: Seed, epoch: jax.Array, n_rows: int) -> Shuffle:
 
 
 def row(order: Shuffle, position: jax.Array, n_rows: int) -> jax.Array:
-    """The rows at some positions of an epoch's order, unsigned integers of the positions' shape: a bijection of [0, n_rows)."""
+    """Return the rows at some positions of an epoch's order: a bijection of [0, n_rows).
+
+    They are unsigned integers of the shape of the positions.
+    """
     if n_rows <= RANKED:
         return _rank(order.words).at[position].get(mode="promise_in_bounds")
     return _swap_or_not(order, position.astype(index_dtype(n_rows)), n_rows)
 
 
 def rows(order: Shuffle) -> jax.Array:
-    """The rows of a whole epoch of a few rows in its order, `row` at all positions."""
+    """Return the rows of a whole epoch of a few rows in its order, `row` at all positions."""
     return _rank(order.words)
 
 
@@ -85,12 +91,12 @@ def draw(seed: Seed, epoch: jax.Array, position: jax.Array, n_rows: int) -> jax.
 
 
 def index_dtype(n_rows: int) -> jnp.dtype:
-    """The type of a row's number: 32 bits where they suffice."""
+    """Return the type of a row's number: 32 bits where they suffice."""
     return jnp.dtype(jnp.uint32 if n_rows <= 2**31 else jnp.uint64)
 
 
 def _rank(words: jax.Array) -> jax.Array:
-    """The rank of each word among all, their lowest bits being replaced by their places, so that no two are equal."""
+    """Return the rank of each word among all. The lowest bits are replaced by the places, so that no two are equal."""
     places = jnp.arange(words.shape[0], dtype=jnp.uint32)
     unique = (words & np.uint32(~(RANKED - 1) % 2**32)) | places
     return jnp.sum(unique[None, :] < unique[:, None], axis=1, dtype=jnp.uint32)
@@ -114,14 +120,16 @@ def _swap_or_not(order: Shuffle, position: jax.Array, n_rows: int) -> jax.Array:
 
 
 def _high_word(x: jax.Array) -> jax.Array:
-    """The upper 32 bits of a number."""
+    """Return the upper 32 bits of a number."""
     if jnp.dtype(x.dtype).itemsize < 8:
         return jnp.zeros(x.shape, jnp.uint32)
     return (x.astype(jnp.uint64) >> 32).astype(jnp.uint32)
 
 
 def _mix(x: Any) -> Any:
-    """A bijection of 32-bit words in which each bit of the input flips each bit of the output half of the time.
+    """Mix the bits of 32-bit words by a bijection.
+
+    Each bit of the input flips each bit of the output half of the time.
 
     Multiply and xorshift, with the constants of C. Wellons' search for low bias (hash-prospector, 2018).
     """
@@ -131,7 +139,7 @@ def _mix(x: Any) -> Any:
 
 
 def _word(seed: Seed, *numbers: jax.Array) -> jax.Array:
-    """A random word for a tuple of numbers."""
+    """Return a random word for a tuple of numbers."""
     word = seed.first
     for number in numbers:
         word = _mix(word ^ _mix(number.astype(jnp.uint32) + seed.second))
@@ -139,7 +147,7 @@ def _word(seed: Seed, *numbers: jax.Array) -> jax.Array:
 
 
 def _below(n: int, high: jax.Array, low: jax.Array) -> jax.Array:
-    """A uniform number in [0, n) from 64 random bits: floor(bits * n / 2**64)."""
+    """Return a uniform number in [0, n) from 64 random bits: floor(bits * n / 2**64)."""
     if index_dtype(n) == jnp.uint64:
         return ((high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)) % np.uint64(n)
     size = jnp.uint32(n)
@@ -149,7 +157,7 @@ def _below(n: int, high: jax.Array, low: jax.Array) -> jax.Array:
 
 
 def _high_product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The upper 32 bits of the product of 32-bit numbers, without a 64-bit type."""
+    """Return the upper 32 bits of the product of 32-bit numbers, without a 64-bit type."""
     a_high, a_low, b_high, b_low = a >> 16, a & 0xFFFF, b >> 16, b & 0xFFFF
     first, second = a_high * b_low, a_low * b_high
     middle = (a_low * b_low >> 16) + (first & 0xFFFF) + (second & 0xFFFF)

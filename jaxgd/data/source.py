@@ -79,7 +79,7 @@ class Source:
         raise NotImplementedError
 
     def take(self, block: Any, first: Any, batch: Any, *, last: bool = False) -> tuple[Any, ...]:
-        """Return what the cost is called with beside the parameters, for a batch of the block whose first batch is `first`."""
+        """Return the arguments of the cost after the parameters, for a batch of a block."""
         raise NotImplementedError
 
     def batch(self, epoch: Any, batch: Any, *, last: bool = False) -> tuple[Any, ...]:

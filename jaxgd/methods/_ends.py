@@ -109,7 +109,7 @@ def floor_of(place: Place, steep: jax.Array, origin: jax.Array) -> jax.Array:
 
 
 class Probe(NamedTuple):
-    """A search that shows whether some variables have anything to gain, and the sizes of the variables that it goes by."""
+    """A search that shows whether some variables have anything to gain."""
 
     sizes: Any
     squares: Any

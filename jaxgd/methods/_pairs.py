@@ -10,7 +10,9 @@ from jaxgd._trees import all_finite, unit
 
 
 class Pairs(NamedTuple):
-    """The last pairs of steps s and changes of the gradient y, the rows of two matrices, and their inner products s'y and y'y.
+    """The last pairs of steps s and changes of the gradient y, and their products.
+
+    The pairs are the rows of two matrices; the products are s'y and y'y.
 
     `count` were stored; the newest is at the place (count - 1) modulo the number of rows. There is a row more than pairs in use:
     the next pair is written there whether it is wanted or not, since a choice between it and an old one would copy the matrices.
@@ -34,11 +36,11 @@ def none(size: int, memory: int, dtype: Any) -> Pairs:
 def stored(
     pairs: Pairs, s: jax.Array, y: jax.Array, sizes: jax.Array, wanted: jax.Array, trial: Any, search: Any, length: jax.Array
 ) -> Pairs:
-    """Return the pairs with a new one in the place that is free, which counts if it is wanted and s'y is positive beyond rounding.
+    """Return the pairs with a new one in the free place, where it counts if it is wanted.
 
-    Else its products are zero, and no direction has any of its rows. Both vectors are multiplied by |x|**(1/2) / (s'y)**(3/4), s'y
-    being what the slopes of the search make it: that changes nothing in H, and keeps the products in range whatever the units. Of
-    s'y only those are kept right in which y is no older than s: the two loops ask for no others.
+    Its s'y has to be positive beyond rounding. Otherwise its products are zero, and no direction has any of its rows. Both vectors
+    are multiplied by |x|**(1/2) / (s'y)**(3/4), with the s'y that the slopes of the search give: that changes nothing in H, and
+    keeps the products in range whatever the units. The s'y are right where y is no older than s: the two loops ask for no others.
     """
     place = pairs.count % pairs.steps.shape[0]
     gain = unit(trial.rate * (trial.slope - search.slope))
@@ -60,7 +62,10 @@ def stored(
 
 
 def direction(pairs: Pairs, g: jax.Array, sizes: jax.Array) -> jax.Array:
-    """Return -H g by Nocedal's two loops, on the coefficients of the vectors alone (Chen, Wang and Zhou); 0 without pairs."""
+    """Return -H g by Nocedal's two loops; 0 without pairs.
+
+    They run on the coefficients of the vectors alone (Chen, Wang and Zhou).
+    """
     rows = pairs.steps.shape[0]
     known = jnp.minimum(pairs.count, rows - 1)
     sized = sizes * g

@@ -166,12 +166,12 @@ def check(method: Any, *, whole: bool) -> None:
 
 
 def has_rate(method: Any) -> bool:
-    """Whether the learning rate of a method is known."""
+    """Return whether the learning rate of a method is known."""
     return is_sought(method) or callable(getattr(method, "rate", None))
 
 
 def _nearest(name: str) -> str:
-    """What to write in the place of a name by which others call a method."""
+    """Return a hint for the name by which other libraries call a method."""
     ours = {alias: method for method, aliases in _NAMES.items() for alias in (method.lower(), *aliases.split())}
     for near in difflib.get_close_matches("".join(filter(str.isalnum, name.lower())), ours, n=1, cutoff=0.75):
         return ": leave it out" if ours[near] == "Automatic" else f": pass jaxgd.{ours[near]}()"
@@ -210,7 +210,7 @@ def _traits(method: Any) -> Traits:
 
 
 def seeing_whole_arrays(method: Method, fixed: Fixed | None) -> Method:
-    """Return a method that sees those arrays whole of which a part is fixed, if it looks at the shapes of arrays."""
+    """Return a method that sees partly fixed arrays whole, if it looks at their shapes."""
     partly, traits = PartlyFixed.of(fixed), method.traits
     if partly is None or traits.takes_vector or traits.requires == "hessian":
         return method
@@ -220,7 +220,7 @@ def seeing_whole_arrays(method: Method, fixed: Fixed | None) -> Method:
 
 
 def with_known_traits(method: Method, empty: Point, bounds: Bounds | None) -> Method:
-    """Return the method with what it may do, which one that is written without the base class shows by its answers."""
+    """Return the method with all its traits. A method that is written without the base class shows them by its answers."""
     inner = method.method if isinstance(method, WholeArrays) else method
     if not isinstance(inner, UserMethod):
         return method

@@ -65,7 +65,7 @@ class Automatic:
     """
 
     def rule(self, n_steps: int) -> Rule:
-        """The rule whose numbers are sought."""
+        """Return the rule whose numbers are sought."""
         return Adam(Cosine(AUTO, n_steps), beta2=0.99)
 
 
@@ -89,7 +89,7 @@ class FieldPath:
     relative: bool = static()
 
     def put(self, rule: Any, candidate: Any) -> Any:
-        """The rule with a candidate's numbers in the places of those sought."""
+        """Return the rule with a candidate's numbers in the places of those sought."""
         rule = _put(rule, self.path, candidate.learning_rate * self.factor)
         return with_fields(rule, relative=candidate.relative) if self.relative else rule
 
@@ -102,12 +102,15 @@ class TuningTarget(NamedTuple):
 
 
 def is_sought(method: Any) -> bool:
-    """Whether a method leaves something to a search."""
+    """Return whether a method leaves something to a search."""
     return isinstance(method, Automatic) or (isinstance(method, Rule) and _path(method.learning_rate, ()) is not None)
 
 
 def tuning_target(method: Any, n_steps: int) -> TuningTarget | None:
-    """What a method leaves to a search in a run of so many updates: nothing, unless it is `Automatic`, or "auto" is in its rate."""
+    """Return what a method leaves to a search in a run of `n_steps` updates.
+
+    Only `Automatic` and rules with "auto" in their rate leave anything.
+    """
     if not is_sought(method):
         return None
     relative = isinstance(method, Automatic)
@@ -120,7 +123,10 @@ def tuning_target(method: Any, n_steps: int) -> TuningTarget | None:
 
 
 def candidates(found: TuningTarget, n_steps: int) -> Candidates:
-    """What to try in a run of so many updates, of either kind the fastest first: it wins where rounding hides all differences."""
+    """Return what to try in a run of `n_steps` updates, the fastest of either kind first.
+
+    It wins where rounding hides all differences.
+    """
     if n_steps < _NONE:
         return Candidates(np.array([_WITHOUT]), np.zeros(1))
     if found.place.relative:
@@ -137,14 +143,17 @@ def half_decades(low: float, high: float) -> np.ndarray:
 
 
 def _factor(schedule: Any) -> Any:
-    """What the first number of a schedule is for a first rate of one: the rate itself, but for `InverseTime`."""
+    """Return the first number of a schedule whose first rate is one. It is the rate itself, but for `InverseTime`."""
     if isinstance(schedule, WarmUp):
         return _factor(schedule.schedule)
     return schedule.t1 if isinstance(schedule, InverseTime) else 1.0
 
 
 def _path(value: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The names of the fields that lead to "auto": a learning rate itself, or the first number of a schedule, or of one inside."""
+    """Return the names of the fields that lead to "auto" in a learning rate.
+
+    a learning rate itself, or the first number of a schedule, or of one inside.
+    """
     if isinstance(value, str) and value == AUTO:
         return path
     fields = dataclasses.fields(value) if isinstance(value, Schedule) and dataclasses.is_dataclass(value) else ()
@@ -152,7 +161,7 @@ def _path(value: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def _put(node: Any, path: tuple[str, ...], value: Any) -> Any:
-    """A copy of nested objects with the field that a path leads to changed."""
+    """Return a copy of nested objects with the field that a path leads to changed."""
     if not path:
         return value
     return with_fields(node, **{path[0]: _put(getattr(node, path[0]), path[1:], value)})

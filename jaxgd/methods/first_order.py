@@ -20,7 +20,7 @@ _SMALLEST = 0.01  # the size of a parameter, for steps that are relative to it, 
 
 
 def _may_count(number: Any) -> bool:
-    """Whether a number is not known to be zero."""
+    """Return whether a number is not known to be zero."""
     return number is not None and (is_traced(number) or bool(np.any(np.asarray(number) != 0)))
 
 
@@ -61,7 +61,7 @@ class GradientDescent(Rule):
         _checks.flag(f"{name}: nesterov", self.nesterov)
 
     def bind(self, steps_per_epoch: int) -> "Rule":
-        """The same rule as `Rule.bind` has it; without momentum nothing is remembered of the last update."""
+        """Return the same rule as `Rule.bind` has it; without momentum nothing is remembered of the last update."""
         bound = super().bind(steps_per_epoch)
         return with_fields(bound, momentum=None) if isinstance(self.momentum, float | int) and self.momentum == 0 else bound
 
@@ -173,7 +173,7 @@ class RMSProp(Rule):
 
         s <- decay * s + (1 - decay) * g**2
         u <- momentum * u - r * g / sqrt(s + epsilon);    x <- x + u
-        with centered: m <- decay * m + (1 - decay) * g, and s - m**2 in the place of s under the root
+        with centered: m <- decay * m + (1 - decay) * g, and s - m**2 instead of s under the root
 
     Args:
         learning_rate: r > 0, as in `GradientDescent`.
@@ -229,7 +229,7 @@ class Adam(Rule):
         m <- beta1 * m + (1 - beta1) * g;    v <- beta2 * v + (1 - beta2) * g**2
         M = m / (1 - beta1**t);              V = v / (1 - beta2**t)
         x <- x - r * (M / (sqrt(V) + epsilon) + weight_decay * x)
-        with relative:                       max(|x|, 0.01) * r in the place of r
+        with relative:                       max(|x|, 0.01) * r instead of r
 
     Args:
         learning_rate: r > 0, as in `GradientDescent`.
@@ -275,7 +275,7 @@ class Adam(Rule):
         return _may_count(self.relative) or _may_count(self.weight_decay)
 
     def bind(self, steps_per_epoch: int) -> "Rule":
-        """The same rule as `Rule.bind` has it; where steps are never relative nothing is multiplied."""
+        """Return the same rule as `Rule.bind` has it; where steps are never relative nothing is multiplied."""
         bound = super().bind(steps_per_epoch)
         never = isinstance(self.relative, bool | float | int) and not self.relative
         return with_fields(bound, relative=None if never else self.relative)

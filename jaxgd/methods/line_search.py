@@ -61,10 +61,11 @@ def compared(search: Search, trial: Trial, finite: jax.Array, cost: jax.Array) -
 
 
 def judge(search: Search, trial: Trial, finite: jax.Array, cost: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return whether a trial is too long, its cost too high, and whether it is too short, its slope still too steep.
+    """Return whether a trial is too long, and whether it is too short.
 
-    `cost` is that of the current point and `noise` the rounding of a difference of costs. Where rounding hides the fall, the
-    approximate form of the conditions counts (Hager and Zhang).
+    Too long is one whose cost is too high, too short one whose slope is still too steep. `cost` is that of the current point
+    and `noise` the rounding of a difference of costs. Where rounding hides the fall, the approximate form of the conditions
+    counts (Hager and Zhang).
     """
     low_enough = trial.cost <= cost + _DECREASE * trial.rate * search.slope
     hidden = (trial.cost <= cost + noise) & (trial.slope <= (2 * _DECREASE - 1) * search.slope)

@@ -99,7 +99,7 @@ def _takes_extra(update: Any) -> bool:
 
 
 def _value_function(evaluate: Any) -> Any:
-    """The cost as a function of the parameters, whose derivative is the gradient that the evaluation gives."""
+    """Return the cost as a function of the parameters, whose derivative is the gradient that the evaluation gives."""
 
     @jax.custom_jvp
     def value(params: Any) -> Any:

@@ -107,7 +107,7 @@ class Method:
         raise NotImplementedError(f"{type(self).__name__}: a method needs step(point, state, problem).")
 
     def gain(self, params: Any, state: Any) -> Any:
-        """Return how much lower than the cost of the current point it expects the minimum to be; None where it never knows.
+        """Return how far below the current cost it expects the minimum; None if it never knows.
 
         It is a scalar, NaN where it does not know: the `estimated_gain` of a result.
         """
@@ -141,7 +141,7 @@ def checked_step(method: Method, point: Point, state: Any, problem: Problem) -> 
 
 
 def answers(method: Method, empty: Point, bounds: Any) -> tuple[bool, bool]:
-    """Return whether a method may reject a point, and whether it may end the run, from its answer to abstract values."""
+    """Return whether a method may reject a point or end the run, from its answer to abstract values."""
     seen = []
 
     def answer(params: Any, cost: Any) -> Any:

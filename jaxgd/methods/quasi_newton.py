@@ -247,7 +247,7 @@ def _continued(trial: Trial, long: jax.Array, finite: jax.Array, state: LBFGSSta
 
 
 def _judged(place: Place, state: LBFGSState, after: _Next, accepted: jax.Array) -> tuple[LBFGSState, jax.Array]:
-    """Return the next state and the code of the end, after a look at the variables where the run may be at its end."""
+    """Return the next state and the code, after a look at the variables near the end."""
     ending = after.paused | (accepted & (after.idle >= _FEW))
     first = ~state.probing
     kept = Probe(state.sizes, state.pairs.squares, after.direction, after.search)

@@ -29,11 +29,11 @@ class Rule:
     learning_rate: Any
 
     def memory(self, leaf: jax.Array) -> Any:
-        """What is remembered for one array, before the first gradient."""
+        """Return what is remembered for one array, before the first gradient."""
         raise NotImplementedError(f"{type(self).__name__}: a rule needs a method memory(leaf).")
 
     def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
-        """The update of one array and its next memory, the rate being resolved.
+        """Return the update of one array and its next memory, the rate being resolved.
 
         `count` is 1 at the first update, and given to rules that say that it `counts` for them.
         """
@@ -45,12 +45,12 @@ class Rule:
         return False
 
     def init(self, params: Any) -> RuleState:
-        """The state before the first update."""
+        """Return the state before the first update."""
         count = jnp.zeros((), jnp.int32) if self.counts or callable(self.learning_rate) else None
         return RuleState(count, [self.memory(wide(leaf)) for leaf in jax.tree.leaves(params)])
 
     def update(self, gradient: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
-        """The updates, a pytree like the gradient to be added to the parameters, and the next state."""
+        """Return the updates, a pytree like the gradient to be added to the parameters, and the next state."""
         if params is None and self.needs_params:
             raise ValueError(f"{type(self).__name__}: params: expected the parameters, on which this update depends, got None.")
         gradients, structure = jax.tree.flatten(gradient)
@@ -67,7 +67,7 @@ class Rule:
         return structure.unflatten(updates), RuleState(count, memories)
 
     def rate(self, count: Any) -> Any:
-        """The learning rate after `count` updates: a scalar, or a pytree of the learning rates of the variables."""
+        """Return the learning rate after `count` updates: a scalar, or a pytree of the learning rates of the variables."""
         if _is_auto(self.learning_rate):
             raise ValueError(
                 f"{type(self).__name__}: learning_rate: expected a number for a single update, got 'auto', which is for fit."
@@ -75,7 +75,7 @@ class Rule:
         return self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate
 
     def resolved(self, count: Any) -> "Rule":
-        """The same rule with the learning rate that it has after `count` updates in the place of its schedule."""
+        """Return the rule with the learning rate that it has after `count` updates as a number."""
         return with_fields(self, learning_rate=self.rate(count))
 
     def check(self, params: Any) -> None:
@@ -88,7 +88,7 @@ class Rule:
                 _check_trees.schedule(name, self.learning_rate, params)
 
     def bind(self, steps_per_epoch: int) -> "Rule":
-        """The same rule, its schedule knowing how many updates an epoch has."""
+        """Return the same rule, its schedule knowing how many updates an epoch has."""
         if not isinstance(self.learning_rate, Schedule):
             return self
         return with_fields(self, learning_rate=self.learning_rate.bind(steps_per_epoch))
@@ -117,7 +117,7 @@ class Rule:
         return structure.flatten_up_to(rate)
 
     def _at(self, rate: Any, dtype: Any) -> Any:
-        """The rule for one array: the learning rate resolved, every hyperparameter in the precision of the array."""
+        """Return the rule for one array: the learning rate resolved, every hyperparameter in the precision of the array."""
         rule = with_fields(self, learning_rate=rate)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), rule)
 

@@ -104,7 +104,7 @@ class SpectralGradient(Method):
 
 
 def _spectral(point: Point, state: SpectralState, dtype: Any) -> jax.Array:
-    """The rate s's / s'y of the step that was just taken, or a longer one along negative curvature."""
+    """Return the rate s's / s'y of the step that was just taken, or a longer one along negative curvature."""
     step = jax.tree.map(jnp.subtract, point.params, state.params)
     length = largest(step, dtype)
     square = inner(step, step, length, dtype)
@@ -113,6 +113,6 @@ def _spectral(point: Point, state: SpectralState, dtype: Any) -> jax.Array:
 
 
 def _first_rate(point: Point, dtype: Any) -> jax.Array:
-    """The rate that moves the parameter of the largest gradient by a tenth of the largest parameter."""
+    """Return the rate that moves the parameter of the largest gradient by a tenth of the largest parameter."""
     size, slope = largest(point.params, dtype), largest(point.gradient, dtype)
     return _FIRST * unit(size) / unit(slope)
