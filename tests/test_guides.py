@@ -3,6 +3,8 @@
 The pages are those of `examples/` and the guide for contributors. The README is run by `test_docs`.
 """
 
+import doctest
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +86,17 @@ def test_every_status_in_a_table_exists(page: str) -> None:
     table_rows = re.findall(r"^\|.*$", PAGES[page], flags=re.MULTILINE)
     for status in re.findall(r"`([A-Z_]{5,})`", "\n".join(table_rows)):
         assert status in jaxgd.Status.__members__ or hasattr(jaxgd, status), status
+
+
+def test_examples_in_the_docstrings_of_the_recipes_run() -> None:
+    namespace: dict[str, Any] = {"__name__": "recipes"}
+    for code in pieces(PAGES["CONTRIBUTING"]):
+        exec(compile(code, "CONTRIBUTING", "exec"), namespace)
+    recipes = [thing for thing in namespace.values() if inspect.isclass(thing) and thing.__module__ == "recipes"]
+    assert {recipe.__name__ for recipe in recipes} == {"SmallUpdates", "Lion"}
+    for recipe in recipes:
+        test = doctest.DocTestParser().get_doctest(recipe.__doc__ or "", namespace, recipe.__name__, None, None)
+        assert test.examples and doctest.DocTestRunner().run(test).failed == 0
 
 
 def test_every_path_that_contributors_are_told_of_exists() -> None:
