@@ -1,4 +1,4 @@
-"""The README and the docstrings run; the package is laid out as it says."""
+"""The README and the docstrings run, the links of all pages lead somewhere; the package is laid out as it says."""
 
 import ast
 import dataclasses
@@ -16,7 +16,10 @@ import pytest
 import jaxgd
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILES = [ROOT / "README.md", *ROOT.glob("examples/*.md"), *ROOT.glob(".github/*.md")]
+PAGES = {str(page.relative_to(ROOT)): page for page in FILES}
+TEXTS = {name: page.read_text(encoding="utf-8") for name, page in PAGES.items()}
+README = TEXTS["README.md"]
 MODULES = ["jaxgd", *(module.name for module in pkgutil.walk_packages(jaxgd.__path__, "jaxgd."))]
 
 
@@ -44,6 +47,37 @@ def test_every_call_in_the_readmes_tables_names_what_exists() -> None:
     for status in re.findall(r"`([A-Z_]{5,})`", "\n".join(rows)):
         assert status in jaxgd.Status.__members__ or hasattr(jaxgd, status)
     assert {status.name for status in jaxgd.Status} - {"RUNNING"} <= set(re.findall(r"`([A-Z_]+)`", README))
+
+
+def test_the_readme_is_short_and_has_the_commands_of_ci() -> None:
+    assert len(README.splitlines()) <= 200
+    commands = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    for program in ("examples/quickstart.py", "pytest"):
+        assert "".join(commands).count(program) == 1
+
+
+def anchors(text: str) -> set[str]:
+    """What the headings of a page can be linked by."""
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.*)$", outside, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", re.sub(r"\]\([^)]*\)", "", title)).lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_between_pages_leads_somewhere(name: str) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", re.sub(r"`[^`\n]+`", "", TEXTS[name])):
+        path = (PAGES[name].parent / target).resolve() if target else PAGES[name]
+        assert path.exists(), target
+        if anchor:
+            assert anchor in anchors(path.read_text(encoding="utf-8")), (target, anchor)
+
+
+def test_every_page_is_linked_from_the_readme_and_from_the_index() -> None:
+    for start in ("README.md", "examples/README.md"):
+        linked = {(PAGES[start].parent / target).resolve() for target in re.findall(r"\]\(([^)#:\s]+\.md)\)", TEXTS[start])}
+        for name, page in PAGES.items():
+            wanted = name.startswith("examples/") or start == "README.md"
+            assert page.resolve() in linked or name == start or not wanted, (start, name)
 
 
 @pytest.mark.sweep(keep=8)

@@ -1,5 +1,10 @@
-"""The guides run: every python block, and every piece of code in the columns "here" of their tables, in the order of the page."""
+"""The guides run: every python block, and every piece of code in the columns "here" of their tables, in the order of the page.
 
+The pages are those of `examples/` and the guide for contributors. The README is run by `test_docs`.
+"""
+
+import doctest
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +15,9 @@ import pytest
 
 import jaxgd
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(EXAMPLES.glob("*.md"))}
+ROOT = Path(__file__).parent.parent
+FILES = [*sorted(ROOT.glob("examples/*.md")), ROOT / ".github" / "CONTRIBUTING.md"]
+PAGES = {page.stem: page.read_text(encoding="utf-8") for page in FILES}
 HEAD = "| there | here |\n|---|---|\n"
 
 
@@ -69,6 +75,36 @@ def test_every_row_has_an_answer() -> None:
     assert len(answers) > 200
     for there, here in answers:
         assert here or there.startswith("**"), there
+
+
+def test_the_pages_that_are_to_run_have_code() -> None:
+    assert len(list(pieces(PAGES["guide"]))) >= 9
+    assert len(list(pieces(PAGES["CONTRIBUTING"]))) >= 4
+
+
+@pytest.mark.parametrize("page", ["guide", "benchmarks", "tuning", "comparison", "CONTRIBUTING"])
+def test_every_status_in_a_table_exists(page: str) -> None:
+    table_rows = re.findall(r"^\|.*$", PAGES[page], flags=re.MULTILINE)
+    for status in re.findall(r"`([A-Z_]{5,})`", "\n".join(table_rows)):
+        assert status in jaxgd.Status.__members__ or hasattr(jaxgd, status), status
+
+
+def test_examples_in_the_docstrings_of_the_recipes_run() -> None:
+    namespace: dict[str, Any] = {"__name__": "recipes"}
+    for code in pieces(PAGES["CONTRIBUTING"]):
+        exec(compile(code, "CONTRIBUTING", "exec"), namespace)
+    recipes = [thing for thing in namespace.values() if inspect.isclass(thing) and thing.__module__ == "recipes"]
+    assert {recipe.__name__ for recipe in recipes} == {"SmallUpdates", "Lion"}
+    for recipe in recipes:
+        test = doctest.DocTestParser().get_doctest(recipe.__doc__ or "", namespace, recipe.__name__, None, None)
+        assert test.examples and doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_every_path_that_contributors_are_told_of_exists() -> None:
+    paths = re.findall(r"`((?:jaxgd|tests|examples|\.ci|\.github)/[\w/.]*)`", PAGES["CONTRIBUTING"])
+    assert len(paths) >= 20
+    for path in paths:
+        assert (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,4 +1,4 @@
-"""What the README's table says of jaxgd, row by row: what it has works, what it has not is not there."""
+"""What the table of examples/comparison.md says of jaxgd, row by row: what it has works, what it has not is not there."""
 
 import inspect
 import re
@@ -19,7 +19,7 @@ import jaxgd
 from tests.problems import X, Y, line, rosenbrock, square
 
 ROOT = Path(__file__).parent.parent
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## What others have\n")[1].split("\n## ")[0]
+SECTION = (ROOT / "examples" / "comparison.md").read_text(encoding="utf-8").split("## Features\n")[1].split("\n## ")[0]
 ROWS = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in re.findall(r"^\|.*$", SECTION, flags=re.MULTILINE)[2:]]
 CLAIMS = {row[0].strip(): row[1:] for row in ROWS if not row[0].startswith("**")}
 START = np.array([0.5, 0.5])
