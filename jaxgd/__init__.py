@@ -38,7 +38,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxgd import schedules, stopping
-from jaxgd._classic import gradient_descent, sgd
 from jaxgd._fit import fit
 from jaxgd._minimize import minimize
 from jaxgd._run.progress import Progress
@@ -51,6 +50,7 @@ from jaxgd.methods.trust_region import TrustRegion
 from jaxgd.result import Best, History, Result, Starts, Status
 from jaxgd.starts import normal
 from jaxgd.sweep import Sweep, learning_rate_sweep
+from jaxgd.tutorials import gradient_descent, sgd
 from jaxgd.uncertainty import Covariance, CovarianceStatus, covariance
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _check_cost, _checks, _nonfinite
+from jaxgd import _nonfinite
+from jaxgd._checks import check, check_cost
+from jaxgd._objective.all_rows import cost_over_all_rows, over_all_rows
 from jaxgd._objective.evaluation import empty_point, value, value_and_gradient
 from jaxgd._problem import Problem, check_choices, precision, problem, table, told
 from jaxgd._run import report
@@ -21,7 +23,6 @@ from jaxgd._run.progress import Callback
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
 from jaxgd._tuning.search import LearningRateSearch
-from jaxgd._whole import cost_over_all_rows, over_all_rows
 from jaxgd.data import shuffle as orders
 from jaxgd.data.source import Batches
 from jaxgd.methods.adapters import with_known_traits
@@ -116,18 +117,18 @@ def fit(
     (3.0, 4.0)
     """
     began = time.perf_counter()
-    _checks.options(callback, has_aux=has_aux, progress=progress, jit=jit)
-    n_epochs = _checks.whole("n_epochs", n_epochs, 1, 2**31 - 2)
-    names = _checks.history_names(history, () if validation is None else ("validation_cost",))
-    _checks.one_of("shuffle", shuffle, (True, False, "replacement"))
+    check.options(callback, has_aux=has_aux, progress=progress, jit=jit)
+    n_epochs = check.whole("n_epochs", n_epochs, 1, 2**31 - 2)
+    names = check.history_names(history, () if validation is None else ("validation_cost",))
+    check.one_of("shuffle", shuffle, (True, False, "replacement"))
     if average is not None:
-        _checks.share("average", average)
-    _check_cost.signature(cost, ("params", "batch"))
-    key = _checks.random_key(key)
+        check.share("average", average)
+    check_cost.signature(cost, ("params", "batch"))
+    key = check.random_key(key)
     check_choices(method, stop, names, all_rows=False)
     with precision(dtype) as to:
         arrays, n_rows = table("data", data, to)
-        batch_size = _checks.whole("batch_size", batch_size, 1, n_rows, " (the number of rows)")
+        batch_size = check.whole("batch_size", batch_size, 1, n_rows, " (the number of rows)")
         held_out = () if validation is None else table("validation", validation, to, like=arrays)[:1]
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit)
         arrays, *held_out = given.settled(arrays, *held_out, sample=functools.partial(_rows_like, size=batch_size))
@@ -256,7 +257,7 @@ def _seed(key: Any, shuffle: bool | str, whole: bool) -> orders.Seed:
     if shuffle is False or (whole and shuffle is True):
         return orders.Seed(np.uint32(0), np.uint32(0))
     if key is None:
-        _checks.missing_key(f"shuffle={shuffle!r}")
+        check.missing_key(f"shuffle={shuffle!r}")
     return orders.seed(key)
 
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._bounds import Bounds
-from jaxgd._fixed import Fixed
+from jaxgd._frozen import Fixed
 from jaxgd._trees import is_parameter, is_traced, parameters_of, working_dtype
+from jaxgd.bounds import Bounds
 
 AT_BOUND, UNMOVED, FLAT = 1, 2, 4
 _MOST = 2**20  # numbers, above which no start is kept

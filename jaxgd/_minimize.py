@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _check_cost, _check_trees, _checks, _nonfinite
-from jaxgd._derivatives import NoDerivativesError
+from jaxgd import _nonfinite
+from jaxgd._checks import check, check_cost, check_trees
+from jaxgd._compile.program import compiled
+from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import empty_point, hessian, value_and_gradient
 from jaxgd._problem import Problem, check_choices, precision, problem, told
-from jaxgd._program import compiled
 from jaxgd._run import many, report
 from jaxgd._run.advance import row
 from jaxgd._run.driver import EPOCHS, Run, RunOptions
@@ -117,18 +118,18 @@ def minimize(
     (True, 1.714)
     """
     began = time.perf_counter()
-    _checks.options(callback, has_aux=has_aux, progress=progress, jit=jit)
+    check.options(callback, has_aux=has_aux, progress=progress, jit=jit)
     if max_steps is not None:
-        max_steps = _checks.whole("max_steps", max_steps, 1, 2**31 - 2)
-    names = _checks.history_names(history)
-    _check_cost.signature(cost, ("params",) if data is None else ("params", "data"))
-    key = _checks.random_key(key)
-    n_starts = _checks.whole("n_starts", n_starts, 1, 2**31 - 2)
+        max_steps = check.whole("max_steps", max_steps, 1, 2**31 - 2)
+    names = check.history_names(history)
+    check_cost.signature(cost, ("params",) if data is None else ("params", "data"))
+    key = check.random_key(key)
+    n_starts = check.whole("n_starts", n_starts, 1, 2**31 - 2)
     if n_starts > 1:
-        _checks.alone("n_starts", n_starts, history=history, callback=callback, progress=progress, jit=not jit)
+        check.alone("n_starts", n_starts, history=history, callback=callback, progress=progress, jit=not jit)
     check_choices(method, stop, names, all_rows=True)
     with precision(dtype) as to:
-        arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
+        arrays = () if data is None else (check_trees.data_arrays("data", data, to),)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts)
         arrays = given.settled(*arrays)
         evaluate = given.trace(value_and_gradient, *arrays)

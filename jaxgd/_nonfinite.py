@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
-from jaxgd._check_arrays import first
-from jaxgd._checks import entry
-from jaxgd._fixed import Fixed
-from jaxgd._program import compiled
+from jaxgd._checks.check import entry
+from jaxgd._checks.check_arrays import first
+from jaxgd._compile.program import compiled
+from jaxgd._frozen import Fixed
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Result, Status

@@ -11,19 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_trees, _checks, _integers
-from jaxgd._bounds import Bounds
-from jaxgd._check_arrays import is_wide, on_device
-from jaxgd._closures import fresh
-from jaxgd._fixed import Fixed
-from jaxgd._half_precision import Types, half_types, narrowed, of_wide, widened
+from jaxgd._checks import check, check_trees
+from jaxgd._checks.check_arrays import is_wide, on_device
+from jaxgd._compile.closures import fresh
+from jaxgd._compile.memory import traced
+from jaxgd._compile.program import Traced, explained
+from jaxgd._compile.provenance import Origin
+from jaxgd._frozen import Fixed
 from jaxgd._marks import Beside, beside, gain, marks
-from jaxgd._memory import traced
+from jaxgd._objective import integers
 from jaxgd._objective.evaluation import trace_objective, value_and_gradient
-from jaxgd._program import Traced, explained
-from jaxgd._provenance import Origin
+from jaxgd._objective.half_precision import Types, half_types, narrowed, of_wide, widened
 from jaxgd._trees import is_leaf, is_traced, parameters_of, with_fields, with_parameters, working_dtype
-from jaxgd.methods.adapters import as_method, check, has_rate, seeing_whole_arrays
+from jaxgd.bounds import Bounds
+from jaxgd.methods.adapters import as_method, check_method, has_rate, seeing_whole_arrays
 from jaxgd.methods.protocol import Method
 from jaxgd.result import Best, Result, Starts
 from jaxgd.stopping import Stationary, as_rules
@@ -42,7 +43,7 @@ def precision(dtype: Any) -> Iterator[Any]:
     except TypeError:
         name = dtype
     if name not in ("float32", "float64"):
-        raise ValueError(f"dtype: expected None, 'float32' or 'float64', got {_checks.show(dtype)}.")
+        raise ValueError(f"dtype: expected None, 'float32' or 'float64', got {check.show(dtype)}.")
     with jax.enable_x64(name == "float64"):
         yield jnp.dtype(name)
 
@@ -82,7 +83,7 @@ class Problem:
         return functools.partial(trace_objective, self.cost, self.params, **options)
 
     def settled(self, *tables: Any, sample: Callable[[Any], Any] = lambda table: table) -> tuple[Any, ...]:
-        """Return data, and validation data, with their 64-bit integers on the device, see `_integers`."""
+        """Return data, and validation data, with their 64-bit integers on the device, see `integers`."""
         return settled(functools.partial(self.trace, value_and_gradient), *tables, jit=self.jit, sample=sample)
 
     def prepared(self, method: Any, stop: Any, steps_per_epoch: int, *, all_rows: bool) -> tuple[Method, Any]:
@@ -140,7 +141,7 @@ def problem(
 def check_choices(method: Any, stop: Any, names: tuple[str, ...], *, all_rows: bool) -> None:
     """Check the method, the stopping rules and the history as far as no parameters are needed."""
     if method is not None:
-        check(method, whole=all_rows)
+        check_method(method, all_rows=all_rows)
     as_rules(stop, ())
     if "learning_rate" in names and not (has_rate(method) or (method is None and not all_rows)):
         got = "the default of minimize" if method is None else type(method).__name__
@@ -154,10 +155,10 @@ def is_function(value: Any) -> bool:
 
 def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]:
     """Return checked data with one row for each observation, and the number of rows. `like` is data that they have to resemble."""
-    arrays = _check_trees.data_arrays(name, data, dtype)
-    n_rows = _check_trees.rows(name, arrays)
+    arrays = check_trees.data_arrays(name, data, dtype)
+    n_rows = check_trees.rows(name, arrays)
     if like is not None:
-        _check_trees.resembling(name, arrays, like)
+        check_trees.resembling(name, arrays, like)
     return arrays, n_rows
 
 
@@ -166,7 +167,7 @@ def parameters(name: str, value: Any, dtype: Any, fixed: Any = None) -> Any:
     if isinstance(value, Result | Best):
         field = "params" if isinstance(value, Result) else "best.params"
         raise TypeError(f"{name}: expected the parameters, got a {type(value).__name__}: pass result.{field}.")
-    return _check_trees.parameters(name, value, dtype, fixed)
+    return check_trees.parameters(name, value, dtype, fixed)
 
 
 def start_point(start: Any, key: Any, dtype: Any, fixed: Any = None) -> Any:
@@ -181,13 +182,13 @@ def start_point(start: Any, key: Any, dtype: Any, fixed: Any = None) -> Any:
 def _starts(start: Any, key: Any, count: int, dtype: Any, fixed: Any = None) -> Any:
     """Return the checked starts of many runs, drawn with the key: the parameters with a leading axis."""
     if not is_function(start):
-        raise TypeError(f"start: expected a function key -> params where n_starts is {count}, got {_checks.show(start)}.")
+        raise TypeError(f"start: expected a function key -> params where n_starts is {count}, got {check.show(start)}.")
     keys = jax.random.split(_key_of(start, key), count)
     join: Any = None
 
     def draw(key: Any) -> list[Any]:
         nonlocal join
-        arrays, join = _check_trees.drawn("start", start(key), fixed)
+        arrays, join = check_trees.drawn("start", start(key), fixed)
         return arrays
 
     with explained("start", eager=True), fresh(start):
@@ -202,9 +203,9 @@ def _first(draws: Any) -> Any:
 
 def _key_of(start: Callable[..., Any], key: Any) -> jax.Array:
     """Return the key of a random start, whose function is checked."""
-    _checks.function("start", start, ("key",), "a function key -> params")
+    check.function("start", start, ("key",), "a function key -> params")
     if key is None:
-        _checks.missing_key("a random start")
+        check.missing_key("a random start")
     return jax.random.key(key) if isinstance(key, int) else key
 
 
@@ -229,7 +230,7 @@ def split_parameters(start: Any, fixed: Any, bounds: Any, *, drawn: bool) -> tup
 def settled(
     make: Callable[..., Any], *tables: Any, jit: bool, sample: Callable[[Any], Any] = lambda table: table
 ) -> tuple[Any, ...]:
-    """Return data, and validation data, with their 64-bit integers on the device, see `_integers`.
+    """Return data, and validation data, with their 64-bit integers on the device, see `integers`.
 
     `make(data, jit=...)` traces the cost, for a `sample` of the data. A cost that can't be traced takes such integers as they are.
     """
@@ -241,12 +242,12 @@ def settled(
         if jit:
             raise
         return jax.tree.map(on_device, tables)
-    arrays, floats = _integers.settled(dict(zip(("data", "validation"), tables, strict=False)), traced)
+    arrays, floats = integers.settled(dict(zip(("data", "validation"), tables, strict=False)), traced)
     if floats:
         try:
             make(sample(arrays[0]), jit=jit)
         except Exception as error:
-            raise ValueError(_integers.mixed(floats)) from error
+            raise ValueError(integers.mixed(floats)) from error
     return arrays
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _text
-from jaxgd._checks import show
+from jaxgd._checks.check import show
 from jaxgd._marks import AT_BOUND, FLAT, UNMOVED, gain, marks, named
 from jaxgd._trees import aside, is_traced, parameters_of, pytree
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd._checks import check
 from jaxgd._trees import is_traced, pytree, static, with_fields
 
 AUTO = "auto"  # in the place of a learning rate that is to be found
@@ -52,10 +52,10 @@ class Schedule:
         return self.steps_per_epoch if self.unit == "epoch" else 1
 
     def _check(self, **positive: Any) -> None:
-        _checks.one_of(f"{type(self).__name__}: unit", self.unit, ("step", "epoch"))
+        check.one_of(f"{type(self).__name__}: unit", self.unit, ("step", "epoch"))
         for name, value in positive.items():
             if not (isinstance(value, str) and value == AUTO and name == next(iter(positive))):
-                _checks.positive(f"{type(self).__name__}: {name}", value, several=True)
+                check.positive(f"{type(self).__name__}: {name}", value, several=True)
             if isinstance(value, list):
                 object.__setattr__(self, name, np.asarray(value))
 
@@ -139,10 +139,10 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         self._check(initial=self.initial, duration=self.duration)
-        _checks.at_least_zero("Cosine: final", self.final)
+        check.at_least_zero("Cosine: final", self.final)
         if isinstance(self.initial, str) and (is_traced(self.final) or self.final != 0):
             raise ValueError(
-                f"Cosine: final: expected 0 where initial is 'auto', a rate not known yet, got {_checks.show(self.final)}."
+                f"Cosine: final: expected 0 where initial is 'auto', a rate not known yet, got {check.show(self.final)}."
             )
 
     def rate(self, time: jax.Array) -> jax.Array:
@@ -169,8 +169,8 @@ class PiecewiseConstant(Schedule):
     steps_per_epoch: int = static(default=1)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "boundaries", _checks.vector("PiecewiseConstant: boundaries", self.boundaries))
-        object.__setattr__(self, "values", _checks.vector("PiecewiseConstant: values", self.values))
+        object.__setattr__(self, "boundaries", check.vector("PiecewiseConstant: boundaries", self.boundaries))
+        object.__setattr__(self, "values", check.vector("PiecewiseConstant: values", self.values))
         self._check(values=self.values)
         n_boundaries, n_values = self.boundaries.shape[0], self.values.shape[0]
         if n_values != n_boundaries + 1:
@@ -209,11 +209,11 @@ class WarmUp(Schedule):
 
     def __post_init__(self) -> None:
         self._check()
-        _checks.at_least_zero("WarmUp: duration", self.duration)
+        check.at_least_zero("WarmUp: duration", self.duration)
         if not callable(self.schedule) or isinstance(self.schedule, type):
             self._check(schedule=self.schedule)
         elif not isinstance(self.schedule, Schedule):
-            _checks.function("WarmUp: schedule", self.schedule, ("step",), "a number, a schedule or a function step -> rate")
+            check.function("WarmUp: schedule", self.schedule, ("step",), "a number, a schedule or a function step -> rate")
 
     def __call__(self, step: Any) -> jax.Array:
         step = jnp.asarray(step)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd._checks import check
 
 __all__ = ["normal"]
 
@@ -29,13 +29,13 @@ def normal(shape: Any = (), scale: float = 1.0) -> Callable[[jax.Array], Any]:
     >>> jax.tree.map(lambda leaf: leaf.shape, normal({"weights": (3, 2), "bias": ()})(jax.random.key(0)))
     {'bias': (), 'weights': (3, 2)}
     """
-    _checks.positive("scale", scale)
+    check.positive("scale", scale)
     shapes, structure = check_shape("shape", shape)
 
     def draw(key: jax.Array) -> Any:
-        checked = _checks.random_key(key)
+        checked = check.random_key(key)
         if checked is None:
-            _checks.missing_key("a random start")
+            check.missing_key("a random start")
         keys = jax.random.split(jax.random.key(checked) if isinstance(checked, int) else checked, len(shapes))
         dtype = jnp.result_type(float)
         draws = [
@@ -53,13 +53,13 @@ def check_shape(name: str, shape: Any) -> tuple[list[Any], Any]:
         raise TypeError("start: expected a function key -> params, got jaxgd.normal itself: call it with a shape, as in normal(3).")
     shapes, structure = jax.tree.flatten(shape, is_leaf=_is_shape)
     if not shapes:
-        raise ValueError(f"{name}: expected at least one shape, got {_checks.show(shape)}.")
+        raise ValueError(f"{name}: expected at least one shape, got {check.show(shape)}.")
     for one in shapes:
         for size in one if isinstance(one, tuple) else (one,):
             if not isinstance(size, int | np.integer) or isinstance(size, bool):
                 expected = "an integer, a tuple of integers, or a pytree of such shapes"
-                raise TypeError(f"{name}: expected {expected}, got {_checks.show(shape)}.")
-            _checks.whole(name, size, 0)
+                raise TypeError(f"{name}: expected {expected}, got {check.show(shape)}.")
+            check.whole(name, size, 0)
     return shapes, structure
 
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd._checks import check
 from jaxgd._trees import all_of, inner, is_leaf, largest, norm, pytree, static, unit
 from jaxgd.result import RUNNING, Status
 
@@ -66,9 +66,9 @@ def _tolerance(rule: Any, dtype: Any, power: float = 1.0) -> tuple[jax.Array, bo
 
 def _check_tolerance(rule: Any) -> None:
     name = type(rule).__name__
-    _checks.flag(f"{name}: relative", rule.relative)
+    check.flag(f"{name}: relative", rule.relative)
     if rule.tolerance is not None:
-        _checks.positive(f"{name}: tolerance", rule.tolerance)
+        check.positive(f"{name}: tolerance", rule.tolerance)
 
 
 @pytree
@@ -124,9 +124,9 @@ class CostTolerance(Rule):
     relative: bool = static(default=False)
 
     def __post_init__(self) -> None:
-        _checks.flag("CostTolerance: relative", self.relative)
+        check.flag("CostTolerance: relative", self.relative)
         if self.tolerance is not None:
-            _checks.scalar("CostTolerance: tolerance", self.tolerance)
+            check.scalar("CostTolerance: tolerance", self.tolerance)
 
     def init(self, params: Any, dtype: Any) -> Any:
         return jnp.asarray(jnp.inf, dtype)
@@ -265,8 +265,8 @@ class Patience(Rule):
 
     def __post_init__(self) -> None:
         if not isinstance(self.duration, jax.Array):
-            _checks.whole("Patience: duration", self.duration, 1, 2**31 - 1)
-        _checks.at_least_zero("Patience: minimum_change", self.minimum_change)
+            check.whole("Patience: duration", self.duration, 1, 2**31 - 1)
+        check.at_least_zero("Patience: minimum_change", self.minimum_change)
 
     def init(self, params: Any, dtype: Any) -> Any:
         return _Waiting(jnp.asarray(jnp.inf, dtype), jnp.zeros((), jnp.int32))
@@ -300,7 +300,7 @@ def _answer(rule: Rule, observation: Observation, state: Any) -> tuple[Any, Any]
     array = isinstance(fired, jax.Array | np.ndarray) and fired.shape == () and fired.dtype == bool
     if not (array or isinstance(fired, bool | np.bool_)):
         expected = "a pair, a boolean scalar and the next state"
-        raise TypeError(f"stop: {type(rule).__name__}.check must return {expected}, it returned {_checks.show(answer)}.")
+        raise TypeError(f"stop: {type(rule).__name__}.check must return {expected}, it returned {check.show(answer)}.")
     return fired, answer[1]
 
 
@@ -311,7 +311,7 @@ def as_rules(stop: Any, default: tuple[Rule, ...]) -> tuple[Rule, ...]:
     rules = tuple(stop) if isinstance(stop, tuple | list) else (stop,)
     for rule in rules:
         if not isinstance(rule, Rule):
-            raise TypeError(f"stop: expected a rule of jaxgd.stopping, several, None or (), got {_checks.show(rule)}.")
+            raise TypeError(f"stop: expected a rule of jaxgd.stopping, several, None or (), got {check.show(rule)}.")
         if is_leaf(rule):
             name = type(rule).__name__
             raise TypeError(f"stop: expected a rule that is a pytree: decorate the class {name} with jaxgd.pytree.")

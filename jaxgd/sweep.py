@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks, _problem
+from jaxgd import _problem
+from jaxgd._checks import check
+from jaxgd._compile.program import Traced, compiled, trace
 from jaxgd._fit import fit
-from jaxgd._program import Traced, compiled, trace
 from jaxgd._trees import is_number, is_traced, pytree, with_fields
-from jaxgd.methods.adapters import check
+from jaxgd.methods.adapters import check_method
 from jaxgd.methods.automatic import Candidates, half_decades, tuning_target
 from jaxgd.methods.first_order import GradientDescent
 from jaxgd.methods.rule import Rule
@@ -97,15 +98,15 @@ def learning_rate_sweep(
     True
     """
     rule = GradientDescent(AUTO) if method is None else method
-    check(rule, whole=False)
+    check_method(rule, all_rows=False)
     if isinstance(rule, Rule) and is_number(rule.learning_rate):
         rule = with_fields(rule, learning_rate=AUTO)
     place = tuning_target(rule, 1) if isinstance(rule, Rule) else None
     if place is None:
         expected = "a first-order method with a number or 'auto' for its learning rate, or 'auto' first in its schedule"
-        raise TypeError(f"method: expected {expected}, got {_checks.show(method)}.")
-    rates = half_decades(*type(rule).rates) if learning_rates is None else _checks.vector("learning_rates", learning_rates)
-    _checks.positive("learning_rates", rates, several=True)
+        raise TypeError(f"method: expected {expected}, got {check.show(method)}.")
+    rates = half_decades(*type(rule).rates) if learning_rates is None else check.vector("learning_rates", learning_rates)
+    check.positive("learning_rates", rates, several=True)
     if len(rates) == 0:
         raise ValueError("learning_rates: expected at least one number, got none.")
     with _problem.precision(dtype) as to:

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd import _check_cost, _check_trees, _checks, _problem, _text
-from jaxgd._bounds import Bounds
-from jaxgd._curvature import SLACK, Spectrum, half_squares, linearised
-from jaxgd._derivatives import NoDerivativesError
-from jaxgd._fixed import Fixed
+from jaxgd import _problem, _text
+from jaxgd._checks import check, check_cost, check_trees
+from jaxgd._compile.program import compiled
+from jaxgd._compile.provenance import Origin
+from jaxgd._frozen import Fixed
 from jaxgd._objective import evaluation
+from jaxgd._objective.curvature import SLACK, Spectrum, half_squares, linearised
+from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import trace_objective
-from jaxgd._program import compiled
-from jaxgd._provenance import Origin
-from jaxgd._rises import ALL, contradicts, evaluated, scaling
+from jaxgd._objective.rises import ALL, contradicts, evaluated, scaling
 from jaxgd._trees import (
     integer,
     is_traced,
@@ -32,6 +32,7 @@ from jaxgd._trees import (
     with_parameters,
     working_dtype,
 )
+from jaxgd.bounds import Bounds
 from jaxgd.result import Sentences
 
 _RULE = "give what can't be differentiated a rule by jax.custom_jvp that can"
@@ -193,15 +194,15 @@ def covariance(
     >>> found.valid, found.standard_errors.round(4).tolist()
     (True, [0.2646, 0.1414])
     """
-    _checks.options(None, has_aux=has_aux, jit=jit)
+    check.options(None, has_aux=has_aux, jit=jit)
     _options(scale, n_observations, residuals)
     name = "cost" if residuals is None else "residuals"
     function: Any = cost if residuals is None else residuals
-    _check_cost.signature(function, ("params",) if data is None else ("params", "data"), name)
+    check_cost.signature(function, ("params",) if data is None else ("params", "data"), name)
     with _problem.precision(dtype) as to:
         whole = _inside(_problem.parameters("params", params, to, fixed), bounds)
         free, held, box = _problem.split_parameters(whole, fixed, bounds, drawn=False)
-        arrays = () if data is None else (_check_trees.data_arrays("data", data, to),)
+        arrays = () if data is None else (check_trees.data_arrays("data", data, to),)
         options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name, "origin": Origin(function)}
         makers, alone = (evaluation.value_and_gradient, evaluation.hessian), evaluation.value
         if residuals is not None:
@@ -232,9 +233,9 @@ def covariance(
 def _options(scale: Any, n_observations: Any, residuals: Any) -> None:
     """Check what multiplies the inverse curvature."""
     if scale is not None:
-        _checks.positive("scale", scale)
+        check.positive("scale", scale)
     if n_observations is not None:
-        _checks.whole("n_observations", n_observations, 1, 2**31 - 1)
+        check.whole("n_observations", n_observations, 1, 2**31 - 1)
         if scale is not None or residuals is not None:
             other = "a scale" if scale is not None else "residuals, which are counted"
             raise ValueError(f"n_observations: expected None beside {other}, got {n_observations}.")

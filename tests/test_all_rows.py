@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import _additive, _whole
+from jaxgd._objective import additive, all_rows
 
 N = 1003
 RNG = np.random.default_rng(5)
@@ -53,8 +53,8 @@ def residual(params: Any, rows: Any) -> Any:
 @pytest.fixture(autouse=True)
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows together are too much: parts of some 170 rows in float64."""
-    monkeypatch.setattr(_whole, "_TOGETHER", 2**11)
-    monkeypatch.setattr(_whole, "_PART", 1400)
+    monkeypatch.setattr(all_rows, "_TOGETHER", 2**11)
+    monkeypatch.setattr(all_rows, "_PART", 1400)
 
 
 def run(cost: Any, dtype: str | None = "float64", data: Any = DATA, **options: Any) -> Any:
@@ -79,7 +79,7 @@ def check(result: Any, cost: Any, dtype: str, data: Any = DATA) -> None:
 @pytest.mark.parametrize("name", ADDITIVE)
 def test_a_mean_or_a_sum_is_found_in_parts_exactly(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(_whole, "additivity", lambda *arguments: seen.append(_additive.additivity(*arguments)) or seen[-1])
+    monkeypatch.setattr(all_rows, "additivity", lambda *arguments: seen.append(additive.additivity(*arguments)) or seen[-1])
     dtype = "float32" if name in ("robust", "sum and prior") else "float64"
     result = run(ADDITIVE[name], dtype)
     assert [found.is_sum for found in seen] == ["sum" in name] and result.in_parts is None
@@ -107,7 +107,7 @@ def test_validation_data_are_no_other(cost: Any) -> None:
 
 
 def test_what_can_not_be_found_for_all_rows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_whole, "_MOST", 2**12)
+    monkeypatch.setattr(all_rows, "_MOST", 2**12)
     result = run(OTHERS["root"], validation=DATA)
     assert result.in_parts == {"data": 7, "validation": 7} or len(result.in_parts) == 2
     assert "in parts" in str(result) and "not those of all rows" in str(result)
@@ -148,11 +148,11 @@ def test_rows_that_a_cost_refuses_are_no_error() -> None:
 
 
 def test_parts_are_even_where_they_can_be_and_no_smaller_than_a_batch() -> None:
-    assert _whole.part_size(100_000, 10, 2**11) == 100_000
-    assert _whole.part_size(100_000, 10, 14_000) == 10_000
-    assert _whole.part_size(100_003, 10, 14_000) == 10_001
-    assert _whole.part_size(100_000, 30_000, 14_000) == 30_000
-    assert _whole.part_size(100_000, 100_000, 14_000) == 100_000
+    assert all_rows.part_size(100_000, 10, 2**11) == 100_000
+    assert all_rows.part_size(100_000, 10, 14_000) == 10_000
+    assert all_rows.part_size(100_003, 10, 14_000) == 10_001
+    assert all_rows.part_size(100_000, 30_000, 14_000) == 30_000
+    assert all_rows.part_size(100_000, 100_000, 14_000) == 100_000
 
 
 MEMORY = """

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import jaxgd
-from jaxgd import _memory, _program
+from jaxgd._compile import memory, program
 
 NUMBERS = (0.0713, 0.37, 1.0, 0.37, 0.25, 11.25)
 STEP = jaxgd.GradientDescent(0.5)
@@ -212,8 +212,8 @@ def test_the_bits_do_not_depend_on_the_calls_before() -> None:
         return np.asarray(found.params).tobytes()
 
     def afresh(*numbers: float) -> list[bytes]:
-        _program._programs.clear()
-        _memory._made.clear()
+        program._programs.clear()
+        memory._made.clear()
         return [run(a) for a in numbers]
 
     first, second, third = afresh(0.1, 0.3, 0.7)
@@ -247,9 +247,9 @@ def test_memory_stays_flat_over_derived_numbers() -> None:
 
     def live() -> tuple[int, int]:
         gc.collect()
-        return sum(isinstance(item, _program.Program) for item in gc.get_objects()), len(jax.live_arrays())
+        return sum(isinstance(item, program.Program) for item in gc.get_objects()), len(jax.live_arrays())
 
-    for k in range(_memory._SIZE):
+    for k in range(memory._SIZE):
         run(k)
     before = live()
     for k in range(100, 200):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd._eigen import eigh
+from jaxgd.methods._eigen import eigh
 
 
 def check(matrices: Any, tolerance: float) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import _narrow
-from jaxgd._overflow import follow, range_of
-from jaxgd._program import trace
+from jaxgd._checks import narrow
+from jaxgd._compile.program import trace
+from jaxgd._objective.overflow import follow, range_of
 
 RANDOM = np.random.default_rng(0)
 SECONDS = 1.7e9 + np.arange(600.0)
@@ -58,7 +58,7 @@ APART = {
 
 @pytest.mark.parametrize("name", MERGED | APART)
 def test_which_columns_merge(name: str) -> None:
-    found = _narrow.merged((MERGED | APART)[name])
+    found = narrow.merged((MERGED | APART)[name])
     assert found == (None if name in APART else 1 if name == "one column of two" else 0)
 
 

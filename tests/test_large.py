@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import _whole
+from jaxgd._objective import all_rows
 
 
 def plane(params: Any, rows: Any) -> Any:
@@ -25,8 +25,8 @@ def plane(params: Any, rows: Any) -> Any:
 def test_the_parts_of_the_rows_make_the_cost_of_all(
     n_rows: int, batch_size: int, jit: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_whole, "_TOGETHER", 2**10)
-    monkeypatch.setattr(_whole, "_PART", 2**9)
+    monkeypatch.setattr(all_rows, "_TOGETHER", 2**10)
+    monkeypatch.setattr(all_rows, "_PART", 2**9)
     x = np.random.default_rng(0).normal(size=(n_rows, 3))
     data = x, x @ [1.0, 2.0, 3.0] + 0.5
     start, method = {"w": np.zeros(3), "b": 0.0}, jaxgd.GradientDescent(0.05)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import _check_trees
+from jaxgd._checks import check_trees
 
 MASKED = np.ma.array([1.0, 2.0, 90.0], mask=[False, False, True])
 
@@ -84,8 +84,8 @@ REFUSED = [
 @pytest.mark.parametrize("value, message", REFUSED, ids=lambda one: type(one).__name__)
 def test_what_would_lose_its_meaning_is_refused_by_name(value: Any, message: str) -> None:
     for name, call in (
-        ("data[1]", lambda: _check_trees.data_arrays("data", (np.ones(3), value))),
-        ("start['w']", lambda: _check_trees.parameters("start", {"w": value})),
+        ("data[1]", lambda: check_trees.data_arrays("data", (np.ones(3), value))),
+        ("start['w']", lambda: check_trees.parameters("start", {"w": value})),
     ):
         with pytest.raises(TypeError, match=rf"^{re.escape(name)}(\[\d\])?: .*{re.escape(message)}"):
             call()
@@ -126,8 +126,8 @@ def test_what_loses_nothing_is_taken() -> None:
         np.array([1.0, 2.0, 3.0]).view(np.memmap),
     ]
     for value in taken:
-        np.testing.assert_array_equal(_check_trees.data_arrays("data", value), [1, 2, 3])
-    np.testing.assert_array_equal(_check_trees.data_arrays("data", [1.0, np.nan]), [1, np.nan])  # NaN is a number like others
+        np.testing.assert_array_equal(check_trees.data_arrays("data", value), [1, 2, 3])
+    np.testing.assert_array_equal(check_trees.data_arrays("data", [1.0, np.nan]), [1, np.nan])  # NaN is a number like others
 
 
 LIBRARIES: dict[str, Callable[[Any], list[tuple[Any, str]]]] = {
@@ -172,7 +172,7 @@ def test_values_of_libraries(library: str) -> None:
     module = pytest.importorskip(library)
     for value, message in LIBRARIES[library](module):
         with pytest.raises(TypeError, match=rf"^data\['x'\](\[0\])?: .*{re.escape(message)}"):
-            _check_trees.data_arrays("data", {"x": value})
+            check_trees.data_arrays("data", {"x": value})
 
 
 def test_whole_columns_of_libraries_are_taken() -> None:
@@ -184,6 +184,6 @@ def test_whole_columns_of_libraries_are_taken() -> None:
         pl.Series([1, 2, 3]),
     ]
     for column in columns:
-        np.testing.assert_array_equal(_check_trees.data_arrays("data", column), [1, 2, 3])
+        np.testing.assert_array_equal(check_trees.data_arrays("data", column), [1, 2, 3])
     frame = pd.DataFrame({"unit": [1.0, 2.0], "units": [3.0, np.nan]})
-    np.testing.assert_array_equal(_check_trees.data_arrays("data", frame), [[1, 3], [2, np.nan]])
+    np.testing.assert_array_equal(check_trees.data_arrays("data", frame), [[1, 3], [2, np.nan]])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import _memory, _program
+from jaxgd._compile import memory, program
 from tests.problems import X, Y, line
 
 DESCENT = jaxgd.GradientDescent(1e-3)
@@ -163,7 +163,7 @@ def test_a_constant_that_changes_inside_one_object_is_seen() -> None:
 
 def test_signed_zeros_integers_and_truth_values_are_told_apart() -> None:
     def key(cost: Any) -> Any:
-        return _program.trace(cost, jnp.ones(())).code
+        return program.trace(cost, jnp.ones(())).code
 
     constants = [0.0, -0.0, 1.0, 2.0]
     codes = [key(lambda v, c=c: v * c + jnp.arctan2(c, v)) for c in constants]
@@ -184,16 +184,16 @@ def test_a_rule_in_a_library_function_does_not_hinder_finding_the_program(compil
 
 @pytest.mark.slow
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_program, "_CACHE_SIZE", 6)
+    monkeypatch.setattr(program, "_CACHE_SIZE", 6)
     for power in range(2, 12):
         slope(lambda v, power=power: v**power)
-    assert len(_program._programs) <= 6
+    assert len(program._programs) <= 6
     assert slope(lambda v: v**2) == pytest.approx(4.0)
 
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_fresh_lambdas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_memory, "_SIZE", 4)
+    monkeypatch.setattr(memory, "_SIZE", 4)
 
     def run(size: int) -> None:
         scale = jnp.ones(size)
@@ -201,7 +201,7 @@ def test_memory_stays_flat_over_fresh_lambdas(monkeypatch: pytest.MonkeyPatch) -
 
     def live() -> int:
         gc.collect()
-        return sum(isinstance(item, _program.Traced | _program._Code) for item in gc.get_objects()) + len(jax.live_arrays())
+        return sum(isinstance(item, program.Traced | program._Code) for item in gc.get_objects()) + len(jax.live_arrays())
 
     for size in (3, 100_000):  # small enough to be remembered, and too large
         for _ in range(8):

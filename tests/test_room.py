@@ -9,8 +9,8 @@ import pytest
 
 import jaxgd
 from jaxgd import _problem
-from jaxgd._bounds import Bounds
 from jaxgd._objective.evaluation import value_and_gradient
+from jaxgd.bounds import Bounds
 from tests.problems import X, Y, line
 
 CENTRE = np.array([-3.0, 0.5, 4.0, 0.25])

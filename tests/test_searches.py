@@ -10,8 +10,8 @@ import pytest
 
 import jaxgd
 from jaxgd import Status, _minimize
+from jaxgd._compile.program import trace
 from jaxgd._objective import evaluation
-from jaxgd._program import trace
 from tests.more_garbow_hillstrom import PROBLEMS, Problem, starts
 from tests.problems import X, Y, line, mixed_scales, rosenbrock
 

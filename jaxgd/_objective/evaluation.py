@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_cost, _derivatives, _jaxpr
-from jaxgd._closures import JITTED, fresh
-from jaxgd._fixed import Fixed, Held, Layout
-from jaxgd._memory import traced
-from jaxgd._program import explained
-from jaxgd._provenance import Origin
+from jaxgd._checks import check_cost
+from jaxgd._compile import jaxprs
+from jaxgd._compile.closures import JITTED, fresh
+from jaxgd._compile.memory import traced
+from jaxgd._compile.program import explained
+from jaxgd._compile.provenance import Origin
+from jaxgd._frozen import Fixed, Held, Layout
+from jaxgd._objective import derivatives
 from jaxgd._trees import is_traced, pack, unpack
 from jaxgd.methods.protocol import Point
 
@@ -48,9 +50,9 @@ def hessian(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = No
 
         x, gradient = pack(params), jax.grad(packed)
         if not is_traced(x):  # the cost runs as Python
-            return _derivatives.hessian(gradient, x, 1, jit=False)
-        together = max(1, _TOGETHER // max(x.size, _jaxpr.largest(jax.make_jaxpr(gradient)(x).jaxpr)))
-        return _derivatives.hessian(gradient, x, together)
+            return derivatives.hessian(gradient, x, 1, jit=False)
+        together = max(1, _TOGETHER // max(x.size, jaxprs.largest(jax.make_jaxpr(gradient)(x).jaxpr)))
+        return derivatives.hessian(gradient, x, together)
 
     return matrix
 
@@ -62,9 +64,9 @@ def _checked(cost: Any, has_aux: bool, held: Layout | None) -> Callable[..., Any
     def checked(*arguments: Any) -> tuple[Any, Any]:
         with fresh(cost):
             returned = cost(*arguments)
-        value, aux = _check_cost.value(returned, has_aux=has_aux)
+        value, aux = check_cost.value(returned, has_aux=has_aux)
         wide = value.astype(jnp.float32) if jnp.dtype(value.dtype).itemsize < 4 else value
-        return wide, jax.tree.map(_check_cost.aux_array, aux)
+        return wide, jax.tree.map(check_cost.aux_array, aux)
 
     if held is None:
         return checked

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._bounds import inward, moved
 from jaxgd._run.state import EpochState, Mean, RunSpec, RunState, goes_on
 from jaxgd._trees import all_finite, norm, select, wide
+from jaxgd.bounds import inward, moved
 from jaxgd.methods.protocol import Point, Problem, checked_step
 from jaxgd.result import RUNNING, Best, Status, above
 from jaxgd.stopping import Observation, check_rules, needs_gradient

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._program import Program, compiled
+from jaxgd._compile.program import Program, compiled
 from jaxgd._run import fused, stepwise
 from jaxgd._run.progress import Bar, Callback, Progress, says_true
 from jaxgd._run.state import begin

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd._program import compiled
+from jaxgd._compile.program import compiled
 from jaxgd._run.objective import apply, call, is_eager
 from jaxgd._run.state import RunSpec, RunState
 from jaxgd._trees import all_finite, is_traced, select

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxgd._program import compiled
+from jaxgd._compile.program import compiled
 from jaxgd._trees import is_traced
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd._checks import check
 from jaxgd._trees import pytree
 from jaxgd.result import Best
 
@@ -58,7 +58,7 @@ class Bar:
     """A progress bar of tqdm, or nothing."""
 
     def __init__(self, wanted: bool, unit: str, total: int) -> None:
-        self.bar = _checks.progress_bar()(total=total, unit=unit) if wanted else None
+        self.bar = check.progress_bar()(total=total, unit=unit) if wanted else None
 
     def __enter__(self) -> "Bar":
         return self

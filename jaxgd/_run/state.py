@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._bounds import Bounds
 from jaxgd._trees import pytree, static, wide
+from jaxgd.bounds import Bounds
 from jaxgd.data.source import Source
 from jaxgd.methods.protocol import Method, Point
 from jaxgd.result import RUNNING, Best

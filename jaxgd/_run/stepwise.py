@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._program import compiled
+from jaxgd._compile.program import compiled
 from jaxgd._run.advance import advance, end_epoch, row
 from jaxgd._run.fused import is_running
 from jaxgd._run.objective import Objective, call

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd._program import compiled
+from jaxgd._compile.program import compiled
 from jaxgd._run.advance import advance
 from jaxgd._run.objective import call
 from jaxgd._run.state import RunSpec, RunState, begin, start_epoch

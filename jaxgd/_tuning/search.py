@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd._program import compiled
+from jaxgd._compile.program import compiled
 from jaxgd._run.objective import call, is_eager
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._eigen import eigh
 from jaxgd._trees import unit
+from jaxgd.methods._eigen import eigh
 from jaxgd.methods._subproblem import FAR, least_in_box
 
 _CAP = 3.0  # natural lengths sqrt(energy / H_ii) that a size has at most; 1 to 10 do about as well

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgd import _check_trees, _checks
-from jaxgd._bounds import Bounds
-from jaxgd._fixed import Fixed, PartlyFixed
+from jaxgd._checks import check, check_trees
+from jaxgd._frozen import Fixed, PartlyFixed
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
+from jaxgd.bounds import Bounds
 from jaxgd.methods import first_order
 from jaxgd.methods.automatic import Automatic, is_sought
 from jaxgd.methods.optax_adapter import optax_method
@@ -125,7 +125,7 @@ def _free_rates(rates: Any, params: Any, fixed: Fixed | None, *, by_number: bool
     if is_number(rates):
         return rates
     values, structure = jax.tree.flatten(params)
-    parts = [jnp.asarray(part) for part in _check_trees.rates_for("learning_rate", rates, params)]
+    parts = [jnp.asarray(part) for part in check_trees.rates_for("learning_rate", rates, params)]
     rates = structure.unflatten(jnp.broadcast_to(r, v.shape) for r, v in zip(parts, values, strict=True))
     if fixed is None:
         return rates
@@ -143,8 +143,8 @@ def _has_none(tree: Any) -> bool:
     return any(leaf is None for leaf in jax.tree.leaves(tree, is_leaf=lambda node: node is None))
 
 
-def check(method: Any, *, whole: bool) -> None:
-    """Check that something is a method, whatever the parameters are; `whole` says that steps see all rows."""
+def check_method(method: Any, *, all_rows: bool) -> None:
+    """Check that something is a method, whatever the parameters are; `all_rows` says that steps see all rows."""
     expected = "method: expected a method of jaxgd or an Optax transformation"
     kind, name = method if isinstance(method, type) else type(method), type(method).__name__
     if isinstance(method, str):
@@ -152,16 +152,16 @@ def check(method: Any, *, whole: bool) -> None:
     steps, updates = (callable(getattr(method, field, None)) for field in ("step", "update"))
     if not (kind is Automatic or ((steps or updates) and callable(getattr(method, "init", None)))):
         cure = ": call it to make one" if inspect.isroutine(method) else ""
-        raise TypeError(f"{expected}, got {_checks.show(method)}{cure}.")
+        raise TypeError(f"{expected}, got {check.show(method)}{cure}.")
     if isinstance(method, type):
         path = f"{'jaxgd.' if kind.__module__.startswith('jaxgd.') else ''}{kind.__name__}"
         raise TypeError(f"method: expected an instance, as in {path}(...), got the class {kind.__name__}.")
     if steps and is_leaf(method):
         raise TypeError(f"method: expected a method that is a pytree: decorate the class {name} with jaxgd.pytree.")
-    if is_sought(method) and whole:
+    if is_sought(method) and all_rows:
         what = name if isinstance(method, Automatic) else "'auto'"
         raise ValueError(f"method: {what} is for fit, which finds a learning rate in minibatches; minimize needs none by default.")
-    if steps and _traits(method).steps_back and not whole:
+    if steps and _traits(method).steps_back and not all_rows:
         raise ValueError(f"method: {name} compares the costs of steps, so all of them need the same rows: use it in minimize.")
 
 

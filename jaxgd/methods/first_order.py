@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd._checks import check
 from jaxgd._trees import is_traced, pytree, static, with_fields
 from jaxgd.methods.rule import Rule
 
@@ -57,8 +57,8 @@ class GradientDescent(Rule):
     nesterov: bool = static(default=False)
 
     def check_hyperparameters(self, name: str) -> None:
-        _checks.fraction(f"{name}: momentum", self.momentum, closed=True)
-        _checks.flag(f"{name}: nesterov", self.nesterov)
+        check.fraction(f"{name}: momentum", self.momentum, closed=True)
+        check.flag(f"{name}: nesterov", self.nesterov)
 
     def bind(self, steps_per_epoch: int) -> "Rule":
         """Return the same rule as `Rule.bind` has it; without momentum nothing is remembered of the last update."""
@@ -106,8 +106,8 @@ class Adagrad(Rule):
     epsilon: Any = 1e-7
 
     def check_hyperparameters(self, name: str) -> None:
-        _checks.at_least_zero(f"{name}: initial_accumulator", self.initial_accumulator)
-        _checks.at_least_zero(f"{name}: epsilon", self.epsilon)
+        check.at_least_zero(f"{name}: initial_accumulator", self.initial_accumulator)
+        check.at_least_zero(f"{name}: epsilon", self.epsilon)
 
     def memory(self, leaf: jax.Array) -> _Squares:
         return _Squares(jnp.full_like(leaf, self.initial_accumulator))
@@ -148,8 +148,8 @@ class Adadelta(Rule):
     epsilon: Any = 1e-6
 
     def check_hyperparameters(self, name: str) -> None:
-        _checks.fraction(f"{name}: rho", self.rho, closed=False)
-        _checks.positive(f"{name}: epsilon", self.epsilon)
+        check.fraction(f"{name}: rho", self.rho, closed=False)
+        check.positive(f"{name}: epsilon", self.epsilon)
 
     def memory(self, leaf: jax.Array) -> _Deltas:
         return _Deltas(jnp.zeros_like(leaf), jnp.zeros_like(leaf))
@@ -198,10 +198,10 @@ class RMSProp(Rule):
     centered: bool = static(default=False)
 
     def check_hyperparameters(self, name: str) -> None:
-        _checks.fraction(f"{name}: decay", self.decay, closed=False)
-        _checks.positive(f"{name}: epsilon", self.epsilon)
-        _checks.fraction(f"{name}: momentum", self.momentum, closed=True)
-        _checks.flag(f"{name}: centered", self.centered)
+        check.fraction(f"{name}: decay", self.decay, closed=False)
+        check.positive(f"{name}: epsilon", self.epsilon)
+        check.fraction(f"{name}: momentum", self.momentum, closed=True)
+        check.flag(f"{name}: centered", self.centered)
 
     def memory(self, leaf: jax.Array) -> _RootMean:
         return _RootMean(jnp.zeros_like(leaf), jnp.zeros_like(leaf) if self.centered else None, jnp.zeros_like(leaf))
@@ -262,13 +262,13 @@ class Adam(Rule):
     relative: Any = False
 
     def check_hyperparameters(self, name: str) -> None:
-        _checks.fraction(f"{name}: beta1", self.beta1, closed=False)
-        _checks.fraction(f"{name}: beta2", self.beta2, closed=False)
-        _checks.positive(f"{name}: epsilon", self.epsilon)
-        _checks.at_least_zero(f"{name}: weight_decay", self.weight_decay)
-        _checks.flag(f"{name}: amsgrad", self.amsgrad)
-        _checks.flag(f"{name}: nesterov", self.nesterov)
-        _checks.switch(f"{name}: relative", self.relative)
+        check.fraction(f"{name}: beta1", self.beta1, closed=False)
+        check.fraction(f"{name}: beta2", self.beta2, closed=False)
+        check.positive(f"{name}: epsilon", self.epsilon)
+        check.at_least_zero(f"{name}: weight_decay", self.weight_decay)
+        check.flag(f"{name}: amsgrad", self.amsgrad)
+        check.flag(f"{name}: nesterov", self.nesterov)
+        check.switch(f"{name}: relative", self.relative)
 
     @property
     def needs_params(self) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgd._closures import fresh
-from jaxgd._memory import Known, traced
-from jaxgd._program import Traced
+from jaxgd._compile.closures import fresh
+from jaxgd._compile.memory import Known, traced
+from jaxgd._compile.program import Traced
 from jaxgd._trees import pytree, static, working_dtype
 from jaxgd.methods.protocol import Method, Point, Problem, Step
 

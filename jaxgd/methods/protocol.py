@@ -11,8 +11,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._check_trees import layout
-from jaxgd._checks import show
+from jaxgd._checks.check import show
+from jaxgd._checks.check_trees import layout
 from jaxgd.result import RUNNING
 
 

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd import _checks
+from jaxgd._checks import check
 from jaxgd._trees import pack, pytree, select, static, unit, unpack
 from jaxgd.methods import _ends, _pairs, line_search
 from jaxgd.methods._ends import Hidden, Place, Probe
@@ -128,7 +128,7 @@ class LBFGS(Method):
     memory: int = static(default=10)
 
     def __post_init__(self) -> None:
-        _checks.whole("LBFGS: memory", self.memory, 1)
+        check.whole("LBFGS: memory", self.memory, 1)
 
     def init(self, params: Any) -> LBFGSState:
         x = pack(params)

@@ -5,8 +5,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd import _check_trees, _checks
-from jaxgd._program import explained
+from jaxgd._checks import check, check_trees
+from jaxgd._compile.program import explained
 from jaxgd._trees import is_number, wide, with_fields
 from jaxgd.schedules import AUTO, Schedule, has_one_rate
 
@@ -82,10 +82,10 @@ class Rule:
         """Check what depends on the parameters: a learning rate for each variable has to fit them."""
         name = f"{type(self).__name__}: learning_rate"
         if not callable(self.learning_rate):
-            _check_trees.per_variable(name, self.learning_rate, params)
+            check_trees.per_variable(name, self.learning_rate, params)
         elif not has_one_rate(self.learning_rate):
             with explained(name, eager=True):
-                _check_trees.schedule(name, self.learning_rate, params)
+                check_trees.schedule(name, self.learning_rate, params)
 
     def bind(self, steps_per_epoch: int) -> "Rule":
         """Return the same rule, its schedule knowing how many updates an epoch has."""
@@ -104,12 +104,12 @@ class Rule:
         if _is_auto(rate):
             return
         if callable(rate) and not isinstance(rate, type):
-            return _checks.function(name, rate, ("step",), "a function step -> rate")
+            return check.function(name, rate, ("step",), "a function step -> rate")
         leaves = jax.tree_util.tree_flatten_with_path(rate, is_leaf=callable)[0]
         if isinstance(rate, str | type | Rule) or not leaves:
-            raise TypeError(f"{name}: expected a number, an array, a schedule or 'auto', got {_checks.show(rate)}.")
+            raise TypeError(f"{name}: expected a number, an array, a schedule or 'auto', got {check.show(rate)}.")
         for path, leaf in leaves:
-            _checks.positive(name + jax.tree_util.keystr(path), leaf, several=True)
+            check.positive(name + jax.tree_util.keystr(path), leaf, several=True)
 
     def _rates(self, rate: Any, structure: Any) -> list[Any]:
         if is_number(rate):

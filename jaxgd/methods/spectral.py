@@ -5,8 +5,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._bounds import inward, moved
 from jaxgd._trees import all_finite, inner, largest, pytree, select, unit, working_dtype
+from jaxgd.bounds import inward, moved
 from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits
 from jaxgd.result import RUNNING, Status
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd import _checks
-from jaxgd._bounds import outward
+from jaxgd._checks import check
 from jaxgd._trees import all_finite, bundled, pack, pytree, select, unbundled, unit, unpack
+from jaxgd.bounds import outward
 from jaxgd.methods import _model
 from jaxgd.methods._model import Model, Place
 from jaxgd.methods._subproblem import least_in_ball, least_in_box
@@ -148,7 +148,7 @@ class TrustRegion(Method):
     radius: Any = 0.1
 
     def __post_init__(self) -> None:
-        _checks.positive("TrustRegion: radius", self.radius)
+        check.positive("TrustRegion: radius", self.radius)
 
     def init(self, params: Any) -> tuple[jax.Array, ...]:
         x = pack(params)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks, _problem
+from jaxgd import _problem
+from jaxgd._checks import check
 from jaxgd.plot import _scale, _style, _thin
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ def decision_boundary(
     ['no', 'yes']
     """
     _style.needed()
-    _checks.function("predict", predict, ("params", "x"), "a function, called as predict(params, x)")
+    check.function("predict", predict, ("params", "x"), "a function, called as predict(params, x)")
     _style.concrete("params", params, data)
-    _checks.scalar("level", level)
+    check.scalar("level", level)
     x, y, columns, axis_names = _table(data)
     low, high = _scale.window(x[:, columns], x[:1, columns], cut=False)
     grid = np.stack(np.meshgrid(*np.linspace(low, high, _SIDE).T), axis=-1).reshape(-1, 2)
@@ -82,7 +83,7 @@ def decision_boundary(
 def _table(data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """The rows, their classes, which two columns vary, and the names of those."""
     if not isinstance(data, tuple | list) or len(data) != 2:
-        raise TypeError(f"data: expected a pair (x, y), got {_checks.show(data)}.")
+        raise TypeError(f"data: expected a pair (x, y), got {check.show(data)}.")
     x, y = _style.numbers(data[0]), np.asarray(data[1])
     if x.ndim != 2 or len(x) == 0 or x.shape[1] < 2:
         raise ValueError(f"data: expected x of shape (n, 2), or of more columns of which two vary, got shape {x.shape}.")
@@ -149,7 +150,7 @@ def _names(classes: np.ndarray, labels: Any) -> list[str]:
     if isinstance(labels, dict):
         return [str(labels.get(one.item(), _style.label(one.item()))) for one in classes]
     if isinstance(labels, str) or len(labels) != len(classes):
-        raise ValueError(f"labels: expected a name for each of {len(classes)} classes, got {_checks.show(labels)}.")
+        raise ValueError(f"labels: expected a name for each of {len(classes)} classes, got {check.show(labels)}.")
     return [_style.label(one) for one in labels]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd._checks import check
 from jaxgd._trees import is_number
 from jaxgd.plot import _scale, _style, _thin
 from jaxgd.result import Result, Status
@@ -74,9 +74,9 @@ def cost(
     """
     _style.needed()
     if log is not None:
-        _checks.flag("log", log)
+        check.flag("log", log)
     if unit is not None:
-        _checks.one_of("unit", unit, ("epoch", "step"))
+        check.one_of("unit", unit, ("epoch", "step"))
     given = _given(results, labels)
     in_epochs = any(np.any(np.asarray(result.n_epochs) != np.asarray(result.n_steps)) for _, result in given)
     unit = unit or ("epoch" if in_epochs else "step")
@@ -102,15 +102,15 @@ def _given(results: Any, labels: Any) -> list[tuple[str, Result]]:
         given = [("", results)]
     elif isinstance(results, dict):
         if labels is not None:
-            raise ValueError(f"labels: expected None beside a dict of results, got {_checks.show(labels)}.")
+            raise ValueError(f"labels: expected None beside a dict of results, got {check.show(labels)}.")
         given = [(_style.label(name), result) for name, result in results.items()]
     elif isinstance(results, list | tuple):
         given = [("", result) for result in results]
     else:
-        raise TypeError(f"results: expected {_EXPECTED}, got {_checks.show(results)}.")
+        raise TypeError(f"results: expected {_EXPECTED}, got {check.show(results)}.")
     for _, result in given:
         if not isinstance(result, Result):
-            raise TypeError(f"results: expected {_EXPECTED}, among them is {_checks.show(result)}.")
+            raise TypeError(f"results: expected {_EXPECTED}, among them is {check.show(result)}.")
         _style.concrete("results", result.code, result.n_steps, result.n_epochs, result.history)
         if result.history is None or result.history.cost is None:
             raise _style.no_history("results", "cost")

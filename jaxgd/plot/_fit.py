@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_trees, _checks, _problem
+from jaxgd import _problem
+from jaxgd._checks import check, check_trees
 from jaxgd._trees import number_names, pack, unpack, working_dtype
 from jaxgd.plot import _style, _thin
 from jaxgd.result import Result
@@ -69,15 +70,15 @@ def fit(
     ['data', 'fit', 'fit ± 2 standard errors']
     """
     _style.needed()
-    _checks.function("model", model, ("params", "x"), "a function, called as model(params, x)")
-    _checks.scalar("sigma", sigma)
-    _checks.positive("sigma", sigma)
+    check.function("model", model, ("params", "x"), "a function, called as model(params, x)")
+    check.scalar("sigma", sigma)
+    check.positive("sigma", sigma)
     params = _style.one_run(result).params if isinstance(result, Result) else result
     _style.concrete("result", params, data)
     x, y, spread = _table(data)
     wide = any(np.asarray(leaf).dtype == np.float64 for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype"))
     with _problem.precision("float64" if wide else None) as to:
-        params = _check_trees.parameters("result", params, to)
+        params = check_trees.parameters("result", params, to)
         _check_covariance(covariance, params)
         ax = _style.axes(ax)
         ends = np.min(x, initial=np.inf, where=np.isfinite(x)), np.max(x, initial=-np.inf, where=np.isfinite(x))
@@ -103,7 +104,7 @@ def fit(
 def _table(data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The columns x, y and, if it is there, sigma_y, each (n,)."""
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-        raise TypeError(f"data: expected (x, y) or (x, y, sigma_y), got {_checks.show(data)}.")
+        raise TypeError(f"data: expected (x, y) or (x, y, sigma_y), got {check.show(data)}.")
     shape = np.shape(data[0])
     if len(shape) not in (1, 2) or shape[1:] not in ((), (1,)) or 0 in shape:
         raise ValueError(f"data: expected x of shape (n,) or (n, 1), got shape {shape}.")

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxgd import _checks, _problem
+from jaxgd import _problem
+from jaxgd._checks import check
 from jaxgd._minimize import minimize
 from jaxgd.methods.first_order import GradientDescent
 from jaxgd.plot import _style
@@ -58,9 +59,9 @@ def paths_grid(
     _style.needed()
     rates = _listed("learning_rates", learning_rates)
     beyond = _listed("momenta", momenta)
-    _checks.positive("learning_rates", rates, several=True)
+    check.positive("learning_rates", rates, several=True)
     for momentum in beyond:
-        _checks.fraction("momenta", float(momentum), closed=True)
+        check.fraction("momenta", float(momentum), closed=True)
     params = _problem.start_point(start, None, None)
     one_or_two("start", params)
     given = known_minimum(minimum, params)
@@ -92,7 +93,7 @@ def paths_grid(
 def _listed(name: str, values: Any) -> np.ndarray:
     """A list of numbers, at least one."""
     _style.concrete(name, values)
-    found = np.asarray(_checks.vector(name, values))
+    found = np.asarray(check.vector(name, values))
     if not found.size:
         raise ValueError(f"{name}: expected at least one, got none.")
     return found

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxgd import _check_trees, _checks, _problem
+from jaxgd import _problem
+from jaxgd._checks import check, check_trees
 from jaxgd._trees import number_names, parameters_of
 from jaxgd.plot import _scale, _style, _thin
 from jaxgd.plot._ground import Ground
@@ -79,7 +80,7 @@ def path(
     _style.needed()
     walk = walked(result)
     if arrows is not None:
-        arrows = _checks.whole("arrows", arrows, 0)
+        arrows = check.whole("arrows", arrows, 0)
     given = known_minimum(minimum, result.params)
     ground, found = grounded(Costs(cost, data, result), [walk], minimum, given)
     own = ax is None
@@ -121,11 +122,11 @@ def known_minimum(minimum: Any, params: Any) -> np.ndarray | None:
         return None
     _style.concrete("minimum", minimum)
     with _problem.precision("float64") as to:
-        point = _check_trees.parameters("minimum", minimum, to)
+        point = check_trees.parameters("minimum", minimum, to)
     trees = parameters_of(point), parameters_of(params)
     shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in trees]
     if jax.tree.structure(trees[0]) != jax.tree.structure(trees[1]) or shapes[0] != shapes[1]:
-        raise ValueError(f"minimum: expected None, False or a pytree like the parameters, got {_checks.show(minimum)}.")
+        raise ValueError(f"minimum: expected None, False or a pytree like the parameters, got {check.show(minimum)}.")
     return flat(point)
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd._checks import check
 from jaxgd.plot import _style, _thin
 from jaxgd.result import Result, Starts, Status
 
@@ -49,7 +49,7 @@ def starts(result: Result | Starts, *, ax: "Axes | None" = None, log: bool | Non
     """
     _style.needed()
     if log is not None:
-        _checks.flag("log", log)
+        check.flag("log", log)
     costs, codes = _ends(result)
     order = np.lexsort((np.arange(len(costs)), np.where(np.isfinite(costs), costs, np.inf)))
     costs, codes = costs[order], codes[order]
@@ -76,7 +76,7 @@ def _ends(result: Any) -> tuple[np.ndarray, np.ndarray]:
     """The final costs and the numbers of the statuses, each (n,)."""
     ends = result.starts if isinstance(result, Result) else result
     if not isinstance(ends, Starts):
-        got = "one of a single start" if isinstance(result, Result) else _checks.show(result)
+        got = "one of a single start" if isinstance(result, Result) else check.show(result)
         raise TypeError(f"result: expected the Result of minimize with n_starts of at least 2, got {got}.")
     _style.concrete("result", ends)
     costs = _style.numbers(ends.cost)

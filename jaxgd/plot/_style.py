@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd._checks import check
 from jaxgd._trees import is_number, is_traced, parameters_of
 from jaxgd.result import Result
 from jaxgd.uncertainty import Covariance
@@ -40,7 +40,7 @@ def axes(ax: Any, width: float = 6.4, height: float = 4.4) -> "Axes":
 
         return framed(plt.subplots(figsize=(width, height), layout="constrained")[1])
     if not isinstance(ax, Axes):
-        raise TypeError(f"ax: expected an Axes of matplotlib, or None, got {_checks.show(ax)}.")
+        raise TypeError(f"ax: expected an Axes of matplotlib, or None, got {check.show(ax)}.")
     return ax
 
 
@@ -112,7 +112,7 @@ def concrete(name: str, *trees: Any) -> None:
 def one_run(result: Any, what: str = "a Result") -> Result:
     """Check that something is the result of one run."""
     if not isinstance(result, Result):
-        raise TypeError(f"result: expected {what}, got {_checks.show(result)}.")
+        raise TypeError(f"result: expected {what}, got {check.show(result)}.")
     concrete("result", result.params, result.code, result.history)
     if np.ndim(result.code):
         cure = "take one, as in jax.tree.map(lambda leaf: leaf[0], result)"
@@ -123,7 +123,7 @@ def one_run(result: Any, what: str = "a Result") -> Result:
 def one_covariance(covariance: Any) -> Covariance:
     """Check that something is the covariance of one fit."""
     if not isinstance(covariance, Covariance):
-        raise TypeError(f"covariance: expected a jaxgd.Covariance, got {_checks.show(covariance)}.")
+        raise TypeError(f"covariance: expected a jaxgd.Covariance, got {check.show(covariance)}.")
     concrete("covariance", covariance)
     if np.ndim(covariance.code):
         raise ValueError(f"covariance: expected that of one fit, got those of {np.size(covariance.code)}.")

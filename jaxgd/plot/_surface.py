@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd import _check_cost, _check_trees, _problem
-from jaxgd._fixed import Fixed
+from jaxgd import _problem
+from jaxgd._checks import check_cost, check_trees
+from jaxgd._compile.program import compiled
+from jaxgd._frozen import Fixed
 from jaxgd._minimize import minimize
 from jaxgd._objective.evaluation import trace_objective, value
-from jaxgd._program import compiled
 from jaxgd._trees import is_parameter, parameters_of, unpack, working_dtype
 from jaxgd.result import Result, Status
 
@@ -30,7 +31,7 @@ class Costs:
     """
 
     def __init__(self, cost: Callable[..., Any], data: Any, result: Result) -> None:
-        _check_cost.signature(cost, ("params",) if data is None else ("params", "data"))
+        check_cost.signature(cost, ("params",) if data is None else ("params", "data"))
         self.cost, self.data, self.result = cost, data, result
         leaves = jax.tree.leaves(parameters_of(result.params))
         self.dtype = "float64" if any(leaf.dtype == np.float64 for leaf in leaves) else None
@@ -38,7 +39,7 @@ class Costs:
         with _problem.precision(self.dtype) as to:
             self.held = Fixed.of(None, result.params)  # functions and the like
             self.like = jax.tree.map(jnp.asarray, self.held.free(result.params) if self.held else result.params)
-            self.arrays: tuple[Any, ...] = () if data is None else (_check_trees.data_arrays("data", data, to),)
+            self.arrays: tuple[Any, ...] = () if data is None else (check_trees.data_arrays("data", data, to),)
             try:
                 self.evaluate = self._value(jit=True)
                 self.traced = True

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd._checks import check
 from jaxgd.plot import _scale, _style, _thin
 from jaxgd.sweep import Sweep
 
@@ -41,7 +41,7 @@ def sweep(sweep: Sweep, *, ax: "Axes | None" = None) -> "Axes":
     """
     _style.needed()
     if not isinstance(sweep, Sweep):
-        raise TypeError(f"sweep: expected what jaxgd.learning_rate_sweep returns, got {_checks.show(sweep)}.")
+        raise TypeError(f"sweep: expected what jaxgd.learning_rate_sweep returns, got {check.show(sweep)}.")
     _style.concrete("sweep", sweep)
     rates, costs = _style.numbers(sweep.learning_rate), _style.numbers(sweep.cost)
     order = np.argsort(rates, kind="stable")

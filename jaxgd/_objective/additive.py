@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd._program import compiled
+from jaxgd._compile.program import compiled
 from jaxgd._trees import is_traced, wide
 
 _ROWS = 16  # in a set

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgd._bounds import Bounds
-from jaxgd._curvature import Spectrum, spectrum
+from jaxgd._objective.curvature import Spectrum, spectrum
 from jaxgd._trees import is_traced, pack, unpack
+from jaxgd.bounds import Bounds
 
 _FACTOR = 2.0  # between the rise and the promised one, beyond which the cost is not quadratic
 _ROUNDINGS = 16.0  # of the cost, that a rise may be wrong by

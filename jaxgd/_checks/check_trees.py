@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import DictKey, GetAttrKey, SequenceKey, keystr, tree_flatten_with_path
 
-from jaxgd import _check_arrays, _checks
-from jaxgd._check_arrays import is_array_like, number_array
-from jaxgd._checks import show
+from jaxgd._checks import check, check_arrays
+from jaxgd._checks.check import show
+from jaxgd._checks.check_arrays import is_array_like, number_array
 from jaxgd._trees import is_floating, is_leaf, is_number, is_parameter, is_traced
 
 _SMALL = 4096  # numbers
@@ -40,15 +40,15 @@ def parameters(name: str, start: Any, dtype: Any = None, fixed: Any = None) -> A
     for (path, _), leaf in zip(named, leaves, strict=True):
         if is_parameter(leaf) and (isinstance(leaf, np.ndarray) or (not is_traced(leaf) and leaf.is_fully_addressable)):
             array = np.asarray(leaf)
-            index = _check_arrays.first(~np.isfinite(array))
+            index = check_arrays.first(~np.isfinite(array))
             if index is not None:
-                raise ValueError(f"{_checks.entry(name + keystr(path), index)}: expected a finite number, got {array[index]!s}.")
+                raise ValueError(f"{check.entry(name + keystr(path), index)}: expected a finite number, got {array[index]!s}.")
     if not any(is_parameter(leaf) and leaf.size for leaf in leaves):
         if "fixed" in roles:
             raise ValueError(ALL_FIXED)
         for (path, _), leaf in zip(named, leaves, strict=True):
             if not is_parameter(leaf):
-                _check_arrays.refuse(name + keystr(path), leaf)
+                check_arrays.refuse(name + keystr(path), leaf)
         raise ValueError(f"{name}: expected at least one number, got {show(start)}.")
     return structure.unflatten(leaves)
 
@@ -61,7 +61,7 @@ def _roles(fixed: Any, start: Any, named: list[Any], structure: Any) -> list[_Ro
     masks = [False] * len(named) if fixed is None else values_for("fixed", fixed, structure.unflatten([0] * len(named)))
     roles: list[_Role] = []
     for (path, leaf), mask in zip(named, masks, strict=True):
-        held = mask is True or (is_array_like(mask) and np.size(mask) > 0 and _checks.all_true(mask))
+        held = mask is True or (is_array_like(mask) and np.size(mask) > 0 and check.all_true(mask))
         roles.append("setting" if _is_in_layer(start, path, leaf) else "fixed" if held else "free")
     return roles
 
@@ -90,13 +90,13 @@ def _start_leaf(name: str, leaf: Any, dtype: Any, role: _Role) -> Any:
         return leaf
     array = number_array(name, leaf, boolean=True)
     if is_floating(array.dtype):
-        array = _check_arrays.cast(name, array, dtype)
+        array = check_arrays.cast(name, array, dtype)
     elif array.dtype == bool or role == "fixed":
         return array
     elif jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{name}: expected real numbers, got complex ones: use the real and the imaginary parts as parameters.")
     else:
-        array = _check_arrays.cast(name, array, dtype or jnp.result_type(float))
+        array = check_arrays.cast(name, array, dtype or jnp.result_type(float))
     return jax.device_put(array) if isinstance(array, np.ndarray) and array.size > _SMALL else array
 
 
@@ -118,12 +118,12 @@ def is_key(leaf: Any) -> bool:
 def data_arrays(name: str, data: Any, dtype: Any = None) -> Any:
     """Check data and return them as a pytree of arrays: lists of numbers and what NumPy takes become arrays.
 
-    Floating arrays come back in `dtype`, or in their own where it is None; see `_check_arrays.in_data` for integers of 64 bits.
+    Floating arrays come back in `dtype`, or in their own where it is None; see `check_arrays.in_data` for integers of 64 bits.
     """
     named, structure = _flattened(name, data)
     if not named:
         raise ValueError(f"{name}: expected a pytree of arrays, got {show(data)}.")
-    return structure.unflatten([_check_arrays.in_data(name + keystr(path), leaf, dtype) for path, leaf in named])
+    return structure.unflatten([check_arrays.in_data(name + keystr(path), leaf, dtype) for path, leaf in named])
 
 
 def drawn(name: str, start: Any, fixed: Any = None) -> tuple[list[Any], Callable[[list[Any]], Any]]:
@@ -187,7 +187,7 @@ def schedule(name: str, value: Any, params: Any) -> None:
         found = value(step)
         leaves = jax.tree.leaves(found)
         if not leaves or not all(is_number(leaf) or _is_real(leaf) for leaf in leaves):
-            raise _checks.Refused(f"{name}: expected a function step -> rate, it returned {show(found)}.")
+            raise check.Refused(f"{name}: expected a function step -> rate, it returned {show(found)}.")
         return jax.tree.map(jnp.asarray, found)
 
     rate = jax.eval_shape(rates, jax.ShapeDtypeStruct((), jnp.int32))
@@ -202,10 +202,10 @@ def _is_real(leaf: Any) -> bool:
 def per_variable(name: str, value: Any, params: Any) -> None:
     """Check a positive hyperparameter: one number, or a number or an array for each parameter."""
     if is_number(value):
-        return _checks.positive(name, value)
+        return check.positive(name, value)
     for one, (path, leaf) in zip(rates_for(name, value, params), tree_flatten_with_path(params)[0], strict=True):
         where = name + keystr(path)
-        _checks.positive(where, one, several=True)
+        check.positive(where, one, several=True)
         shape = np.shape(one)
         fits = len(shape) <= len(leaf.shape) and all(n in (1, m) for n, m in zip(shape[::-1], leaf.shape[::-1], strict=False))
         if not fits:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._additive import Additive, additivity
+from jaxgd._objective.additive import Additive, additivity
 from jaxgd._trees import is_traced, pytree, static, wide, working_dtype
 
 _TOGETHER = 2**25  # bytes of the largest array that the cost computes, up to which all rows are looked at together

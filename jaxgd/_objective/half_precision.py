@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._program import JITTED
+from jaxgd._compile.program import JITTED
 from jaxgd._trees import is_parameter, with_fields
 from jaxgd.result import Best
 

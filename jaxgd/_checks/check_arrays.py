@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _narrow, _plain
-from jaxgd._checks import entry, show
+from jaxgd._checks import plain
+from jaxgd._checks.check import entry, show
 from jaxgd._trees import is_floating, is_leaf, is_traced
 
 _WIDER = "pass dtype='float64', or set JAX's 64-bit flag"
@@ -37,7 +37,7 @@ def number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
     if isinstance(leaf, jax.Array):
         array = np.asarray(leaf) if _is_cut(leaf) else leaf
     else:
-        _plain.refuse(name, leaf)
+        plain.refuse(name, leaf)
         try:
             array = np.asanyarray(leaf)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -45,7 +45,7 @@ def number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
                 raise TypeError(f"{name}: expected numbers in rows of equal length, got {show(leaf)}.") from None
             why = " ".join(str(error).split(". ")[0].split()).rstrip(".")
             raise TypeError(f"{name}: expected what NumPy takes for an array, got {show(leaf)}: {why}.") from None
-        _plain.refuse(name, array)
+        plain.refuse(name, array)
         array = np.asarray(array)
     if not (_is_number(array.dtype) or (boolean and array.dtype == bool)):
         refuse(name, leaf, array)
@@ -86,7 +86,7 @@ def in_data(name: str, leaf: Any, dtype: Any) -> Any:
     Nothing is compiled for NumPy arrays.
 
     Integers of 64 bits which JAX would cut to 32 stay NumPy's: whether the cost may compute with them in 32 bits is known when it
-    has been traced, see `_overflow`.
+    has been traced, see `overflow`.
     """
     array = number_array(name, leaf, boolean=True)
     if is_wide(array):
@@ -115,7 +115,7 @@ def _is_cut(array: jax.Array) -> bool:
 def cast(name: str, array: Any, dtype: Any, *, exact: bool = False) -> Any:
     """Return an array in a precision or its own, as far as the flags of JAX allow.
 
-    With `exact` numbers that differ have to differ in that precision too, see `_narrow`.
+    With `exact` numbers that differ have to differ in that precision too, see `narrow`.
     """
     target = jax.dtypes.canonicalize_dtype(dtype or array.dtype)
     if isinstance(array, jax.Array) and array.dtype == target:
@@ -130,7 +130,7 @@ def cast(name: str, array: Any, dtype: Any, *, exact: bool = False) -> Any:
         largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
         raise ValueError(f"{name}: holds numbers of {largest:.3g}, beyond {target}: {_WIDER}.") from None
     if exact and target.itemsize < array.dtype.itemsize and array.dtype.itemsize >= 8:
-        column = _narrow.merged(array, narrow)
+        column = narrow.merged(array, narrow)
         if column is not None:
             raise ValueError(merging(name, array, column))
     return narrow

@@ -6,7 +6,7 @@ They keep the tutorials' defaults and take a cost in the place of a hand-written
 from collections.abc import Callable
 from typing import Any
 
-from jaxgd import _checks
+from jaxgd._checks import check
 from jaxgd._fit import fit
 from jaxgd._minimize import minimize
 from jaxgd.methods.first_order import GradientDescent
@@ -136,7 +136,7 @@ def sgd(
 def _start(start: Any, size: Any) -> Any:
     """Return the start, or a standard normal one of a size."""
     if start is not None and size is not None:
-        raise ValueError(f"size: expected None where a start is given, got {_checks.show(size)}.")
+        raise ValueError(f"size: expected None where a start is given, got {check.show(size)}.")
     if start is None and size is None:
         raise ValueError("start: expected a start, or a size for a random one, got neither.")
     if start is not None:

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
-from jaxgd import _narrow
-from jaxgd._check_arrays import is_wide, merging, on_device
-from jaxgd._overflow import EXACT, Range, follow, hull, range_of
+from jaxgd._checks import narrow
+from jaxgd._checks.check_arrays import is_wide, merging, on_device
+from jaxgd._objective.overflow import EXACT, Range, follow, hull, range_of
 
 
 class _Column(NamedTuple):
@@ -72,7 +72,7 @@ def _check(column: _Column, limits: Range, *, overflows: bool, rounded: bool) ->
         raise ValueError(f"{column.names[0]}: {why}: pass a column of floats, or dtype='float64'.")
     if rounded and not overflows:
         for name, leaf in zip(column.names, map(np.asarray, column.leaves), strict=True):
-            place = _narrow.merged(leaf)
+            place = narrow.merged(leaf)
             if place is not None:
                 raise ValueError(merging(name, leaf, place))
 

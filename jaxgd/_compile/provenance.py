@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _jaxpr
-from jaxgd._copies import Closure
-from jaxgd._lifting import Wanted
+from jaxgd._compile import jaxprs
+from jaxgd._compile.copies import Closure
+from jaxgd._compile.lifting import Wanted
 from jaxgd._trees import is_traced
 
 _COMMON = frozenset((0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0))
@@ -60,27 +60,27 @@ class Origin:
 
     def wanted(self, jaxpr: Any, make: Callable[[Any], Callable[..., Any]], arguments: Any) -> Wanted:
         """Return the literals of a jaxpr that are to become arguments; it is that of `make(function)` for such arguments."""
-        key, literals = _jaxpr.skeleton(jaxpr)
-        explained = _names(_COMMON | self.closure.code | _jaxpr.sizes(jaxpr), literals)
+        key, literals = jaxprs.skeleton(jaxpr)
+        explained = _names(_COMMON | self.closure.code | jaxprs.sizes(jaxpr), literals)
         if self.known:
-            seen = {bits: self.known.get(bits, {None} if bits in explained else set()) for bits in map(_jaxpr.bits, literals)}
+            seen = {bits: self.known.get(bits, {None} if bits in explained else set()) for bits in map(jaxprs.bits, literals)}
             if all(len(moved) == 1 for moved in seen.values()):
                 names = {bits: next(iter(moved)) for bits, moved in seen.items()}
-                return {id(one): (one.aval, bits, names[bits]) for one in literals if names[bits := _jaxpr.bits(one)] is not None}
+                return {id(one): (one.aval, bits, names[bits]) for one in literals if names[bits := jaxprs.bits(one)] is not None}
         found = self._found(literals, explained, functools.partial(self._moved, key, literals, make, arguments))
         for literal in literals:
-            self.known.setdefault(_jaxpr.bits(literal), set()).add(found[id(literal)][-1] if id(literal) in found else None)
+            self.known.setdefault(jaxprs.bits(literal), set()).add(found[id(literal)][-1] if id(literal) in found else None)
         return found
 
     def _found(self, literals: list[Any], explained: set[Any], moved_by: Any) -> dict[int, Any]:
         """Return the literals that follow from what the function closes over, floats first and then integers."""
         (floats, integers, few), found = self.numbers, {}
-        if few or any(_is_floating(literal) and _jaxpr.bits(literal) not in explained for literal in literals):
+        if few or any(_is_floating(literal) and jaxprs.bits(literal) not in explained for literal in literals):
             moved = moved_by(_Shift(floats=True))
             found = _as_they_are(floats, literals) if moved is None else moved
         left = [literal for literal in literals if id(literal) not in found]
         as_they_are = _names(integers, left)
-        if integers and any((bits := _jaxpr.bits(literal)) in as_they_are or bits not in explained for literal in left):
+        if integers and any((bits := jaxprs.bits(literal)) in as_they_are or bits not in explained for literal in left):
             moved = moved_by(_Shift(least=1))
             moved = moved_by(_Shift(least=3)) if moved is None else moved
             found = (_as_they_are(integers, left) if moved is None else moved) | found
@@ -94,12 +94,12 @@ class Origin:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                others_key, others = _jaxpr.skeleton(jax.make_jaxpr(make(other))(*arguments).jaxpr)
+                others_key, others = jaxprs.skeleton(jax.make_jaxpr(make(other))(*arguments).jaxpr)
         except Exception:  # whatever numbers that nobody has chosen may lead to
             return None
         if others_key != key:
             return None
-        names = [(literal.aval, _jaxpr.bits(literal), _jaxpr.bits(other)) for literal, other in zip(literals, others, strict=True)]
+        names = [(literal.aval, jaxprs.bits(literal), jaxprs.bits(other)) for literal, other in zip(literals, others, strict=True)]
         return {id(literal): name for literal, name in zip(literals, names, strict=True) if name[1] != name[2]}
 
 
@@ -154,7 +154,7 @@ def _as_they_are(numbers: Iterable[float], literals: list[Any]) -> dict[int, Any
     """Return the literals of a floating type that are among some numbers, without common ones."""
     floating = list(filter(_is_floating, literals))
     names = _names(set(numbers) - _COMMON, floating)
-    return {id(literal): (literal.aval, bits, bits) for literal in floating if (bits := _jaxpr.bits(literal)) in names}
+    return {id(literal): (literal.aval, bits, bits) for literal in floating if (bits := jaxprs.bits(literal)) in names}
 
 
 def _is_floating(literal: Any) -> bool:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
-from jaxgd import _check_arrays, _check_trees, _checks
+from jaxgd._checks import check, check_arrays, check_trees
 from jaxgd._trees import add, is_leaf, is_traced, pytree
 
 
@@ -32,10 +32,10 @@ class Bounds:
         several = isinstance(pair, tuple | list) and len(pair) > 0
         each = several and all(isinstance(one, tuple) and len(one) == 2 for one in pair)  # as SciPy has it
         if not several or len(pair) != 2 or (each and is_leaf(params)):
-            cure = f": pass {_checks.show(tuple(map(list, zip(*pair, strict=True))))}" if each else ""
-            raise TypeError(f"bounds: expected a tuple (lower, upper), got {_checks.show(bounds)}{cure}.")
+            cure = f": pass {check.show(tuple(map(list, zip(*pair, strict=True))))}" if each else ""
+            raise TypeError(f"bounds: expected a tuple (lower, upper), got {check.show(bounds)}{cure}.")
         lower, upper = (
-            _check_trees.like_parameters(f"bounds[{k}]", side, params, functools.partial(_side, -1 if k == 0 else 1))
+            check_trees.like_parameters(f"bounds[{k}]", side, params, functools.partial(_side, -1 if k == 0 else 1))
             for k, side in enumerate(pair)
         )
         named, structure = tree_flatten_with_path(params)
@@ -54,9 +54,9 @@ class Bounds:
                 continue
             x, low, high = map(np.asarray, (x, low, high))
             slack = roundings * float(jnp.finfo(x.dtype).eps) * np.abs(x)
-            index = _check_arrays.first((x + slack < low) | (x - slack > high))
+            index = check_arrays.first((x + slack < low) | (x - slack > high))
             if index is not None:
-                where, limits = _checks.entry(name + keystr(path), index), f"from {low[index]!s} to {high[index]!s}"
+                where, limits = check.entry(name + keystr(path), index), f"from {low[index]!s} to {high[index]!s}"
                 raise ValueError(f"{where}: expected a value within the bounds, {limits}, got {x[index]!s}.")
 
     def rounded(self, params: Any) -> Any:
@@ -91,12 +91,12 @@ def _side(sign: int, name: str, value: Any, like: Any) -> Any:
         return np.full(like.shape, sign * np.inf)
     if isinstance(value, list):
         value = [sign * np.inf if item is None else item for item in value]
-    array = _checks.real(name, value)
+    array = check.real(name, value)
     if array is None:
         return jnp.broadcast_to(jnp.asarray(value, like.dtype), like.shape)
     if np.any(np.isnan(array) | (array == -sign * np.inf)):
-        raise ValueError(f"{name}: expected a number or None, got {_checks.show(value)}.")
-    return _check_trees.fitting(name, array, like)
+        raise ValueError(f"{name}: expected a number or None, got {check.show(value)}.")
+    return check_trees.fitting(name, array, like)
 
 
 def _rounded(name: str, low: Any, high: Any, dtype: Any) -> tuple[Any, Any]:
@@ -110,9 +110,9 @@ def _rounded(name: str, low: Any, high: Any, dtype: Any) -> tuple[Any, Any]:
             near = side.astype(dtype)
         outside = (sign * near.astype(np.float64) > sign * side) & (low != high)
         sides.append(np.where(outside, np.nextafter(near, near.dtype.type(-sign * np.inf)), near))
-    index = _check_arrays.first((sides[0] >= sides[1]) & (low != high))
+    index = check_arrays.first((sides[0] >= sides[1]) & (low != high))
     if index is not None:
-        got = f"{float(low[index])!r} and {float(high[index])!r} for {_checks.entry(name, index)}"
+        got = f"{float(low[index])!r} and {float(high[index])!r} for {check.entry(name, index)}"
         if low[index] > high[index]:
             raise ValueError(f"bounds: expected every lower bound to be at most the upper one, got {got}.")
         raise ValueError(f"bounds: expected two that {np.dtype(dtype)} can tell apart, got {got}: pass dtype='float64'.")

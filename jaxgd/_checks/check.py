@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _plain
+from jaxgd._checks import plain
 from jaxgd._trees import is_traced
 
 HISTORY_NAMES = ("cost", "params", "gradient_norm", "learning_rate", "validation_cost")
 
 
 class Refused(TypeError):
-    """A refusal of ours in the midst of what JAX traces; `_program.explained` makes a plain TypeError of it outside."""
+    """A refusal of ours in the midst of what JAX traces; `program.explained` makes a plain TypeError of it outside."""
 
 
 def show(value: Any) -> str:
@@ -66,7 +66,7 @@ def real(name: str, value: Any, expected: str = "a number") -> np.ndarray | None
     """Check that a value is a real number or an array of them; return an array, None while traced."""
     if is_traced(value):
         return None
-    _plain.refuse(name, value)
+    plain.refuse(name, value)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError):

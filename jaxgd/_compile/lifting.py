@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxgd._jaxpr import core, inside
+from jaxgd._compile.jaxprs import core, inside
 
 _RULE = "custom_jvp_call"
 _CALLS = ("jit", "pjit", "closed_call", "core_closed_call", "core_call", "eval_jaxpr", "custom_vjp_call", _RULE)

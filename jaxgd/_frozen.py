@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _check_trees, _checks, _plain
+from jaxgd._checks import check, check_trees, plain
 from jaxgd._trees import is_parameter, is_traced, parameters_of, pytree, static
 
 
@@ -72,12 +72,12 @@ class Fixed:
         leaves, structure = jax.tree.flatten(start)
         masks: Any = None
         if fixed is not None:
-            masks = iter(jax.tree.leaves(_check_trees.like_parameters("fixed", fixed, parameters_of(start), _mask)))
+            masks = iter(jax.tree.leaves(check_trees.like_parameters("fixed", fixed, parameters_of(start), _mask)))
         held = tuple(_held(leaf, masks) for leaf in leaves)
         if not any(held):
             return None
         if not any(isinstance(one, bytes) or (one is False and leaf.size) for leaf, one in zip(leaves, held, strict=True)):
-            raise ValueError(_check_trees.ALL_FIXED)
+            raise ValueError(check_trees.ALL_FIXED)
         values = tuple(jnp.asarray(leaf) for leaf, one in zip(leaves, held, strict=True) if one is True or isinstance(one, bytes))
         return Fixed(values, Layout(structure, held))
 
@@ -189,11 +189,11 @@ class PartlyFixed:
 
 def _mask(name: str, value: Any, like: Any) -> np.ndarray:
     """One part of the argument, an array of booleans of the shape of a parameter."""
-    _plain.refuse(name, value)
+    plain.refuse(name, value)
     array = np.asarray(value)
     if array.dtype != bool:
-        raise TypeError(f"{name}: expected True or False, got {_checks.show(value)}.")
-    return _check_trees.fitting(name, array, like)
+        raise TypeError(f"{name}: expected True or False, got {check.show(value)}.")
+    return check_trees.fitting(name, array, like)
 
 
 def _held(leaf: Any, masks: Any) -> bool | bytes | Setting:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._jaxpr import core
+from jaxgd._compile.jaxprs import core
 from jaxgd._trees import is_traced
 
 _SMALL = 2**16  # numbers of an array that a function closes over, up to which they are looked at

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks
-from jaxgd._checks import Refused
+from jaxgd._checks import check
+from jaxgd._checks.check import Refused
 
 
 def signature(cost: Any, arguments: tuple[str, ...], name: str = "cost") -> None:
     """Check that the cost is a function that takes the arguments it will get."""
     why = ", since data were given, as one argument" if len(arguments) > 1 else ", since no data were given"
-    _checks.function(name, cost, arguments, f"a function that can be called as {name}({', '.join(arguments)})", why)
+    check.function(name, cost, arguments, f"a function that can be called as {name}({', '.join(arguments)})", why)
 
 
 def aux_array(leaf: Any) -> jax.Array:
@@ -22,7 +22,7 @@ def aux_array(leaf: Any) -> jax.Array:
         array = jnp.asarray(leaf)
     except (TypeError, ValueError):
         raise Refused(
-            f"cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds {_checks.show(leaf)}."
+            f"cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds {check.show(leaf)}."
         ) from None
     if jnp.issubdtype(array.dtype, jax.dtypes.extended):
         raise Refused("cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds a random key.")
@@ -74,5 +74,5 @@ def _kind(value: Any) -> str:
         return f"{value.dtype} of shape {value.shape}" if value.shape else f"a scalar of type {value.dtype}"
     if isinstance(value, tuple | list | dict):
         return f"a {type(value).__name__} of {len(value)}"
-    shown = _checks.show(value)
+    shown = check.show(value)
     return shown if value is None or shown.startswith("the ") else f"{type(value).__name__} {shown}"

@@ -21,11 +21,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd._closures import JITTED
-from jaxgd._jaxpr import Identity, array_key
-from jaxgd._lifting import Wanted
-from jaxgd._program import Traced, trace
-from jaxgd._provenance import Origin
+from jaxgd._compile.closures import JITTED
+from jaxgd._compile.jaxprs import Identity, array_key
+from jaxgd._compile.lifting import Wanted
+from jaxgd._compile.program import Traced, trace
+from jaxgd._compile.provenance import Origin
 from jaxgd._trees import is_traced
 
 _SIZE = 64

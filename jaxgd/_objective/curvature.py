@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd import _check_cost, _derivatives
-from jaxgd._bounds import Bounds, outward
-from jaxgd._closures import JITTED, fresh
-from jaxgd._fixed import Fixed, Layout
+from jaxgd._checks import check_cost
+from jaxgd._compile.closures import JITTED, fresh
+from jaxgd._frozen import Fixed, Layout
+from jaxgd._objective import derivatives
 from jaxgd._trees import is_traced, norm, pack, pytree, unit, unpack
+from jaxgd.bounds import Bounds, outward
 
 _ROUNDINGS = 16.0  # for each parameter, below which a curvature relative to the others' is nothing
 SLACK = 8.0  # roundings from a bound that are still at the bound
@@ -37,7 +38,7 @@ def linearised(residuals: Any, *, has_aux: bool, held: Layout | None) -> Callabl
             return _vector(residuals, has_aux, held, unpack(x, free), *arguments).astype(x.dtype)
 
         values = vector(x)
-        return values, _derivatives.jacobian(vector, x, values.size, jit=is_traced(x))
+        return values, derivatives.jacobian(vector, x, values.size, jit=is_traced(x))
 
     return evaluate
 
@@ -54,7 +55,7 @@ def _vector(residuals: Any, has_aux: bool, held: Layout | None, free: Any, *argu
     params, data = (Fixed(arguments[0], held).whole(free), arguments[1:]) if held is not None else (free, arguments)
     with fresh(residuals):
         returned = residuals(params, *data)
-    return pack(_check_cost.residual_arrays(returned, has_aux=has_aux))
+    return pack(check_cost.residual_arrays(returned, has_aux=has_aux))
 
 
 @pytree

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd._closures import JITTED, MOST, attributes, globals_of, parts
+from jaxgd._compile.closures import JITTED, MOST, attributes, globals_of, parts
 
 _LARGE = 2.0**64
 

@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _jaxpr
-from jaxgd._checks import Refused
-from jaxgd._closures import JITTED, fresh, parts_of
-from jaxgd._lifting import Wanted, with_arguments_first
+from jaxgd._checks.check import Refused
+from jaxgd._compile import jaxprs
+from jaxgd._compile.closures import JITTED, fresh, parts_of
+from jaxgd._compile.lifting import Wanted, with_arguments_first
 from jaxgd._trees import is_traced
 
 _CACHE_SIZE = 256
@@ -33,7 +33,7 @@ _NARROW = {np.dtype(wide): np.dtype(to) for wide, to in (("f8", "f4"), ("i8", "i
 _NOT_CONCRETE = jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError
 _TWO_WIDTHS = re.compile("same dtypes, got (float64, float32|float32, float64)")
 _NO_SHAPE = "Shapes must be 1D sequences of concrete values"  # how JAX refuses a traced size, by no class of its own
-_LIBRARIES = [Path(__file__).parent, *(Path(module.__file__).parent for module in (jax, np) if module.__file__)]
+_LIBRARIES = [Path(__file__).parent.parent, *(Path(module.__file__).parent for module in (jax, np) if module.__file__)]
 _INSTALLED = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
 _codes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # of jaxprs that JAX remembers
 _lock = threading.Lock()
@@ -47,12 +47,12 @@ class _Code:
         self.inputs = inputs
         self.outputs = jax.tree.structure(shapes)
         self.shapes = shapes
-        self.key = (_jaxpr.key(jaxpr), self.inputs, self.outputs)
+        self.key = (jaxprs.key(jaxpr), self.inputs, self.outputs)
         self.hash = hash(self.key)
 
     @functools.cached_property
     def largest(self) -> int:
-        return _jaxpr.largest(self.jaxpr)
+        return jaxprs.largest(self.jaxpr)
 
     def __hash__(self) -> int:
         return self.hash
@@ -74,9 +74,9 @@ class Traced:
         shapes = [variable.aval.shape for variable in self.code.jaxpr.invars[len(self.constants) :]]
         if structure != self.code.inputs or shapes != list(map(np.shape, leaves)):
             raise TypeError(f"expected arguments of the structure {self.code.inputs} and shapes {shapes}, got {structure}.")
-        closed = _jaxpr.core().ClosedJaxpr(self.code.jaxpr, ())
+        closed = jaxprs.core().ClosedJaxpr(self.code.jaxpr, ())
         with explained("cost"):  # JAX may find only here that types do not fit
-            outputs = _jaxpr.core().jaxpr_as_fun(closed)(*self.constants, *leaves)
+            outputs = jaxprs.core().jaxpr_as_fun(closed)(*self.constants, *leaves)
         outputs = map(jnp.asarray, outputs)  # a literal comes as a number
         return jax.tree.unflatten(self.code.outputs, outputs)
 

@@ -1,0 +1,1 @@
+"""The checks of what users pass, before anything compiles."""

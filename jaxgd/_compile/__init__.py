@@ -1,0 +1,1 @@
+"""Programs: how functions are traced, and how compiled programs are found again."""
