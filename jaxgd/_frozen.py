@@ -42,8 +42,8 @@ class Setting:
 
     def __init__(self, value: Any) -> None:
         self.value = value
-        plain = isinstance(value, bool | int | float | complex | str | bytes | np.generic)
-        self.key = (type(value), repr(value)) if plain else id(value)
+        is_plain = isinstance(value, bool | int | float | complex | str | bytes | np.generic)
+        self.key = (type(value), repr(value)) if is_plain else id(value)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -112,8 +112,8 @@ class Fixed:
         for leaf, held in zip(self.held.structure.flatten_up_to(starts), self.held.leaves, strict=True):
             if held is False or isinstance(held, Setting) or is_traced(leaf):
                 continue
-            plain = not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-            rows = np.asarray(leaf if plain else jax.random.key_data(leaf)).reshape(len(leaf), -1)
+            is_plain = not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            rows = np.asarray(leaf if is_plain else jax.random.key_data(leaf)).reshape(len(leaf), -1)
             rows = rows[:, np.frombuffer(held, bool)] if isinstance(held, bytes) else rows
             if np.any(rows != rows[0]):
                 raise ValueError("fixed: expected the start to give what is fixed the same values for every key.")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._checks import plain
+from jaxgd._checks import narrow, plain
 from jaxgd._checks.check import entry, show
 from jaxgd._trees import is_floating, is_leaf, is_traced
 
@@ -53,10 +53,10 @@ def number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
         return array
     if array.dtype == np.longdouble:
         array = array.astype(np.float64)
-    narrow = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
-    if array.dtype.kind in "iu" and narrow.itemsize < array.dtype.itemsize and array.size:
+    narrowed = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
+    if array.dtype.kind in "iu" and narrowed.itemsize < array.dtype.itemsize and array.size:
         for number in (int(array.min()), int(array.max())):
-            if not np.iinfo(narrow).min <= number <= np.iinfo(narrow).max:
+            if not np.iinfo(narrowed).min <= number <= np.iinfo(narrowed).max:
                 raise ValueError(f"{name}: holds integers of {number}, beyond 32 bits: {_WIDER}.")
     return array.astype(array.dtype.newbyteorder("="), copy=False).view()  # JAX may know the array itself in another precision
 
@@ -125,15 +125,15 @@ def cast(name: str, array: Any, dtype: Any, *, exact: bool = False) -> Any:
     array = np.asarray(array)
     try:
         with np.errstate(over="raise"):
-            narrow = array.astype(target, copy=False)
+            narrowed = array.astype(target, copy=False)
     except FloatingPointError:
         largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
         raise ValueError(f"{name}: holds numbers of {largest:.3g}, beyond {target}: {_WIDER}.") from None
     if exact and target.itemsize < array.dtype.itemsize and array.dtype.itemsize >= 8:
-        column = narrow.merged(array, narrow)
+        column = narrow.merged(array, narrowed)
         if column is not None:
             raise ValueError(merging(name, array, column))
-    return narrow
+    return narrowed
 
 
 def merging(name: str, array: np.ndarray, column: int) -> str:
