@@ -7,12 +7,9 @@ drawn, so that every extreme stays where it is.
 """
 
 from jaxgd.plot._boundary import decision_boundary
-from jaxgd.plot._correlation import correlation
 from jaxgd.plot._cost import cost
-from jaxgd.plot._fit import fit
-from jaxgd.plot._grid import paths_grid
-from jaxgd.plot._path import path
-from jaxgd.plot._starts import starts
-from jaxgd.plot._sweep import sweep
+from jaxgd.plot._ends import starts, sweep
+from jaxgd.plot._fit import correlation, fit
+from jaxgd.plot._paths import path, paths_grid
 
 __all__ = ["correlation", "cost", "decision_boundary", "fit", "path", "paths_grid", "starts", "sweep"]

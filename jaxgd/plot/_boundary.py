@@ -1,4 +1,4 @@
-"""The decision boundary of a classifier of two variables."""
+"""The picture of the decision boundary of a classifier of two variables."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks, _problem
-from jaxgd.plot import _scale, _style, _thin
+from jaxgd.plot import _numbers, _style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,10 +26,10 @@ def decision_boundary(
     level: float = 0.5,
     labels: Any = None,
 ) -> "Axes":
-    """The regions that a classifier assigns to classes, the boundary between them, and the points with their true classes.
+    """Draw the regions of the classes, the boundary between them, and the points with their true classes.
 
-    Of more than 5000 points one of each small cell of the plane is drawn; of classes that share a cell, each as often as it is
-    common there.
+    Of more than 5000 points one of each small cell of the plane is drawn; classes that share a cell are each drawn as often as they
+    are common there.
 
     Args:
         predict: predict(params, x) for x of shape (n, columns); returns a number for each row, which is above the `level` for the
@@ -58,32 +58,29 @@ def decision_boundary(
     """
     _style.needed()
     _checks.function("predict", predict, ("params", "x"), "a function, called as predict(params, x)")
-    _style.concrete("params", params, data)
+    _numbers.concrete("params", params, data)
     _checks.scalar("level", level)
     x, y, columns, axis_names = _table(data)
-    low, high = _scale.window(x[:, columns], x[:1, columns], cut=False)
+    low, high = _numbers.window(x[:, columns], x[:1, columns], cut=False)
     grid = np.stack(np.meshgrid(*np.linspace(low, high, _SIDE).T), axis=-1).reshape(-1, 2)
     rows = np.repeat(x[:1], len(grid), axis=0)
     rows[:, columns] = grid
-    classes = np.unique(y)
-    classes, margins = _margins(_predicted(predict, params, rows, data[0]), classes, float(level))
+    classes, margins = _margins(_predicted(predict, params, rows, data[0]), np.unique(y), float(level))
     names = _names(classes, labels)
     ax = _style.axes(ax, 6.4, 4.8)
-    margins = margins.reshape(len(classes), _SIDE, _SIDE)
-    _regions(ax, np.linspace(low, high, _SIDE).T, margins)
+    _regions(ax, np.linspace(low, high, _SIDE).T, margins.reshape(len(classes), _SIDE, _SIDE))
     size = _points(ax, x[:, columns], y, classes, names)
     ax.set(xlabel=axis_names[0], ylabel=axis_names[1], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-    _style.powers(ax.xaxis)
-    _style.powers(ax.yaxis)
+    _style.ticks(ax)
     ax.legend(framealpha=0.85, ncols=1 + (len(classes) - 1) // 12, markerscale=_SIZE / size)
     return ax
 
 
 def _table(data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """The rows, their classes, which two columns vary, and the names of those."""
+    """Return the rows, their classes, which two columns vary, and the names of those two."""
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"data: expected a pair (x, y), got {_checks.show(data)}.")
-    x, y = _style.numbers(data[0]), np.asarray(data[1])
+    x, y = _numbers.float64(data[0]), np.asarray(data[1])
     if x.ndim != 2 or len(x) == 0 or x.shape[1] < 2:
         raise ValueError(f"data: expected x of shape (n, 2), or of more columns of which two vary, got shape {x.shape}.")
     y = y.reshape(-1) if y.size == len(x) else y
@@ -103,10 +100,10 @@ def _table(data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
 
 
 def _predicted(predict: Callable[[Any, Any], Any], params: Any, rows: np.ndarray, x: Any) -> np.ndarray:
-    """What is predicted for rows, in 64 bits if the parameters have them, else in the precision of x."""
+    """Return the predictions for rows, computed in 64 bits if the parameters have them, else in the precision of x."""
     dtype = np.asarray(x).dtype
-    wide = any(getattr(leaf, "dtype", None) == np.float64 for leaf in jax.tree.leaves(params))
-    with _problem.precision("float64" if wide else None):
+    wide = _numbers.dtype_of(params)
+    with _problem.precision(wide):
         kind = dtype if jnp.issubdtype(dtype, jnp.floating) and not wide else jnp.result_type(float)
         found = np.asarray(predict(params, jnp.asarray(rows, jax.dtypes.canonicalize_dtype(kind))))
     if found.ndim == 2 and found.shape[1] == 1:
@@ -117,7 +114,7 @@ def _predicted(predict: Callable[[Any, Any], Any], params: Any, rows: np.ndarray
 
 
 def _margins(found: np.ndarray, classes: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The classes, (k,), and by how much each is ahead, (k, n): positive where it is predicted."""
+    """Return the classes, (k,), and by how much each is ahead, (k, n): positive where it is predicted."""
     if found.ndim == 2:
         columns = np.arange(found.shape[1])
         known = classes if len(classes) == len(columns) else columns
@@ -143,7 +140,7 @@ def _margins(found: np.ndarray, classes: np.ndarray, level: float) -> tuple[np.n
 
 
 def _names(classes: np.ndarray, labels: Any) -> list[str]:
-    """The names of the classes."""
+    """Return the names of the classes."""
     if labels is None:
         return [_style.label(one.item()) for one in classes]
     if isinstance(labels, dict):
@@ -156,31 +153,31 @@ def _names(classes: np.ndarray, labels: Any) -> list[str]:
 def _regions(ax: "Axes", sides: np.ndarray, margins: np.ndarray) -> None:
     """Fill the regions lightly, and draw the boundaries between them."""
     if np.any(np.isnan(margins)):
-        _style.hatched(ax)
+        _style.hatch(ax)
     for place, margin in enumerate(np.ma.masked_invalid(margins)):
         lowest, highest = margin.min(), margin.max()
         if highest > 0:
-            color = _style.COLORS[place % len(_style.COLORS)]
-            ax.contourf(*sides, margin, levels=[0, highest + 1], colors=[_style.tint(ax, color)])
+            color, _ = _style.pair(place)
+            ax.contourf(*sides, margin, levels=[0, highest + 1], colors=[_tint(ax, color)])
         if lowest < 0 < highest and (place or len(margins) == 1):  # of two, each has the same boundary
             ax.contour(*sides, margin, levels=[0], colors=[_style.ink(ax)], linewidths=1.1)
 
 
+def _tint(ax: "Axes", color: str) -> tuple[float, ...]:
+    """Return a colour thinned with that of the paper, and opaque."""
+    from matplotlib.colors import to_rgb
+
+    return tuple(0.22 * part + 0.78 * paper for part, paper in zip(to_rgb(color), to_rgb(ax.get_facecolor()), strict=True))
+
+
 def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, classes: np.ndarray, names: list[str]) -> float:
     """Draw the points, with a colour and a marker for each class, and return their size."""
-    kept = _thin.cloud(*x.T)
+    kept = _numbers.cloud(*x.T)
     size = float(np.clip(9 - 1.6 * np.log10(max(len(kept), 1)), 2.5, _SIZE))
     for place, (one, name) in enumerate(zip(classes, names, strict=True)):
         mine = kept[y[kept] == one]
-        ax.plot(
-            *x[mine].T,
-            linestyle="",
-            marker=_style.MARKERS[place % len(_style.MARKERS)],
-            markersize=size,
-            color=_style.COLORS[place % len(_style.COLORS)],
-            markeredgecolor=ax.get_facecolor(),
-            markeredgewidth=0.4,
-            label=_style.short(name),
-            rasterized=len(mine) > 2000,
-        )
+        color, marker = _style.pair(place)
+        style: dict[str, Any] = {"linestyle": "", "marker": marker, "markersize": size, "color": color, "markeredgewidth": 0.4}
+        style["markeredgecolor"] = ax.get_facecolor()
+        ax.plot(*x[mine].T, label=_style.short(name), rasterized=len(mine) > 2000, **style)
     return size

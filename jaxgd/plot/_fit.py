@@ -1,4 +1,4 @@
-"""A fitted curve with its points and its uncertainty."""
+"""Pictures of what was fitted: the curve with its uncertainty, and the correlations of the parameters."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgd import _check_trees, _checks, _problem
 from jaxgd._trees import number_names, pack, unpack, working_dtype
-from jaxgd.plot import _style, _thin
+from jaxgd.plot import _numbers, _style
 from jaxgd.result import Result
 from jaxgd.uncertainty import Covariance
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _CURVE = 400  # points of the curve
 _BARS = 2000  # points with error bars at most
 _SIZE = 5.5  # of a marker
+_SMALL = 12  # parameters, up to which there are numbers in the cells
+_SIGNS = 60  # up to which a negative cell has a sign, for prints without colours
 
 
 def fit(
@@ -30,17 +32,17 @@ def fit(
     covariance: Covariance | None = None,
     sigma: float = 1.0,
 ) -> "Axes":
-    """The points, the fitted curve, and the band of its uncertainty.
+    """Draw the points, the fitted curve, and the band of its uncertainty.
 
-    The band is what the uncertainty of the parameters makes of the curve f(x), to first order:
+    The band follows from the uncertainty of the parameters, to first order in them:
 
         variance(x) = J(x) C J(x)ᵀ          J = df / dparams, C the covariance
 
-    It holds the curve, and not new observations. Without a covariance, or where that does not determine the curve, there is none.
+    It holds the curve f(x), and not new observations. There is none without a covariance or if that does not determine the curve.
     Of more than 5000 points one of each small cell of the picture is drawn; more than 2000 are drawn without error bars.
 
     Args:
-        model: model(params, x) -> y for x of the shape that the data have, written with `jax.numpy`.
+        model: model(params, x) -> y for x of the shape in the data, written with `jax.numpy`.
         result: a `Result`, or parameters.
         data: (x, y) or (x, y, sigma_y): x of shape (n,) or (n, 1), y of shape (n,), sigma_y the standard deviations of y, (n,) or a
             number, drawn as error bars.
@@ -72,16 +74,16 @@ def fit(
     _checks.function("model", model, ("params", "x"), "a function, called as model(params, x)")
     _checks.scalar("sigma", sigma)
     _checks.positive("sigma", sigma)
-    params = _style.one_run(result).params if isinstance(result, Result) else result
-    _style.concrete("result", params, data)
+    params = _numbers.one_run(result).params if isinstance(result, Result) else result
+    _numbers.concrete("result", params, data)
     x, y, spread = _table(data)
-    wide = any(np.asarray(leaf).dtype == np.float64 for leaf in jax.tree.leaves(params) if hasattr(leaf, "dtype"))
-    with _problem.precision("float64" if wide else None) as to:
+    with _problem.precision(_numbers.dtype_of(params)) as to:
         params = _check_trees.parameters("result", params, to)
         _check_covariance(covariance, params)
         ax = _style.axes(ax)
-        ends = np.min(x, initial=np.inf, where=np.isfinite(x)), np.max(x, initial=-np.inf, where=np.isfinite(x))
-        at = np.geomspace(*ends, _CURVE) if ax.get_xscale() == "log" and ends[0] > 0 else np.linspace(*ends, _CURVE)
+        finite = x[np.isfinite(x)]
+        spaced = np.geomspace if ax.get_xscale() == "log" and finite.min() > 0 else np.linspace
+        at = spaced(finite.min(), finite.max(), _CURVE)
         inputs = jnp.asarray(at.reshape(-1, *np.shape(data[0])[1:]), working_dtype(params))
         curve, errors = _curve(model, params, inputs, covariance)
     size = _points(ax, x, y, spread)
@@ -93,43 +95,44 @@ def fit(
         name = "fit ± 1 standard error" if sigma == 1 else f"fit ± {float(sigma):g} standard errors"
         ax.fill_between(at, curve - width, curve + width, color=_style.ORANGE, alpha=0.35, linewidth=0, zorder=2.4, label=name)
     ax.set(xlabel="x", ylabel="y")
-    _style.powers(ax.xaxis)
-    _style.powers(ax.yaxis)
+    _style.ticks(ax)
     entries = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=lambda entry: not entry[1].startswith("data"))
     ax.legend(*zip(*entries, strict=True), framealpha=0.85, markerscale=_SIZE / size)
     return ax
 
 
 def _table(data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """The columns x, y and, if it is there, sigma_y, each (n,)."""
+    """Return the columns x, y and sigma_y, each (n,), the last one None if it is not there."""
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise TypeError(f"data: expected (x, y) or (x, y, sigma_y), got {_checks.show(data)}.")
     shape = np.shape(data[0])
     if len(shape) not in (1, 2) or shape[1:] not in ((), (1,)) or 0 in shape:
         raise ValueError(f"data: expected x of shape (n,) or (n, 1), got shape {shape}.")
-    columns = [_style.numbers(column) for column in data]
-    columns[2:] = [np.broadcast_to(column, shape[:1]) for column in columns[2:] if column.ndim == 0] or columns[2:]
-    for name, column in zip(("x", "y", "sigma_y"), columns, strict=False):
+    columns = []
+    for name, given in zip(("x", "y", "sigma_y"), data, strict=False):
+        column = _numbers.float64(given)
+        if name == "sigma_y" and column.ndim == 0:
+            column = np.full(shape[0], column)
         if column.size != shape[0]:
             raise ValueError(f"data: expected {shape[0]} numbers in {name}, one for each x, got shape {column.shape}.")
-    x, y, *spread = (column.reshape(-1) for column in columns)
-    if not np.any(np.isfinite(x)):
+        columns.append(column.reshape(-1))
+    if not np.any(np.isfinite(columns[0])):
         raise ValueError("data: expected finite numbers in x, got none.")
-    return x, y, spread[0] if spread else None
+    return columns[0], columns[1], columns[2] if len(columns) == 3 else None
 
 
 def _check_covariance(covariance: Any, params: Any) -> None:
-    """Check that a covariance is one of these parameters."""
+    """Check that a covariance, if there is one, is that of these parameters."""
     if covariance is None:
         return
-    covariance = _style.one_covariance(covariance)
+    covariance = _numbers.one_covariance(covariance)
     if covariance.names != number_names(params):
         mine, theirs = (", ".join(names[:5]) for names in (number_names(params), covariance.names))
         raise ValueError(f"covariance: expected that of the parameters {mine}, got that of {theirs}.")
 
 
 def _curve(model: Any, params: Any, x: jax.Array, covariance: Covariance | None) -> tuple[np.ndarray, np.ndarray]:
-    """The curve, and its standard errors (zero without a covariance), each (m,)."""
+    """Return the curve and its standard errors (zero without a covariance), each (m,)."""
     point = pack(params)
 
     def values(vector: jax.Array) -> jax.Array:
@@ -139,7 +142,7 @@ def _curve(model: Any, params: Any, x: jax.Array, covariance: Covariance | None)
             raise ValueError(f"model: expected a number for each x, {len(x)}, it returned shape {y.shape}.")
         return y.reshape(-1)
 
-    curve = _style.numbers(values(point))
+    curve = _numbers.float64(values(point))
     if covariance is None:
         return curve, np.zeros_like(curve)
     basis = jnp.eye(point.size, dtype=point.dtype)
@@ -148,16 +151,16 @@ def _curve(model: Any, params: Any, x: jax.Array, covariance: Covariance | None)
         return jax.jvp(values, (point,), (direction,))[1]
 
     try:
-        jacobian = _style.numbers(jax.vmap(column)(basis)).T
+        jacobian = _numbers.float64(jax.vmap(column)(basis)).T
     except TypeError:  # a model that looks at values can be differentiated, but not mapped
-        jacobian = np.stack([_style.numbers(column(direction)) for direction in basis], axis=1)
-    variance = np.sum(jacobian @ _style.numbers(covariance.matrix) * jacobian, axis=1)
+        jacobian = np.stack([_numbers.float64(column(direction)) for direction in basis], axis=1)
+    variance = np.sum(jacobian @ _numbers.float64(covariance.matrix) * jacobian, axis=1)
     return curve, np.sqrt(np.maximum(variance, 0))
 
 
 def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, spread: np.ndarray | None) -> float:
-    """Draw the data, few of them over the curve and many below it, and return the size of their markers."""
-    kept = _thin.cloud(x, y)
+    """Draw the data, over the curve where they are few and below it where many, and return the size of their markers."""
+    kept = _numbers.cloud(x, y)
     size = float(np.clip(8 - 1.5 * np.log10(max(len(kept), 1)), 1.5, _SIZE))
     label = "data" if len(kept) > 0.5 * len(x) else f"data ({len(x):,} points, thinned)"
     style: dict[str, Any] = {"color": _style.ink(ax), "marker": "o", "markersize": size, "linestyle": "", "label": label}
@@ -167,3 +170,86 @@ def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, spread: np.ndarray | None)
     else:
         ax.plot(x[kept], y[kept], rasterized=len(kept) > 2000, **style)
     return size
+
+
+def correlation(covariance: Covariance, *, ax: "Axes | None" = None) -> "Axes":
+    """Draw the matrix of correlations as a map: blue for -1, white for 0, vermillion for 1.
+
+    Up to 12 parameters have numbers in their cells; up to 60 have a minus sign where a correlation is negative. Correlations that
+    are not determined are hatched; parameters that are held have none. Names are left out at even steps where there is no room for
+    all of them.
+
+    Args:
+        covariance: a `Covariance`.
+        ax: the Axes to draw into; None makes a figure, with a bar that explains the colours.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        TypeError, ValueError: for a bad argument; the message names it.
+        ImportError: without matplotlib.
+
+    >>> import jax.numpy as jnp, numpy as np, jaxgd
+    >>> x, y = np.array([5, 15, 25, 35, 45, 55.0]), np.array([5, 20, 14, 32, 22, 38.0])
+    >>> def residuals(line, data):
+    ...     return line["offset"] + line["slope"] * data[0] - data[1]
+    >>> found = jaxgd.covariance(None, {"offset": 5.63, "slope": 0.54}, (x, y), residuals=residuals)
+    >>> ax = jaxgd.plot.correlation(found)
+    >>> [text.get_text() for text in ax.texts]
+    ['1.00', '-0.87', '-0.87', '1.00']
+    """
+    _style.needed()
+    covariance = _numbers.one_covariance(covariance)
+    matrix = _numbers.float64(covariance.correlation)
+    names = [_style.pretty(name) for name in covariance.names]
+    own = ax is None
+    side = float(np.clip(2.8 + 0.36 * len(names), 3.6, 8.0))
+    ax = _style.axes(ax, side + 0.8, side, closed=True)
+    image = _cells(ax, matrix)
+    room = min(ax.get_window_extent().width, ax.get_window_extent().height) / ax.figure.dpi * 72 * 0.72 / len(names)
+    _ticks(ax, names, room)
+    if len(names) <= _SMALL and room >= 20:
+        _values(ax, matrix, float(np.clip(room / 5, 7, 10)))
+    elif len(names) <= _SIGNS:
+        rows, columns = np.nonzero(matrix < -0.05)
+        ax.plot(columns, rows, linestyle="", marker="_", color="black", markersize=0.35 * room, markeredgewidth=0.7, gid="negative")
+    if own:
+        _style.bar(image, ax, "correlation", ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.8)
+    return ax
+
+
+def _cells(ax: "Axes", matrix: np.ndarray) -> Any:
+    """Draw the cells, those that are NaN hatched, and return their image."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colors = LinearSegmentedColormap.from_list("correlation", ["#00508A", "white", "#A84A00"], N=257)
+    colors = colors.with_extremes(bad=(0, 0, 0, 0))
+    if np.any(np.isnan(matrix)):
+        _style.hatch(ax)
+    image = ax.imshow(np.ma.masked_invalid(matrix), cmap=colors, vmin=-1, vmax=1, interpolation="nearest")
+    if len(matrix) <= _SIGNS:
+        edges = np.arange(len(matrix) - 1) + 0.5
+        ax.hlines(edges, -0.5, len(matrix) - 0.5, color="white", linewidth=0.6)
+        ax.vlines(edges, -0.5, len(matrix) - 0.5, color="white", linewidth=0.6)
+    ax.set(xlim=(-0.5, len(matrix) - 0.5), ylim=(len(matrix) - 0.5, -0.5))
+    return image
+
+
+def _ticks(ax: "Axes", names: list[str], room: float) -> None:
+    """Name the rows and columns, or some of them at even steps, where each has a room in points."""
+    size = float(np.clip(0.8 * room, 6.0, 8.0))
+    places = np.arange(0, len(names), max(1, int(np.ceil(1.3 * size / room))))
+    shown = [names[place] for place in places]
+    across = max(map(len, shown)) * 0.65 * size < room * (places[1] if len(places) > 1 else 1)
+    ax.set_xticks(places, shown, rotation=0 if across else 90, fontsize=size)
+    ax.set_yticks(places, shown, fontsize=size)
+    ax.tick_params(length=0 if len(places) == len(names) else 2)
+
+
+def _values(ax: "Axes", matrix: np.ndarray, size: float) -> None:
+    """Write the numbers into the cells."""
+    for (row, column), value in np.ndenumerate(matrix):
+        color = "white" if abs(value) > 0.6 else "black"
+        text = "NaN" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # and no -0.00
+        ax.text(column, row, text, color=color, fontsize=size, ha="center", va="center")
