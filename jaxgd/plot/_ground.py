@@ -118,20 +118,20 @@ class Ground:
         """Return the places of points (n, k) in the picture, (n, 2): on the curve, or the points themselves."""
         return points if len(self.low) == 2 else np.stack([points[:, 0], self.costs(points)], axis=1)
 
-    def draw(self, ax: "Axes", names: tuple[str, ...]) -> None:
-        """Draw the curve or the contours, with the names of the parameters at the axes."""
+    def draw(self, ax: "Axes", names: tuple[str, ...], points: np.ndarray) -> None:
+        """Draw the curve, limited to the costs of the points (n, k), or the contours, with names of the parameters."""
+        ax.set(xlabel=names[0], xlim=(self.low[0], self.high[0]))
         if len(self.low) == 1:
             ax.plot(self.axes[0], self.values, color=_style.BLUE, linewidth=1.6, zorder=2, gid="cost")
-            ax.set(xlabel=names[0], ylabel="cost", xlim=(self.low[0], self.high[0]))
+            ax.set_ylabel("cost")
+            self._limit(ax, points)
         else:
             self._fill(ax)
-            ax.set(xlabel=names[0], ylabel=names[1], xlim=(self.low[0], self.high[0]), ylim=(self.low[1], self.high[1]))
+            ax.set(ylabel=names[1], ylim=(self.low[1], self.high[1]))
         _style.ticks(ax)
 
-    def frame(self, ax: "Axes", points: np.ndarray) -> None:
-        """Limit a curve to the costs of those points (n, k) that are in the picture, and half as much again above them."""
-        if len(self.low) == 2:
-            return
+    def _limit(self, ax: "Axes", points: np.ndarray) -> None:
+        """Limit a curve to the costs of those points that are in the picture, and half as much again above them."""
         inside = points[(points[:, 0] >= self.low) & (points[:, 0] <= self.high)]
         reached = self.costs(inside[_numbers.cloud(inside[:, 0], inside[:, 0])])
         reached, values = reached[np.isfinite(reached)], self.values[np.isfinite(self.values)]

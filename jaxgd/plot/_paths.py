@@ -25,8 +25,8 @@ _TANGLED = 30.0  # widths of the picture, above which the line of a path is fain
 _FAR = 5.0  # widths of the picture, where a path that leaves it is cut
 
 
-class Walk(NamedTuple):
-    """What a path is drawn from: its points (n, k), the best of them, their costs, and the names of the parameters."""
+class _Walk(NamedTuple):
+    """A path to draw: its points (n, k), the best of them, their costs, and the names of the parameters."""
 
     points: np.ndarray
     best: np.ndarray
@@ -45,12 +45,12 @@ def path(
     minimum: Any = None,
     arrows: int | None = None,
 ) -> "Axes":
-    """The path of a run over the cost of its one or two parameters.
+    """Draw the path of a run over the cost of its one or two parameters.
 
-    Two parameters: the path with arrows over filled contours, dark where the cost is low; the levels are those of the cost, or
-    of the logarithm of what it is above the lowest, where a narrow valley would not be seen otherwise. One parameter: the curve of
-    the cost with the points on it. Up to 30 steps are an arrow each, from point to point; a longer path is a line with arrowheads
-    at even distances. The minimum is in the picture however far it is. A path that leaves for infinity leaves the frame.
+    For two parameters the path has arrows over filled contours, dark where the cost is low. The levels are logarithmic above the
+    lowest cost where a narrow valley would not be seen otherwise. For one parameter the points are on the curve of the cost. Up to
+    30 steps are an arrow each, from point to point; a longer path is a line with arrowheads at even distances. The minimum is in
+    the picture however far it is. A path that leaves for infinity leaves the frame.
 
     Args:
         result: the `Result` of a run with `history="params"`, of two numbers or of one.
@@ -78,46 +78,45 @@ def path(
     ('offset', 'slope')
     """
     _style.needed()
-    walk = walked(result)
+    walk = _walk(result)
     if arrows is not None:
         arrows = _checks.whole("arrows", arrows, 0)
-    given = known_minimum(minimum, result.params)
-    ground, found = grounded(Costs(cost, data, result), [walk], minimum, given)
+    given = _given_minimum(minimum, result.params)
+    ground, marked = _ground(Costs(cost, data, result), [walk], minimum, given)
     own = ax is None
     ax = _style.axes(ax)
-    ground.draw(ax, walk.names)
-    draw(ax, ground, walk, found, arrows)
-    ground.frame(ax, walk.points)
+    ground.draw(ax, walk.names, walk.points)
+    _draw(ax, ground, walk, marked, arrows)
     if own:
         ground.explain(ax)
     ax.legend(loc="best", framealpha=0.85, fontsize="small")
     return ax
 
 
-def walked(result: Any) -> Walk:
-    """The path of a run, checked."""
+def _walk(result: Any) -> _Walk:
+    """Return the path of a run, checked, without points that are not finite."""
     result = _numbers.one_run(result, 'a Result with history="params"')
     if result.history is None or result.history.params is None:
         raise _numbers.no_history("result", "params")
-    named = one_or_two("result", result.params)
+    names = _one_or_two("result", result.params)
     points, costs = _numbers.rows(result.history.params), _numbers.float64(result.history.cost)
     sound = np.all(np.isfinite(points), axis=1) & np.isfinite(costs)
     if not np.any(sound):
         raise ValueError("result: expected a run with a finite start, got none.")
-    diverged, left = result.status.nonfinite, _numbers.blown_up(costs, result.code)
-    return Walk(points[sound], _numbers.flat(result.best.params), costs[sound], left, diverged, named)
+    left = _numbers.blown_up(costs, result.code)
+    return _Walk(points[sound], _numbers.flat(result.best.params), costs[sound], left, result.status.nonfinite, names)
 
 
-def one_or_two(name: str, params: Any) -> tuple[str, ...]:
+def _one_or_two(name: str, params: Any) -> tuple[str, ...]:
     """Check that there are one or two numbers in the parameters, and return their names."""
-    named = number_names(parameters_of(params))
-    if len(named) not in (1, 2):
-        raise ValueError(f"{name}: expected one or two parameters to draw the path of, got {len(named)}.")
-    return tuple(map(_style.pretty, named))
+    names = number_names(parameters_of(params))
+    if len(names) not in (1, 2):
+        raise ValueError(f"{name}: expected one or two parameters to draw the path of, got {len(names)}.")
+    return tuple(map(_style.pretty, names))
 
 
-def known_minimum(minimum: Any, params: Any) -> np.ndarray | None:
-    """The minimum that was given, checked."""
+def _given_minimum(minimum: Any, params: Any) -> np.ndarray | None:
+    """Return the minimum that was given, checked, or None."""
     if minimum is None or minimum is False:
         return None
     _numbers.concrete("minimum", minimum)
@@ -130,45 +129,46 @@ def known_minimum(minimum: Any, params: Any) -> np.ndarray | None:
     return _numbers.flat(point)
 
 
-def grounded(costs: Costs, walks: list[Walk], minimum: Any, given: np.ndarray | None) -> tuple[Ground, np.ndarray | None]:
-    """The ground of some paths, and the minimum to mark: the one that was given, or else the one that is found."""
-    found = costs.minimum() if minimum is None else given
-    return Ground(costs, *limits(walks, found)), found
+def _ground(costs: Costs, walks: list[_Walk], minimum: Any, given: np.ndarray | None) -> tuple[Ground, np.ndarray | None]:
+    """Return the ground of some paths, and the minimum to mark: the one given, or the one found if `minimum` is None.
 
-
-def limits(walks: list[Walk], minimum: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The limits of a picture of some paths: those of the paths that stay and, of several, end not far above their start."""
-    lowest = min(float(walk.costs.min()) for walk in walks)
+    The limits are those of the paths that stay and, of several, end not far above their start.
+    """
+    marked = costs.minimum() if minimum is None else given
+    lowest = min(walk.costs.min() for walk in walks)
     staying = [walk for walk in walks if not walk.left]
     staying = [walk for walk in staying if walk.costs[-1] - lowest <= _ABOVE * (walk.costs[0] - lowest)] or staying
-    anchors = [walk.points[0] for walk in staying or walks] + ([] if minimum is None else [minimum])
-    anchors += [] if staying else [walk.best for walk in walks]
+    anchors = [walk.points[0] for walk in staying or walks]
+    if marked is not None:
+        anchors.append(marked)
+    if not staying:
+        anchors += [walk.best for walk in walks]
     points = np.concatenate([walk.points for walk in staying or walks])
-    return _numbers.window(points, np.array(anchors), cut=not staying)
+    return Ground(costs, *_numbers.window(points, np.array(anchors), cut=not staying)), marked
 
 
-def draw(ax: "Axes", ground: Ground, walk: Walk, minimum: np.ndarray | None, arrows: int | None = None) -> None:
+def _draw(ax: "Axes", ground: Ground, walk: _Walk, minimum: np.ndarray | None, arrows: int | None = None) -> None:
     """Draw a path over its ground, with its start, its end and the minimum."""
-    points = _near(walk.points, ground.low, ground.high) if walk.left else walk.points
+    points = _near(walk.points, ground) if walk.left else walk.points
     kept = _numbers.trail(points, ground.low, ground.high)
     places = ground.places(points[kept])
-    steps, flat_ground = len(points) - 1, len(ground.low) == 2
+    steps, on_curve = len(points) - 1, len(ground.low) == 1
     most = (_ARROWS if steps <= _ARROWS else _HEADS) if arrows is None else arrows
     each = steps <= most and len(kept) == len(points)
-    color = "black" if flat_ground else _style.ink(ax)
-    if not flat_ground:
-        ax.plot(*places.T, linestyle="", marker="o", markersize=4, color=color, zorder=3, gid="path", rasterized=len(kept) > 2000)
+    color = _style.ink(ax) if on_curve else "black"
+    line: dict[str, Any] = {"color": color, "zorder": 3, "gid": "path", "rasterized": len(kept) > 2000}
+    if on_curve:
+        ax.plot(*places.T, linestyle="", marker="o", markersize=4, **line)
     elif not each:
-        length = np.sum(_lengths(places, ground.low, ground.high))
-        style: dict[str, Any] = {"linewidth": 0.9} if length < _TANGLED else {"linewidth": 0.5, "alpha": 0.4}
-        ax.plot(*places.T, color=color, zorder=3, gid="path", rasterized=len(kept) > 2000, **style)
+        tangled = np.sum(_lengths(places, ground)) >= _TANGLED
+        ax.plot(*places.T, linewidth=0.5 if tangled else 0.9, alpha=0.4 if tangled else None, **line)
     if each:
         _arrows(ax, places[:-1], places[1:], color)
-    elif flat_ground:
-        tips = _evenly(places, ground.low, ground.high, most)
+    elif not on_curve:
+        tips = _evenly(places, ground, most)
         steps_there = points[kept[tips]] - points[kept[tips] - 1]
         _arrows(ax, places[tips] - _HEAD * steps_there, places[tips], color, heads=True)
-    paper: Any = "white" if flat_ground else ax.get_facecolor()
+    paper: Any = ax.get_facecolor() if on_curve else "white"
     style = {"color": color, "markeredgecolor": color, "markeredgewidth": 0.9, "linestyle": ""}
     if minimum is not None:
         place = ground.places(minimum[None])
@@ -181,34 +181,30 @@ def draw(ax: "Axes", ground: Ground, walk: Walk, minimum: np.ndarray | None, arr
 
 
 def _arrows(ax: "Axes", tails: np.ndarray, tips: np.ndarray, color: Any, *, heads: bool = False) -> None:
-    """Arrows from point to point, smaller ones where they are shorter than their heads; or the heads alone, all of one size."""
+    """Draw arrows, smaller ones where they are shorter than their heads; or the heads alone, all of one size."""
     if not len(tips):
         return
     width = 0.0007 if heads else 0.014  # inches; sizes of a head are in units of it
-    lengths: dict[str, Any] = {
-        "headwidth": 0.09 / width,
-        "headlength": 0.11 / width,
-        "headaxislength": (0.11 if heads else 0.09) / width,
-    }
-    style: dict[str, Any] = {"units": "inches", "width": width, "minshaft": 0 if heads else 1, "minlength": 0 if heads else 1}
-    ax.quiver(*tails.T, *(tips - tails).T, angles="xy", scale_units="xy", scale=1, color=color, zorder=4, **style, **lengths)
+    head = {"headwidth": 0.09 / width, "headlength": 0.11 / width, "headaxislength": (0.11 if heads else 0.09) / width}
+    shaft: dict[str, Any] = {"units": "inches", "width": width, "minshaft": 0 if heads else 1, "minlength": 0 if heads else 1}
+    ax.quiver(*tails.T, *(tips - tails).T, angles="xy", scale_units="xy", scale=1, color=color, zorder=4, **shaft, **head)
 
 
-def _evenly(places: np.ndarray, low: np.ndarray, high: np.ndarray, count: int) -> np.ndarray:
-    """The places on a path, never the first, that are at even distances along it, as it is seen."""
-    length = np.cumsum(_lengths(places, low, high))
+def _evenly(places: np.ndarray, ground: Ground, count: int) -> np.ndarray:
+    """Return which places on a path, never the first, are at even distances along it, as it is seen."""
+    length = np.cumsum(_lengths(places, ground))
     wanted = (np.arange(count) + 0.5) / max(count, 1) * length[-1]
     return np.unique(1 + np.minimum(np.searchsorted(length, wanted), len(length) - 1))
 
 
-def _lengths(places: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The lengths of the steps of a path, as shares of the picture."""
-    return np.linalg.norm(np.diff((places - low) / (high - low), axis=0), axis=1)
+def _lengths(places: np.ndarray, ground: Ground) -> np.ndarray:
+    """Return the lengths of the steps of a path, as shares of the picture."""
+    return np.linalg.norm(np.diff((places - ground.low) / (ground.high - ground.low), axis=0), axis=1)
 
 
-def _near(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The points of a path up to the first that is far outside the picture, which is pulled near along its step."""
-    seen = (points - low) / (high - low) - 0.5
+def _near(points: np.ndarray, ground: Ground) -> np.ndarray:
+    """Return the points of a path up to the first that is far outside the picture, pulled near along its step."""
+    seen = (points - ground.low) / (ground.high - ground.low) - 0.5
     far = np.flatnonzero(np.any(abs(seen) > _FAR, axis=1))
     if not far.size or far[0] == 0:
         return points
@@ -230,9 +226,9 @@ def paths_grid(
     minimum: Any = None,
     jit: bool = True,
 ) -> np.ndarray:
-    """The paths of `GradientDescent` for each pair of a learning rate and a momentum, as `path` draws them, with equal limits.
+    """Draw the path of `GradientDescent` for each pair of a learning rate and a momentum.
 
-    The limits are those of the paths that stay; a path that leaves for infinity leaves its frame.
+    The paths are drawn as by `path`, all with the limits of the paths that stay; a path that leaves for infinity leaves its frame.
 
     Args:
         cost: cost(params), or cost(params, data) where data are given, of one or two parameters.
@@ -261,41 +257,41 @@ def paths_grid(
     ((3, 2), 'learning rate 0.5')
     """
     _style.needed()
-    rates = _listed("learning_rates", learning_rates)
-    beyond = _listed("momenta", momenta)
+    rates, beyond = _listed("learning_rates", learning_rates), _listed("momenta", momenta)
     _checks.positive("learning_rates", rates, several=True)
     for momentum in beyond:
         _checks.fraction("momenta", float(momentum), closed=True)
     params = _problem.start_point(start, None, None)
-    one_or_two("start", params)
-    given = known_minimum(minimum, params)
+    _one_or_two("start", params)
+    given = _given_minimum(minimum, params)
     shape = len(beyond), len(rates)
     panels = None if ax is None else _panels(ax, shape)
     options: dict[str, Any] = {"max_steps": max_steps, "stop": (), "history": "params", "jit": jit}
     pairs = [(float(rate), float(momentum)) for momentum in beyond for rate in rates]
     results = [minimize(cost, start, data, method=GradientDescent(*pair), **options) for pair in pairs]
-    walks = [walked(result) for result in results]
+    walks = [_walk(result) for result in results]
     best = min(results, key=lambda result: float(result.best.cost))
-    ground, found = grounded(Costs(cost, data, best), walks, minimum, given)
+    ground, marked = _ground(Costs(cost, data, best), walks, minimum, given)
     own = panels is None
     panels = _new_panels(shape) if panels is None else panels
+    points = np.concatenate([walk.points for walk in walks])
     for panel, walk in zip(panels.flat, walks, strict=True):
-        ground.draw(panel, walk.names)
-        draw(panel, ground, walk, found)
+        ground.draw(panel, walk.names, points)
+        _draw(panel, ground, walk, marked)
         if walk.diverged:
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
             panel.text(0.05, 0.05, "diverged", transform=panel.transAxes, fontsize="small", color="black", bbox=box, zorder=8)
-    for panel in panels.flat:
-        ground.frame(panel, np.concatenate([walk.points for walk in walks]))
     _edges(panels, rates, beyond, walks[0].names)
     if own:
         ground.explain(panels)
-        panels[0, 0].figure.legend(*_handles(panels), loc="outside lower center", ncols=4, frameon=False)
+        lines = {line.get_label(): line for panel in panels.flat for line in panel.get_lines()}
+        labels = [label for label in lines if label in ("start", "end", "minimum")]
+        panels[0, 0].figure.legend([lines[label] for label in labels], labels, loc="outside lower center", ncols=4, frameon=False)
     return panels
 
 
 def _listed(name: str, values: Any) -> np.ndarray:
-    """A list of numbers, at least one."""
+    """Return a list of numbers, checked, of which there must be at least one."""
     _numbers.concrete(name, values)
     found = np.asarray(_checks.vector(name, values))
     if not found.size:
@@ -304,7 +300,7 @@ def _listed(name: str, values: Any) -> np.ndarray:
 
 
 def _panels(ax: Any, shape: tuple[int, int]) -> np.ndarray:
-    """The Axes that were given, in the shape of the grid."""
+    """Return the Axes that were given, checked, in the shape of the grid."""
     given = np.asarray(ax, dtype=object)
     if np.squeeze(given).shape != np.squeeze(np.empty(shape)).shape:
         raise ValueError(f"ax: expected None or an array of Axes of shape {shape}, got shape {given.shape}.")
@@ -314,7 +310,7 @@ def _panels(ax: Any, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _new_panels(shape: tuple[int, int]) -> np.ndarray:
-    """The Axes of a new figure."""
+    """Return the Axes of a new figure."""
     import matplotlib.pyplot as plt
 
     size = 2.1 * shape[1] + 1.4, 1.9 * shape[0] + 1.0
@@ -325,7 +321,7 @@ def _new_panels(shape: tuple[int, int]) -> np.ndarray:
 
 
 def _edges(panels: np.ndarray, rates: np.ndarray, momenta: np.ndarray, names: tuple[str, ...]) -> None:
-    """Say at the edges what the columns and the rows are."""
+    """Name the columns and the rows at the edges."""
     for panel in panels.flat:
         panel.set(xlabel="", ylabel="")
     for panel, rate in zip(panels[0], rates, strict=True):
@@ -336,10 +332,3 @@ def _edges(panels: np.ndarray, rates: np.ndarray, momenta: np.ndarray, names: tu
         panel.set_xlabel(names[0])
     for panel in panels[:, 0]:
         panel.set_ylabel(names[1] if len(names) == 2 else "cost")
-
-
-def _handles(panels: np.ndarray) -> tuple[list[Any], list[str]]:
-    """One handle for each label in the panels."""
-    found = [pair for panel in panels.flat for pair in zip(*panel.get_legend_handles_labels(), strict=True)]
-    unique = {text: handle for handle, text in found if text in ("start", "end", "minimum")}
-    return list(unique.values()), list(unique)
