@@ -45,7 +45,6 @@ def decision_boundary(
 
     Raises:
         TypeError, ValueError: for a bad argument; the message names it.
-        ImportError: without matplotlib.
 
     >>> import jax, jax.numpy as jnp, numpy as np, jaxgd
     >>> x = np.random.default_rng(0).normal(size=(200, 2))
@@ -80,7 +79,7 @@ def _table(data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Return the rows, their classes, which two columns vary, and the names of those two."""
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"data: expected a pair (x, y), got {_checks.show(data)}.")
-    x, y = _numbers.float64(data[0]), np.asarray(data[1])
+    x, y = np.asarray(data[0], np.float64), np.asarray(data[1])
     if x.ndim != 2 or len(x) == 0 or x.shape[1] < 2:
         raise ValueError(f"data: expected x of shape (n, 2), or of more columns of which two vary, got shape {x.shape}.")
     y = y.reshape(-1) if y.size == len(x) else y
@@ -140,11 +139,9 @@ def _margins(found: np.ndarray, classes: np.ndarray, level: float) -> tuple[np.n
 
 
 def _names(classes: np.ndarray, labels: Any) -> list[str]:
-    """Return the names of the classes."""
-    if labels is None:
-        return [_style.label(one.item()) for one in classes]
-    if isinstance(labels, dict):
-        return [str(labels.get(one.item(), _style.label(one.item()))) for one in classes]
+    if labels is None or isinstance(labels, dict):
+        known = labels or {}
+        return [str(known.get(one.item(), _style.label(one.item()))) for one in classes]
     if isinstance(labels, str) or len(labels) != len(classes):
         raise ValueError(f"labels: expected a name for each of {len(classes)} classes, got {_checks.show(labels)}.")
     return [_style.label(one) for one in labels]
@@ -152,22 +149,19 @@ def _names(classes: np.ndarray, labels: Any) -> list[str]:
 
 def _regions(ax: "Axes", sides: np.ndarray, margins: np.ndarray) -> None:
     """Fill the regions lightly, and draw the boundaries between them."""
+    from matplotlib.colors import to_rgb
+
+    paper = np.array(to_rgb(ax.get_facecolor()))
     if np.any(np.isnan(margins)):
         _style.hatch(ax)
     for place, margin in enumerate(np.ma.masked_invalid(margins)):
         lowest, highest = margin.min(), margin.max()
         if highest > 0:
             color, _ = _style.pair(place)
-            ax.contourf(*sides, margin, levels=[0, highest + 1], colors=[_tint(ax, color)])
+            tint: Any = 0.22 * np.array(to_rgb(color)) + 0.78 * paper
+            ax.contourf(*sides, margin, levels=[0, highest + 1], colors=[tint])
         if lowest < 0 < highest and (place or len(margins) == 1):  # of two, each has the same boundary
             ax.contour(*sides, margin, levels=[0], colors=[_style.ink(ax)], linewidths=1.1)
-
-
-def _tint(ax: "Axes", color: str) -> tuple[float, ...]:
-    """Return a colour thinned with that of the paper, and opaque."""
-    from matplotlib.colors import to_rgb
-
-    return tuple(0.22 * part + 0.78 * paper for part, paper in zip(to_rgb(color), to_rgb(ax.get_facecolor()), strict=True))
 
 
 def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, classes: np.ndarray, names: list[str]) -> float:

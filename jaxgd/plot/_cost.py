@@ -18,6 +18,7 @@ _MANY = 256  # runs above which a band stands for them
 _POINTS = 60_000  # of all lines together
 _DECADES = 200.0  # on either side of one: beyond them matplotlib's ticks on a logarithmic scale leave 64 bits
 _END = 1e307  # the same for linear scales
+_STATUSES = list(Status)
 _LINES = {"cost": "-", "validation": "--"}
 _EXPECTED = "a Result with a history, several of them, or a dict of them"
 
@@ -41,15 +42,14 @@ def cost(
 ) -> "Axes":
     """Draw the cost over the steps or epochs of one run or of several, the validation cost dashed beside it.
 
-    Up to eight runs have a colour and a marker each; up to 256 have a colour from dark to light in their order. More than that are
-    drawn as the band that holds all of them, the band of their middle half, and their median, where a run that has ended counts
-    with its last cost. A run that left for infinity does not set the scale where another did not: it leaves the frame, and is named
-    as diverged if it ended so. Where all costs are positive or zero and span a decade, the scale is logarithmic; zeros are at its
-    lower edge.
+    Up to eight runs have a colour and a marker each; up to 256 have a colour from dark to light in their order. More are drawn as
+    the band of all, the band of their middle half, and their median, where a run that has ended counts with its last cost. A run
+    that left for infinity leaves the frame, unless all of them did, and is named if it diverged. The scale is logarithmic where all
+    costs are positive or zero and span a decade; zeros are at its lower edge.
 
     Args:
-        results: a `Result` with `history="cost"`, a sequence of them, a dict label -> result, or what `jax.vmap` returned, which
-            has a line for each run.
+        results: a `Result` with `history="cost"`, with a line for each run if `jax.vmap` returned it; a sequence of them; or a dict
+            label -> result.
         ax: the Axes to draw into; None makes a figure.
         labels: the names of the lines, as many as there are: text or numbers, such as the learning rates.
         log: whether the costs are on a logarithmic scale; None chooses it where it helps.
@@ -60,17 +60,14 @@ def cost(
 
     Raises:
         TypeError, ValueError: for a bad argument; the message names it.
-        ImportError: without matplotlib.
 
-    >>> import jax, jax.numpy as jnp, jaxgd
+    >>> import jaxgd
     >>> def run(rate):
     ...     descent = jaxgd.GradientDescent(rate)
     ...     return jaxgd.minimize(lambda v: v**2, 10.0, method=descent, max_steps=20, stop=(), history="cost")
     >>> ax = jaxgd.plot.cost({"slow": run(0.05), "fast": run(0.3)})
     >>> ax.get_xlabel(), ax.get_yscale(), [text.get_text() for text in ax.get_legend().get_texts()]
     ('step', 'log', ['slow', 'fast'])
-    >>> rates = jnp.array([0.05, 0.3, 0.5])
-    >>> ax = jaxgd.plot.cost(jax.vmap(run)(rates), labels=rates)
     """
     _style.needed()
     if log is not None:
@@ -115,7 +112,7 @@ def _given(results: Any, labels: Any) -> list[tuple[str, Result]]:
             raise TypeError(f"results: expected {_EXPECTED}, among them is {_checks.show(result)}.")
         _numbers.concrete("results", result.code, result.n_steps, result.n_epochs, result.history)
         if result.history is None or result.history.cost is None:
-            raise _numbers.no_history("results", "cost")
+            raise ValueError('results: expected a Result with history.cost, got none: run with history="cost".')
     if not given:
         raise ValueError(f"results: expected {_EXPECTED}, got none.")
     return given
@@ -125,9 +122,9 @@ def _runs(name: str, result: Result, unit: str) -> Iterator[_Run]:
     """Yield the runs of a result: one, or after `jax.vmap` one for each lane."""
     history = result.history
     assert history is not None
-    costs = {"cost": _numbers.float64(history.cost)}
+    costs = {"cost": np.asarray(history.cost, np.float64)}
     if history.validation_cost is not None:
-        costs["validation"] = _numbers.float64(history.validation_cost)
+        costs["validation"] = np.asarray(history.validation_cost, np.float64)
     lanes = costs["cost"].shape[:-1]
     shared = (result.code, result.n_steps, result.n_epochs, getattr(result.state, "batch", 0))
     code, n_steps, n_epochs, batch = (np.broadcast_to(np.asarray(value), lanes) for value in shared)
@@ -136,15 +133,11 @@ def _runs(name: str, result: Result, unit: str) -> Iterator[_Run]:
         length = int(known[-1]) + 1 if known.size else 1  # after the end of a lane there are NaN
         x = np.arange(length, dtype=np.float64)
         if unit == "step" and n_epochs[lane]:
-            lost = _diverged(code[lane]) and n_steps[lane] != n_epochs[lane]  # the update that was taken back
+            lost = _STATUSES[code[lane]].nonfinite and n_steps[lane] != n_epochs[lane]  # the update that was taken back
             x *= round(float(n_steps[lane] + lost - batch[lane]) / float(n_epochs[lane]))
         index = ", ".join(map(str, lane))
         full = (f"{name} [{index}]" if name else f"run {index}") if index else name
         yield _Run(full, x, {kind: values[lane][:length] for kind, values in costs.items()}, int(code[lane]))
-
-
-def _diverged(code: int) -> bool:
-    return list(Status)[code].nonfinite
 
 
 def _named(runs: list[_Run], labels: Any) -> list[_Run]:
@@ -158,7 +151,7 @@ def _named(runs: list[_Run], labels: Any) -> list[_Run]:
         names = [run.name or (f"run {place}" if len(runs) > 1 else "") for place, run in enumerate(runs)]
     named = []
     for name, run in zip(names, runs, strict=True):
-        note = (" (diverged)" if name else "diverged") if _diverged(run.code) else ""
+        note = (" (diverged)" if name else "diverged") if _STATUSES[run.code].nonfinite else ""
         named.append(run._replace(name=_style.short(name) + note))
     return named
 

@@ -31,14 +31,13 @@ def starts(result: Result | Starts, *, ax: "Axes | None" = None, log: bool | Non
     Args:
         result: the `Result` of `minimize` with `n_starts`, or its `starts`.
         ax: the Axes to draw into; None makes a figure.
-        log: whether the costs are on a logarithmic scale; None chooses it where it helps.
+        log: whether the costs are on a logarithmic scale; None chooses where it helps.
 
     Returns:
         The Axes.
 
     Raises:
         TypeError, ValueError: for a bad argument; the message names it.
-        ImportError: without matplotlib.
 
     >>> import jax.numpy as jnp, jaxgd
     >>> def cost(v):
@@ -51,7 +50,14 @@ def starts(result: Result | Starts, *, ax: "Axes | None" = None, log: bool | Non
     _style.needed()
     if log is not None:
         _checks.flag("log", log)
-    costs, codes = _final(result)
+    ends = result.starts if isinstance(result, Result) else result
+    if not isinstance(ends, Starts):
+        got = "one of a single start" if isinstance(result, Result) else _checks.show(result)
+        raise TypeError(f"result: expected the Result of minimize with n_starts of at least 2, got {got}.")
+    _numbers.concrete("result", ends)
+    costs, codes = np.asarray(ends.cost, np.float64), np.asarray(ends.code)
+    if costs.ndim != 1:
+        raise ValueError(f"result: expected that of one call, got costs of shape {costs.shape}.")
     order = np.argsort(np.where(np.isfinite(costs), costs, np.inf), kind="stable")
     costs, codes = costs[order], codes[order]
     inside = _within_reach(costs, codes)
@@ -70,19 +76,6 @@ def starts(result: Result | Starts, *, ax: "Axes | None" = None, log: bool | Non
     ax.set_xlim(1 - room, len(costs) + room)
     ax.legend(loc="upper left", framealpha=0.85, fontsize="small")
     return ax
-
-
-def _final(result: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the final costs and the numbers of the statuses, each (n,)."""
-    ends = result.starts if isinstance(result, Result) else result
-    if not isinstance(ends, Starts):
-        got = "one of a single start" if isinstance(result, Result) else _checks.show(result)
-        raise TypeError(f"result: expected the Result of minimize with n_starts of at least 2, got {got}.")
-    _numbers.concrete("result", ends)
-    costs = _numbers.float64(ends.cost)
-    if costs.ndim != 1:
-        raise ValueError(f"result: expected that of one call, got costs of shape {costs.shape}.")
-    return costs, np.asarray(ends.code)
 
 
 def _within_reach(costs: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -119,19 +112,14 @@ def _points(ax: "Axes", costs: np.ndarray, codes: np.ndarray, inside: np.ndarray
         low, high = kept[mine[kept]], np.flatnonzero(mine & ~inside)
         style: dict[str, Any] = {"linestyle": "", "marker": marker, "color": color, "markeredgewidth": 0.3}
         style["markeredgecolor"] = ax.get_facecolor()
-        label = f"{kind.lower()}: {int(np.sum(mine)):,}" + _note(costs[high])
+        lost = int(np.sum(~np.isfinite(costs[high])))
+        counts = {"not finite": lost, "far above": len(high) - lost}
+        notes = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        label = f"{kind.lower()}: {int(np.sum(mine)):,}" + (f"\nat the edge: {notes}" if notes else "")
         ax.plot([], [], label=label, markersize=6.5, **style)
         ax.plot(rank[low], costs[low], rasterized=len(low) > 2000, gid="ends", markersize=size, **style)
         if high.size:  # without points it would count as one at the corner of the figure when a layout is made
             _at_the_edge(ax, rank[high], max(10, 60 * len(high) // len(costs)), gid="edge", markersize=size, **style)
-
-
-def _note(edge: np.ndarray) -> str:
-    """Return a line of the legend about the costs at the edge."""
-    lost = int(np.sum(~np.isfinite(edge)))
-    counts = {"not finite": lost, "far above": len(edge) - lost}
-    notes = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    return f"\nat the edge: {notes}" if notes else ""
 
 
 def sweep(sweep: Sweep, *, ax: "Axes | None" = None) -> "Axes":
@@ -149,7 +137,6 @@ def sweep(sweep: Sweep, *, ax: "Axes | None" = None) -> "Axes":
 
     Raises:
         TypeError, ValueError: for a bad argument; the message names it.
-        ImportError: without matplotlib.
 
     >>> import jax.numpy as jnp, numpy as np, jaxgd
     >>> x = np.linspace(0, 1, 100)
@@ -164,7 +151,7 @@ def sweep(sweep: Sweep, *, ax: "Axes | None" = None) -> "Axes":
     if not isinstance(sweep, Sweep):
         raise TypeError(f"sweep: expected what jaxgd.learning_rate_sweep returns, got {_checks.show(sweep)}.")
     _numbers.concrete("sweep", sweep)
-    rates, costs = _numbers.float64(sweep.learning_rate), _numbers.float64(sweep.cost)
+    rates, costs = np.asarray(sweep.learning_rate, np.float64), np.asarray(sweep.cost, np.float64)
     order = np.argsort(rates, kind="stable")
     rates, costs = rates[order], costs[order]
     inside = _near_the_first(costs)
@@ -211,7 +198,7 @@ def _line(ax: "Axes", rates: np.ndarray, costs: np.ndarray) -> None:
 
 
 def _best(ax: "Axes", x: float, y: float, named: float) -> None:
-    """Mark the best point with a star, and name a number of it."""
+    """Mark the best point with a star, and name one of its numbers in the legend."""
     style: dict[str, Any] = {"marker": "*", "markersize": 15, "color": _style.ORANGE, "markeredgecolor": _style.ink(ax)}
     ax.plot([x], [y], linestyle="", zorder=5, label=f"best: {named:.6g}", clip_on=False, **style)
 

@@ -39,13 +39,13 @@ def fit(
         variance(x) = J(x) C J(x)ᵀ          J = df / dparams, C the covariance
 
     It holds the curve f(x), and not new observations. There is none without a covariance or if that does not determine the curve.
-    Of more than 5000 points one of each small cell of the picture is drawn; more than 2000 are drawn without error bars.
+    The standard deviations of the data are error bars of up to 2000 points. Of more than 5000 points one of each small cell of the
+    picture is drawn.
 
     Args:
         model: model(params, x) -> y for x of the shape in the data, written with `jax.numpy`.
         result: a `Result`, or parameters.
-        data: (x, y) or (x, y, sigma_y): x of shape (n,) or (n, 1), y of shape (n,), sigma_y the standard deviations of y, (n,) or a
-            number, drawn as error bars.
+        data: (x, y) or (x, y, sigma_y): x of shape (n,) or (n, 1), y (n,), and standard deviations of y, (n,) or a number.
         ax: the Axes to draw into; None makes a figure. Where its x axis is logarithmic, so are the steps of the curve.
         covariance: a `Covariance` of the parameters.
         sigma: half the width of the band in standard errors of the curve, > 0.
@@ -55,7 +55,6 @@ def fit(
 
     Raises:
         TypeError, ValueError: for a bad argument; the message names it.
-        ImportError: without matplotlib.
 
     >>> import jax.numpy as jnp, numpy as np, jaxgd
     >>> x, y = np.array([5, 15, 25, 35, 45, 55.0]), np.array([5, 20, 14, 32, 22, 38.0])
@@ -79,7 +78,9 @@ def fit(
     x, y, spread = _table(data)
     with _problem.precision(_numbers.dtype_of(params)) as to:
         params = _check_trees.parameters("result", params, to)
-        _check_covariance(covariance, params)
+        if covariance is not None and _numbers.one_covariance(covariance).names != number_names(params):
+            mine, theirs = (", ".join(names[:5]) for names in (number_names(params), covariance.names))
+            raise ValueError(f"covariance: expected that of the parameters {mine}, got that of {theirs}.")
         ax = _style.axes(ax)
         finite = x[np.isfinite(x)]
         spaced = np.geomspace if ax.get_xscale() == "log" and finite.min() > 0 else np.linspace
@@ -110,7 +111,7 @@ def _table(data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         raise ValueError(f"data: expected x of shape (n,) or (n, 1), got shape {shape}.")
     columns = []
     for name, given in zip(("x", "y", "sigma_y"), data, strict=False):
-        column = _numbers.float64(given)
+        column = np.asarray(given, np.float64)
         if name == "sigma_y" and column.ndim == 0:
             column = np.full(shape[0], column)
         if column.size != shape[0]:
@@ -119,16 +120,6 @@ def _table(data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     if not np.any(np.isfinite(columns[0])):
         raise ValueError("data: expected finite numbers in x, got none.")
     return columns[0], columns[1], columns[2] if len(columns) == 3 else None
-
-
-def _check_covariance(covariance: Any, params: Any) -> None:
-    """Check that a covariance, if there is one, is that of these parameters."""
-    if covariance is None:
-        return
-    covariance = _numbers.one_covariance(covariance)
-    if covariance.names != number_names(params):
-        mine, theirs = (", ".join(names[:5]) for names in (number_names(params), covariance.names))
-        raise ValueError(f"covariance: expected that of the parameters {mine}, got that of {theirs}.")
 
 
 def _curve(model: Any, params: Any, x: jax.Array, covariance: Covariance | None) -> tuple[np.ndarray, np.ndarray]:
@@ -142,20 +133,13 @@ def _curve(model: Any, params: Any, x: jax.Array, covariance: Covariance | None)
             raise ValueError(f"model: expected a number for each x, {len(x)}, it returned shape {y.shape}.")
         return y.reshape(-1)
 
-    curve = _numbers.float64(values(point))
     if covariance is None:
+        curve = np.asarray(values(point), np.float64)
         return curve, np.zeros_like(curve)
-    basis = jnp.eye(point.size, dtype=point.dtype)
-
-    def column(direction: jax.Array) -> jax.Array:
-        return jax.jvp(values, (point,), (direction,))[1]
-
-    try:
-        jacobian = _numbers.float64(jax.vmap(column)(basis)).T
-    except TypeError:  # a model that looks at values can be differentiated, but not mapped
-        jacobian = np.stack([_numbers.float64(column(direction)) for direction in basis], axis=1)
-    variance = np.sum(jacobian @ _numbers.float64(covariance.matrix) * jacobian, axis=1)
-    return curve, np.sqrt(np.maximum(variance, 0))
+    curve, change = jax.linearize(values, point)
+    jacobian = np.asarray(jax.vmap(change)(jnp.eye(point.size, dtype=point.dtype)), np.float64).T
+    variance = np.sum(jacobian @ np.asarray(covariance.matrix, np.float64) * jacobian, axis=1)
+    return np.asarray(curve, np.float64), np.sqrt(np.maximum(variance, 0))
 
 
 def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, spread: np.ndarray | None) -> float:
@@ -176,8 +160,7 @@ def correlation(covariance: Covariance, *, ax: "Axes | None" = None) -> "Axes":
     """Draw the matrix of correlations as a map: blue for -1, white for 0, vermillion for 1.
 
     Up to 12 parameters have numbers in their cells; up to 60 have a minus sign where a correlation is negative. Correlations that
-    are not determined are hatched; parameters that are held have none. Names are left out at even steps where there is no room for
-    all of them.
+    are not determined are hatched; parameters that are held have none. Names without room are left out at even steps.
 
     Args:
         covariance: a `Covariance`.
@@ -188,7 +171,6 @@ def correlation(covariance: Covariance, *, ax: "Axes | None" = None) -> "Axes":
 
     Raises:
         TypeError, ValueError: for a bad argument; the message names it.
-        ImportError: without matplotlib.
 
     >>> import jax.numpy as jnp, numpy as np, jaxgd
     >>> x, y = np.array([5, 15, 25, 35, 45, 55.0]), np.array([5, 20, 14, 32, 22, 38.0])
@@ -201,7 +183,7 @@ def correlation(covariance: Covariance, *, ax: "Axes | None" = None) -> "Axes":
     """
     _style.needed()
     covariance = _numbers.one_covariance(covariance)
-    matrix = _numbers.float64(covariance.correlation)
+    matrix = np.asarray(covariance.correlation, np.float64)
     names = [_style.pretty(name) for name in covariance.names]
     own = ax is None
     side = float(np.clip(2.8 + 0.36 * len(names), 3.6, 8.0))
@@ -210,7 +192,11 @@ def correlation(covariance: Covariance, *, ax: "Axes | None" = None) -> "Axes":
     room = min(ax.get_window_extent().width, ax.get_window_extent().height) / ax.figure.dpi * 72 * 0.72 / len(names)
     _ticks(ax, names, room)
     if len(names) <= _SMALL and room >= 20:
-        _values(ax, matrix, float(np.clip(room / 5, 7, 10)))
+        size = float(np.clip(room / 5, 7, 10))
+        for (row, column), value in np.ndenumerate(matrix):
+            color = "white" if abs(value) > 0.6 else "black"
+            text = "NaN" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # and no -0.00
+            ax.text(column, row, text, color=color, fontsize=size, ha="center", va="center")
     elif len(names) <= _SIGNS:
         rows, columns = np.nonzero(matrix < -0.05)
         ax.plot(columns, rows, linestyle="", marker="_", color="black", markersize=0.35 * room, markeredgewidth=0.7, gid="negative")
@@ -245,11 +231,3 @@ def _ticks(ax: "Axes", names: list[str], room: float) -> None:
     ax.set_xticks(places, shown, rotation=0 if across else 90, fontsize=size)
     ax.set_yticks(places, shown, fontsize=size)
     ax.tick_params(length=0 if len(places) == len(names) else 2)
-
-
-def _values(ax: "Axes", matrix: np.ndarray, size: float) -> None:
-    """Write the numbers into the cells."""
-    for (row, column), value in np.ndenumerate(matrix):
-        color = "white" if abs(value) > 0.6 else "black"
-        text = "NaN" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # and no -0.00
-        ax.text(column, row, text, color=color, fontsize=size, ha="center", va="center")

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,6 @@ from jaxgd._program import compiled
 from jaxgd._trees import is_parameter, parameters_of, unpack, working_dtype
 from jaxgd.plot import _numbers, _style
 from jaxgd.result import Result, Status
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _TOGETHER = 2**22  # numbers in the largest array of the cost, for the points that are evaluated together
 _IN_ALL = 2**31  # the same for all points of a surface, about two seconds
@@ -72,7 +69,7 @@ class Costs:
                 found = compiled(_together, *arguments)(*arguments)
             except NotImplementedError:
                 found = compiled(_one_by_one, *arguments)(*arguments)
-            return _numbers.float64(found)
+            return np.asarray(found, np.float64)
 
     @property
     def most(self) -> int:
@@ -81,10 +78,10 @@ class Costs:
 
     def minimum(self) -> np.ndarray | None:
         """Return the minimum next to the best point of the run, or None if `minimize` finds none there for sure."""
-        options: dict[str, Any] = {"dtype": self.dtype, "has_aux": self.has_aux, "jit": self.traced}
-        params = self.result.best.params
-        rest = jax.tree.map(lambda leaf: not is_parameter(leaf), params) if self.held else None
-        found = minimize(self.cost, params, self.data, fixed=rest, **options)
+        start = self.result.best.params
+        rest = jax.tree.map(lambda leaf: not is_parameter(leaf), start) if self.held else None
+        options: dict[str, Any] = {"fixed": rest, "dtype": self.dtype, "has_aux": self.has_aux, "jit": self.traced}
+        found = minimize(self.cost, start, self.data, **options)
         sure = found.converged or found.status is Status.STALLED
         return _numbers.flat(found.params) if sure else None
 
@@ -118,7 +115,7 @@ class Ground:
         """Return the places of points (n, k) in the picture, (n, 2): on the curve, or the points themselves."""
         return points if len(self.low) == 2 else np.stack([points[:, 0], self.costs(points)], axis=1)
 
-    def draw(self, ax: "Axes", names: tuple[str, ...], points: np.ndarray) -> None:
+    def draw(self, ax: Any, names: tuple[str, ...], points: np.ndarray) -> None:
         """Draw the curve, limited to the costs of the points (n, k), or the contours, with names of the parameters."""
         ax.set(xlabel=names[0], xlim=(self.low[0], self.high[0]))
         if len(self.low) == 1:
@@ -130,7 +127,7 @@ class Ground:
             ax.set(ylabel=names[1], ylim=(self.low[1], self.high[1]))
         _style.ticks(ax)
 
-    def _limit(self, ax: "Axes", points: np.ndarray) -> None:
+    def _limit(self, ax: Any, points: np.ndarray) -> None:
         """Limit a curve to the costs of those points that are in the picture, and half as much again above them."""
         inside = points[(points[:, 0] >= self.low) & (points[:, 0] <= self.high)]
         reached = self.costs(inside[_numbers.cloud(inside[:, 0], inside[:, 0])])
@@ -142,7 +139,7 @@ class Ground:
         room = 0.06 * (top - lowest) or 0.06 * abs(lowest) or 1.0
         ax.set_ylim(lowest - room, top + room)
 
-    def _fill(self, ax: "Axes") -> None:
+    def _fill(self, ax: Any) -> None:
         finite = np.isfinite(self.values)
         if not np.all(finite):
             _style.hatch(ax)

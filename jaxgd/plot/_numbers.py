@@ -41,25 +41,9 @@ def one_covariance(covariance: Any) -> Covariance:
     return covariance
 
 
-def no_history(name: str, wanted: str) -> ValueError:
-    """Return the error about a history that was not recorded."""
-    return ValueError(f'{name}: expected a Result with history.{wanted}, got none: run with history="{wanted}".')
-
-
-def float64(array: Any) -> np.ndarray:
-    """Return an array of NumPy or JAX, of any precision, in 64 bits."""
-    return np.asarray(array).astype(np.float64)
-
-
-def rows(params: Any) -> np.ndarray:
-    """Return the numbers of a pytree of arrays with a common leading axis, one row for each index of that axis."""
-    leaves = jax.tree.leaves(parameters_of(params))
-    return np.concatenate([float64(leaf).reshape(np.shape(leaf)[0], -1) for leaf in leaves], axis=1)
-
-
 def flat(params: Any) -> np.ndarray:
     """Return all numbers of a pytree, (k,)."""
-    return np.concatenate([np.ravel(float64(leaf)) for leaf in jax.tree.leaves(parameters_of(params))])
+    return np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in jax.tree.leaves(parameters_of(params))])
 
 
 def dtype_of(params: Any) -> str | None:
@@ -145,12 +129,10 @@ def window(points: np.ndarray, anchors: np.ndarray, *, cut: bool) -> tuple[np.nd
     With `cut`, for runs that left for infinity, only the points near the anchors count.
     """
     low, high = np.min(anchors, axis=0), np.max(anchors, axis=0)
-    size = high - low
-    kept = points[np.all(np.isfinite(points), axis=1)]
     if cut:
-        room = np.where(size > 0, 2 * size, np.maximum(1.0, abs(low)))
-        kept = kept[np.all((kept >= low - room) & (kept <= high + room), axis=1)]
-    shown = np.concatenate([anchors, kept])
+        room = np.where(high > low, 2 * (high - low), np.maximum(1.0, abs(low)))
+        points = points[np.all((points >= low - room) & (points <= high + room), axis=1)]
+    shown = np.concatenate([anchors, points])
     low, high = np.min(shown, axis=0), np.max(shown, axis=0)
     room = 0.12 * (high - low)
     least = 1e-6 * np.maximum(abs(low), abs(high))

@@ -47,18 +47,17 @@ def path(
 ) -> "Axes":
     """Draw the path of a run over the cost of its one or two parameters.
 
-    For two parameters the path has arrows over filled contours, dark where the cost is low. The levels are logarithmic above the
-    lowest cost where a narrow valley would not be seen otherwise. For one parameter the points are on the curve of the cost. Up to
-    30 steps are an arrow each, from point to point; a longer path is a line with arrowheads at even distances. The minimum is in
-    the picture however far it is. A path that leaves for infinity leaves the frame.
+    For two parameters it is over filled contours, dark where the cost is low, with logarithmic levels above the lowest cost if a
+    narrow valley needs them. For one parameter its points are on the curve of the cost. Up to 30 steps are an arrow each; a longer
+    path is a line with arrowheads at even distances. A path that leaves for infinity leaves the frame.
 
     Args:
         result: the `Result` of a run with `history="params"`, of two numbers or of one.
         cost: its cost, cost(params), or cost(params, data).
         data: its data, or None.
         ax: the Axes to draw into; None makes a figure, with a bar that explains the levels.
-        minimum: the point to mark, a pytree like the parameters; None finds it by `jaxgd.minimize` from the best point of the
-            run, and marks it if that converges (bounds are not known here); False marks none.
+        minimum: the point to mark, however far, a pytree like the parameters; None finds it by `jaxgd.minimize` from the best point
+            of the run, and marks it if that converges (bounds are not known here); False marks none.
         arrows: how many arrows at most, >= 0; None is 30 for steps, or 16 heads on a longer path.
 
     Returns:
@@ -66,7 +65,6 @@ def path(
 
     Raises:
         TypeError, ValueError: for a bad argument; the message names it.
-        ImportError: without matplotlib.
 
     >>> import jax.numpy as jnp, jaxgd
     >>> def bowl(v):
@@ -97,9 +95,11 @@ def _walk(result: Any) -> _Walk:
     """Return the path of a run, checked, without points that are not finite."""
     result = _numbers.one_run(result, 'a Result with history="params"')
     if result.history is None or result.history.params is None:
-        raise _numbers.no_history("result", "params")
+        raise ValueError('result: expected a Result with history.params, got none: run with history="params".')
     names = _one_or_two("result", result.params)
-    points, costs = _numbers.rows(result.history.params), _numbers.float64(result.history.cost)
+    costs = np.asarray(result.history.cost, np.float64)
+    leaves = jax.tree.leaves(parameters_of(result.history.params))
+    points = np.concatenate([np.asarray(leaf, np.float64).reshape(len(costs), -1) for leaf in leaves], axis=1)
     sound = np.all(np.isfinite(points), axis=1) & np.isfinite(costs)
     if not np.any(sound):
         raise ValueError("result: expected a run with a finite start, got none.")
@@ -159,13 +159,13 @@ def _draw(ax: "Axes", ground: Ground, walk: _Walk, minimum: np.ndarray | None, a
     line: dict[str, Any] = {"color": color, "zorder": 3, "gid": "path", "rasterized": len(kept) > 2000}
     if on_curve:
         ax.plot(*places.T, linestyle="", marker="o", markersize=4, **line)
-    elif not each:
-        tangled = np.sum(_lengths(places, ground)) >= _TANGLED
-        ax.plot(*places.T, linewidth=0.5 if tangled else 0.9, alpha=0.4 if tangled else None, **line)
     if each:
         _arrows(ax, places[:-1], places[1:], color)
     elif not on_curve:
-        tips = _evenly(places, ground, most)
+        lengths = np.linalg.norm(np.diff((places - ground.low) / (ground.high - ground.low), axis=0), axis=1)
+        tangled = np.sum(lengths) >= _TANGLED
+        ax.plot(*places.T, linewidth=0.5 if tangled else 0.9, alpha=0.4 if tangled else None, **line)
+        tips = 1 + _evenly(lengths, most)
         steps_there = points[kept[tips]] - points[kept[tips] - 1]
         _arrows(ax, places[tips] - _HEAD * steps_there, places[tips], color, heads=True)
     paper: Any = ax.get_facecolor() if on_curve else "white"
@@ -190,16 +190,11 @@ def _arrows(ax: "Axes", tails: np.ndarray, tips: np.ndarray, color: Any, *, head
     ax.quiver(*tails.T, *(tips - tails).T, angles="xy", scale_units="xy", scale=1, color=color, zorder=4, **shaft, **head)
 
 
-def _evenly(places: np.ndarray, ground: Ground, count: int) -> np.ndarray:
-    """Return which places on a path, never the first, are at even distances along it, as it is seen."""
-    length = np.cumsum(_lengths(places, ground))
-    wanted = (np.arange(count) + 0.5) / max(count, 1) * length[-1]
-    return np.unique(1 + np.minimum(np.searchsorted(length, wanted), len(length) - 1))
-
-
-def _lengths(places: np.ndarray, ground: Ground) -> np.ndarray:
-    """Return the lengths of the steps of a path, as shares of the picture."""
-    return np.linalg.norm(np.diff((places - ground.low) / (ground.high - ground.low), axis=0), axis=1)
+def _evenly(lengths: np.ndarray, count: int) -> np.ndarray:
+    """Return which of the steps of a path, of some lengths, end at even distances along it."""
+    reached = np.cumsum(lengths)
+    wanted = (np.arange(count) + 0.5) / max(count, 1) * reached[-1]
+    return np.unique(np.minimum(np.searchsorted(reached, wanted), len(lengths) - 1))
 
 
 def _near(points: np.ndarray, ground: Ground) -> np.ndarray:
@@ -237,8 +232,7 @@ def paths_grid(
         learning_rates: the rates, one for each column, > 0.
         momenta: the momenta, one for each row, in [0, 1].
         max_steps: the steps of each run, >= 1; all of them are run.
-        ax: an array of Axes of shape (momenta, learning rates) to draw into; None makes a figure, with a legend and a bar that
-            explains the levels.
+        ax: an array of Axes of shape (momenta, learning rates); None makes a figure, with a legend and a bar for the levels.
         minimum: as in `path`; None finds it from the best point of all runs.
         jit: False for a cost that can't be traced, as in `minimize`.
 
@@ -247,7 +241,6 @@ def paths_grid(
 
     Raises:
         TypeError, ValueError: for a bad argument; the message names it.
-        ImportError: without matplotlib.
 
     >>> import jax.numpy as jnp, jaxgd
     >>> def bowl(v):
@@ -257,6 +250,8 @@ def paths_grid(
     ((3, 2), 'learning rate 0.5')
     """
     _style.needed()
+    import matplotlib.pyplot as plt
+
     rates, beyond = _listed("learning_rates", learning_rates), _listed("momenta", momenta)
     _checks.positive("learning_rates", rates, several=True)
     for momentum in beyond:
@@ -273,7 +268,11 @@ def paths_grid(
     best = min(results, key=lambda result: float(result.best.cost))
     ground, marked = _ground(Costs(cost, data, best), walks, minimum, given)
     own = panels is None
-    panels = _new_panels(shape) if panels is None else panels
+    if panels is None:
+        size = 2.1 * shape[1] + 1.4, 1.9 * shape[0] + 1.0
+        _, panels = plt.subplots(*shape, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
+        for panel in panels.flat:
+            _style.frame(panel, closed=True)
     points = np.concatenate([walk.points for walk in walks])
     for panel, walk in zip(panels.flat, walks, strict=True):
         ground.draw(panel, walk.names, points)
@@ -281,7 +280,7 @@ def paths_grid(
         if walk.diverged:
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
             panel.text(0.05, 0.05, "diverged", transform=panel.transAxes, fontsize="small", color="black", bbox=box, zorder=8)
-    _edges(panels, rates, beyond, walks[0].names)
+    _name_edges(panels, rates, beyond)
     if own:
         ground.explain(panels)
         lines = {line.get_label(): line for panel in panels.flat for line in panel.get_lines()}
@@ -293,7 +292,7 @@ def paths_grid(
 def _listed(name: str, values: Any) -> np.ndarray:
     """Return a list of numbers, checked, of which there must be at least one."""
     _numbers.concrete(name, values)
-    found = np.asarray(_checks.vector(name, values))
+    found = _checks.vector(name, values)
     if not found.size:
         raise ValueError(f"{name}: expected at least one, got none.")
     return found
@@ -309,26 +308,16 @@ def _panels(ax: Any, shape: tuple[int, int]) -> np.ndarray:
     return given.reshape(shape)
 
 
-def _new_panels(shape: tuple[int, int]) -> np.ndarray:
-    """Return the Axes of a new figure."""
-    import matplotlib.pyplot as plt
-
-    size = 2.1 * shape[1] + 1.4, 1.9 * shape[0] + 1.0
-    _, panels = plt.subplots(*shape, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
-    for panel in panels.flat:
-        _style.frame(panel, closed=True)
-    return panels
-
-
-def _edges(panels: np.ndarray, rates: np.ndarray, momenta: np.ndarray, names: tuple[str, ...]) -> None:
-    """Name the columns and the rows at the edges."""
-    for panel in panels.flat:
-        panel.set(xlabel="", ylabel="")
-    for panel, rate in zip(panels[0], rates, strict=True):
-        panel.set_title(f"learning rate {rate:g}", fontsize="medium")
-    for panel, momentum in zip(panels[:, -1], momenta, strict=True):
-        panel.annotate(f"momentum {momentum:g}", (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center", ha="left")
-    for panel in panels[-1]:
-        panel.set_xlabel(names[0])
-    for panel in panels[:, 0]:
-        panel.set_ylabel(names[1] if len(names) == 2 else "cost")
+def _name_edges(panels: np.ndarray, rates: np.ndarray, momenta: np.ndarray) -> None:
+    """Name the columns and the rows at the edges of the grid, and only there."""
+    last_row, last_column = len(momenta) - 1, len(rates) - 1
+    for (row, column), panel in np.ndenumerate(panels):
+        if row == 0:
+            panel.set_title(f"learning rate {rates[column]:g}", fontsize="medium")
+        if column == last_column:
+            name = f"momentum {momenta[row]:g}"
+            panel.annotate(name, (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center", ha="left")
+        if row < last_row:
+            panel.set_xlabel("")
+        if column > 0:
+            panel.set_ylabel("")
