@@ -1,7 +1,7 @@
 """The picture of the decision boundary of a classifier of two variables."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,7 @@ import numpy as np
 
 from jaxgd import _checks, _problem
 from jaxgd.plot import _numbers, _style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from jaxgd.plot._style import Axes
 
 _SIDE = 241  # points along each side of the plane
 _SIZE = 6.5  # of a marker
@@ -28,12 +26,11 @@ def decision_boundary(
 ) -> "Axes":
     """Draw the regions of the classes, the boundary between them, and the points with their true classes.
 
-    Of more than 5000 points one of each small cell of the plane is drawn; classes that share a cell are each drawn as often as they
-    are common there.
+    Of more than 5000 points one of each small cell of the plane is drawn, at random.
 
     Args:
-        predict: predict(params, x) for x of shape (n, columns); returns a number for each row, which is above the `level` for the
-            upper class (a probability), or scores of k classes (n, k), of which the highest wins, or integers, the classes.
+        predict: predict(params, x) for x of shape (n, columns). It returns a number for each row, such as a probability, above
+            `level` for the upper class; or scores (n, k) of k classes, of which the highest wins; or integers, the classes.
         params: the parameters, such as `result.params`: whatever `predict` takes.
         data: (x, y): x of shape (n, 2), or of more columns of which all but two are constant; y (n,) the classes.
         ax: the Axes to draw into; None makes a figure.
@@ -68,7 +65,14 @@ def decision_boundary(
     names = _names(classes, labels)
     ax = _style.axes(ax, 6.4, 4.8)
     _regions(ax, np.linspace(low, high, _SIDE).T, margins.reshape(len(classes), _SIDE, _SIDE))
-    size = _points(ax, x[:, columns], y, classes, names)
+    kept = _numbers.cloud(*x[:, columns].T)
+    size = float(np.clip(9 - 1.6 * np.log10(max(len(kept), 1)), 2.5, _SIZE))
+    for place, (one, name) in enumerate(zip(classes, names, strict=True)):
+        mine = kept[y[kept] == one]
+        color, marker = _style.pair(place)
+        style: dict[str, Any] = {"linestyle": "", "marker": marker, "markersize": size, "color": color, "markeredgewidth": 0.4}
+        style["markeredgecolor"] = ax.get_facecolor()
+        ax.plot(*x[mine][:, columns].T, label=_style.short(name), rasterized=len(mine) > 2000, **style)
     ax.set(xlabel=axis_names[0], ylabel=axis_names[1], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     _style.ticks(ax)
     ax.legend(framealpha=0.85, ncols=1 + (len(classes) - 1) // 12, markerscale=_SIZE / size)
@@ -162,16 +166,3 @@ def _regions(ax: "Axes", sides: np.ndarray, margins: np.ndarray) -> None:
             ax.contourf(*sides, margin, levels=[0, highest + 1], colors=[tint])
         if lowest < 0 < highest and (place or len(margins) == 1):  # of two, each has the same boundary
             ax.contour(*sides, margin, levels=[0], colors=[_style.ink(ax)], linewidths=1.1)
-
-
-def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, classes: np.ndarray, names: list[str]) -> float:
-    """Draw the points, with a colour and a marker for each class, and return their size."""
-    kept = _numbers.cloud(*x.T)
-    size = float(np.clip(9 - 1.6 * np.log10(max(len(kept), 1)), 2.5, _SIZE))
-    for place, (one, name) in enumerate(zip(classes, names, strict=True)):
-        mine = kept[y[kept] == one]
-        color, marker = _style.pair(place)
-        style: dict[str, Any] = {"linestyle": "", "marker": marker, "markersize": size, "color": color, "markeredgewidth": 0.4}
-        style["markeredgecolor"] = ax.get_facecolor()
-        ax.plot(*x[mine].T, label=_style.short(name), rasterized=len(mine) > 2000, **style)
-    return size

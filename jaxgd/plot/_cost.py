@@ -1,17 +1,15 @@
 """The picture of the cost of runs over their steps or epochs."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgd import _checks
 from jaxgd._trees import is_number
 from jaxgd.plot import _numbers, _style
+from jaxgd.plot._style import Axes
 from jaxgd.result import Result, Status
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _FEW = 8  # runs that get a colour and a marker each
 _MANY = 256  # runs above which a band stands for them

@@ -1,16 +1,14 @@
 """Pictures of the costs at the end of many runs: over the starts, and over the learning rates."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxgd import _checks
 from jaxgd.plot import _numbers, _style
+from jaxgd.plot._style import Axes
 from jaxgd.result import Result, Starts, Status
 from jaxgd.sweep import Sweep
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _KINDS = {  # of ends, by how their sentences begin: a colour and a marker
     "Converged": (_style.BLUE, "o"),
@@ -18,7 +16,6 @@ _KINDS = {  # of ends, by how their sentences begin: a colour and a marker
     "Stalled": (_style.GREEN, "^"),
     "Diverged": (_style.VERMILLION, "X"),
 }
-_OTHERS = _style.PURPLE, "D"
 
 
 def starts(result: Result | Starts, *, ax: "Axes | None" = None, log: bool | None = None) -> "Axes":
@@ -84,8 +81,8 @@ def _within_reach(costs: np.ndarray, codes: np.ndarray) -> np.ndarray:
     staying = costs[finite & (codes != Status.DIVERGED.code)]
     if not staying.size:
         return finite
-    with np.errstate(over="ignore"):  # nothing is above infinity
-        return finite & (costs <= staying.max() + (np.ptp(staying) or abs(staying.max()) or 1.0))
+    lowest, highest = float(staying.min()), float(staying.max())  # Python numbers overflow without a warning
+    return finite & (costs <= highest + (highest - lowest or abs(highest) or 1.0))
 
 
 def _at_the_foot(shown: np.ndarray) -> bool:
@@ -108,7 +105,7 @@ def _points(ax: "Axes", costs: np.ndarray, codes: np.ndarray, inside: np.ndarray
         mine = np.isin(codes, [code for code, other in enumerate(kinds) if other == kind])
         if not np.any(mine):
             continue
-        color, marker = _KINDS.get(kind, _OTHERS)
+        color, marker = _KINDS.get(kind, (_style.PURPLE, "D"))
         low, high = kept[mine[kept]], np.flatnonzero(mine & ~inside)
         style: dict[str, Any] = {"linestyle": "", "marker": marker, "color": color, "markeredgewidth": 0.3}
         style["markeredgecolor"] = ax.get_facecolor()
@@ -155,10 +152,21 @@ def sweep(sweep: Sweep, *, ax: "Axes | None" = None) -> "Axes":
     order = np.argsort(rates, kind="stable")
     rates, costs = rates[order], costs[order]
     inside = _near_the_first(costs)
+    known = costs[inside]
     ax = _style.axes(ax)
     ax.set_xscale("log")
-    if np.any(inside):
-        _line(ax, rates, np.where(inside, costs, np.nan))
+    if known.size:
+        edge = None
+        if np.any(known > 0) and not np.any(known < 0):
+            ax.set_yscale("log")
+            edge = _numbers.floor(known)
+        heights = np.where(inside, costs if edge is None else np.where(costs == 0, edge, costs), np.nan)
+        kept, best = _numbers.envelope(heights), np.nanargmin(heights)
+        marker = "o" if len(kept) <= 100 else ""
+        ax.plot(rates[kept], heights[kept], marker=marker, markersize=4.5, linewidth=1.4, color=_style.BLUE, gid="cost")
+        _best(ax, rates[best], heights[best], rates[best])
+        if edge is not None:
+            ax.set_ylim(bottom=edge)
     else:
         ax.set_yticks([])
     if not np.all(inside):
@@ -176,25 +184,8 @@ def _near_the_first(costs: np.ndarray) -> np.ndarray:
     finite = np.isfinite(costs)
     if not np.any(finite):
         return finite
-    first, lowest = costs[finite][0], costs[finite].min()
-    with np.errstate(over="ignore"):  # nothing is above infinity
-        return finite & (costs <= first + 9 * max(abs(first), first - lowest))
-
-
-def _line(ax: "Axes", rates: np.ndarray, costs: np.ndarray) -> None:
-    """Draw the costs, NaN where they are not in the picture, with the best."""
-    known = costs[~np.isnan(costs)]
-    edge = None
-    if np.any(known > 0) and not np.any(known < 0):
-        ax.set_yscale("log")
-        edge = _numbers.floor(known)
-    values = costs if edge is None else np.where(costs == 0, edge, costs)
-    kept, best = _numbers.envelope(values), np.nanargmin(costs)
-    marker = "o" if len(kept) <= 100 else ""
-    ax.plot(rates[kept], values[kept], marker=marker, markersize=4.5, linewidth=1.4, color=_style.BLUE, gid="cost")
-    _best(ax, rates[best], values[best], rates[best])
-    if edge is not None:
-        ax.set_ylim(bottom=edge)
+    first, lowest = float(costs[finite][0]), float(costs[finite].min())
+    return finite & (costs <= first + 9 * max(abs(first), first - lowest))
 
 
 def _best(ax: "Axes", x: float, y: float, named: float) -> None:

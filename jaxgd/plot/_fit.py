@@ -1,7 +1,7 @@
 """Pictures of what was fitted: the curve with its uncertainty, and the correlations of the parameters."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +10,13 @@ import numpy as np
 from jaxgd import _check_trees, _checks, _problem
 from jaxgd._trees import number_names, pack, unpack, working_dtype
 from jaxgd.plot import _numbers, _style
+from jaxgd.plot._style import Axes
 from jaxgd.result import Result
 from jaxgd.uncertainty import Covariance
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 _CURVE = 400  # points of the curve
-_BARS = 2000  # points with error bars at most
 _SIZE = 5.5  # of a marker
-_SMALL = 12  # parameters, up to which there are numbers in the cells
-_SIGNS = 60  # up to which a negative cell has a sign, for prints without colours
+_SIGNS = 60  # parameters, up to which a negative cell has a sign, for prints without colours
 
 
 def fit(
@@ -39,13 +35,12 @@ def fit(
         variance(x) = J(x) C J(x)ᵀ          J = df / dparams, C the covariance
 
     It holds the curve f(x), and not new observations. There is none without a covariance or if that does not determine the curve.
-    The standard deviations of the data are error bars of up to 2000 points. Of more than 5000 points one of each small cell of the
-    picture is drawn.
+    Of more than 5000 points one of each small cell of the picture is drawn; more than 2000 are drawn without error bars.
 
     Args:
         model: model(params, x) -> y for x of the shape in the data, written with `jax.numpy`.
         result: a `Result`, or parameters.
-        data: (x, y) or (x, y, sigma_y): x of shape (n,) or (n, 1), y (n,), and standard deviations of y, (n,) or a number.
+        data: (x, y) or (x, y, sigma_y): x of shape (n,) or (n, 1), y (n,), sigma_y its errors, (n,) or a number, drawn as bars.
         ax: the Axes to draw into; None makes a figure. Where its x axis is logarithmic, so are the steps of the curve.
         covariance: a `Covariance` of the parameters.
         sigma: half the width of the band in standard errors of the curve, > 0.
@@ -71,7 +66,6 @@ def fit(
     """
     _style.needed()
     _checks.function("model", model, ("params", "x"), "a function, called as model(params, x)")
-    _checks.scalar("sigma", sigma)
     _checks.positive("sigma", sigma)
     params = _numbers.one_run(result).params if isinstance(result, Result) else result
     _numbers.concrete("result", params, data)
@@ -134,8 +128,7 @@ def _curve(model: Any, params: Any, x: jax.Array, covariance: Covariance | None)
         return y.reshape(-1)
 
     if covariance is None:
-        curve = np.asarray(values(point), np.float64)
-        return curve, np.zeros_like(curve)
+        return np.asarray(values(point), np.float64), np.zeros(len(x))
     curve, change = jax.linearize(values, point)
     jacobian = np.asarray(jax.vmap(change)(jnp.eye(point.size, dtype=point.dtype)), np.float64).T
     variance = np.sum(jacobian @ np.asarray(covariance.matrix, np.float64) * jacobian, axis=1)
@@ -149,7 +142,7 @@ def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, spread: np.ndarray | None)
     label = "data" if len(kept) > 0.5 * len(x) else f"data ({len(x):,} points, thinned)"
     style: dict[str, Any] = {"color": _style.ink(ax), "marker": "o", "markersize": size, "linestyle": "", "label": label}
     style |= {"zorder": 3} if len(kept) <= 500 else {"zorder": 2, "alpha": 0.35, "markeredgewidth": 0}
-    if spread is not None and len(kept) <= _BARS:
+    if spread is not None and len(kept) <= 2000:
         ax.errorbar(x[kept], y[kept], spread[kept], elinewidth=0.8, capsize=0 if len(kept) > 50 else 2, **style)
     else:
         ax.plot(x[kept], y[kept], rasterized=len(kept) > 2000, **style)
@@ -182,16 +175,27 @@ def correlation(covariance: Covariance, *, ax: "Axes | None" = None) -> "Axes":
     ['1.00', '-0.87', '-0.87', '1.00']
     """
     _style.needed()
+    from matplotlib.colors import LinearSegmentedColormap
+
     covariance = _numbers.one_covariance(covariance)
     matrix = np.asarray(covariance.correlation, np.float64)
     names = [_style.pretty(name) for name in covariance.names]
     own = ax is None
     side = float(np.clip(2.8 + 0.36 * len(names), 3.6, 8.0))
     ax = _style.axes(ax, side + 0.8, side, closed=True)
-    image = _cells(ax, matrix)
+    if np.any(np.isnan(matrix)):
+        _style.hatch(ax)
+    colors = LinearSegmentedColormap.from_list("correlation", ["#00508A", "white", "#A84A00"], N=257)
+    image = ax.imshow(np.ma.masked_invalid(matrix), cmap=colors, vmin=-1, vmax=1, interpolation="nearest")
+    last = len(matrix) - 0.5
+    if len(matrix) <= _SIGNS:
+        edges = np.arange(1, len(matrix)) - 0.5
+        ax.hlines(edges, -0.5, last, color="white", linewidth=0.6)
+        ax.vlines(edges, -0.5, last, color="white", linewidth=0.6)
+    ax.set(xlim=(-0.5, last), ylim=(last, -0.5))
     room = min(ax.get_window_extent().width, ax.get_window_extent().height) / ax.figure.dpi * 72 * 0.72 / len(names)
     _ticks(ax, names, room)
-    if len(names) <= _SMALL and room >= 20:
+    if len(names) <= 12 and room >= 20:
         size = float(np.clip(room / 5, 7, 10))
         for (row, column), value in np.ndenumerate(matrix):
             color = "white" if abs(value) > 0.6 else "black"
@@ -203,23 +207,6 @@ def correlation(covariance: Covariance, *, ax: "Axes | None" = None) -> "Axes":
     if own:
         _style.bar(image, ax, "correlation", ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.8)
     return ax
-
-
-def _cells(ax: "Axes", matrix: np.ndarray) -> Any:
-    """Draw the cells, those that are NaN hatched, and return their image."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    colors = LinearSegmentedColormap.from_list("correlation", ["#00508A", "white", "#A84A00"], N=257)
-    colors = colors.with_extremes(bad=(0, 0, 0, 0))
-    if np.any(np.isnan(matrix)):
-        _style.hatch(ax)
-    image = ax.imshow(np.ma.masked_invalid(matrix), cmap=colors, vmin=-1, vmax=1, interpolation="nearest")
-    if len(matrix) <= _SIGNS:
-        edges = np.arange(len(matrix) - 1) + 0.5
-        ax.hlines(edges, -0.5, len(matrix) - 0.5, color="white", linewidth=0.6)
-        ax.vlines(edges, -0.5, len(matrix) - 0.5, color="white", linewidth=0.6)
-    ax.set(xlim=(-0.5, len(matrix) - 0.5), ylim=(len(matrix) - 0.5, -0.5))
-    return image
 
 
 def _ticks(ax: "Axes", names: list[str], room: float) -> None:

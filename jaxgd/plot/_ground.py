@@ -82,8 +82,7 @@ class Costs:
         rest = jax.tree.map(lambda leaf: not is_parameter(leaf), start) if self.held else None
         options: dict[str, Any] = {"fixed": rest, "dtype": self.dtype, "has_aux": self.has_aux, "jit": self.traced}
         found = minimize(self.cost, start, self.data, **options)
-        sure = found.converged or found.status is Status.STALLED
-        return _numbers.flat(found.params) if sure else None
+        return _numbers.flat(found.params) if found.converged or found.status is Status.STALLED else None
 
 
 def _together(evaluate: Any, vectors: Any, like: Any, arrays: Any) -> Any:

@@ -74,9 +74,7 @@ def cloud(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if len(finite) <= 5000:
         return finite
     shuffled = finite[np.random.default_rng(0).permutation(len(finite))]
-    columns, lines = 240, 180
-    cells = lines * _cells(x[shuffled], columns) + _cells(y[shuffled], lines)
-    _, first = np.unique(cells, return_index=True)
+    _, first = np.unique(180 * _cells(x[shuffled], 240) + _cells(y[shuffled], 180), return_index=True)
     extremes = [finite[find(values[finite])] for values in (x, y) for find in (np.argmin, np.argmax)]
     return np.unique(np.concatenate([shuffled[first], extremes]))
 

@@ -1,7 +1,7 @@
 """Pictures of the paths of runs over their cost, of one or two parameters."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,10 +12,8 @@ from jaxgd._trees import number_names, parameters_of
 from jaxgd.methods.first_order import GradientDescent
 from jaxgd.plot import _numbers, _style
 from jaxgd.plot._ground import Costs, Ground
+from jaxgd.plot._style import Axes
 from jaxgd.result import Result
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _ARROWS = 30  # steps up to which each is an arrow
 _HEADS = 16  # arrowheads on a longer path
@@ -165,7 +163,9 @@ def _draw(ax: "Axes", ground: Ground, walk: _Walk, minimum: np.ndarray | None, a
         lengths = np.linalg.norm(np.diff((places - ground.low) / (ground.high - ground.low), axis=0), axis=1)
         tangled = np.sum(lengths) >= _TANGLED
         ax.plot(*places.T, linewidth=0.5 if tangled else 0.9, alpha=0.4 if tangled else None, **line)
-        tips = 1 + _evenly(lengths, most)
+        reached = np.cumsum(lengths)
+        wanted = (np.arange(most) + 0.5) / max(most, 1) * reached[-1]  # at even distances, as they are seen
+        tips = 1 + np.unique(np.minimum(np.searchsorted(reached, wanted), len(lengths) - 1))
         steps_there = points[kept[tips]] - points[kept[tips] - 1]
         _arrows(ax, places[tips] - _HEAD * steps_there, places[tips], color, heads=True)
     paper: Any = ax.get_facecolor() if on_curve else "white"
@@ -185,16 +185,13 @@ def _arrows(ax: "Axes", tails: np.ndarray, tips: np.ndarray, color: Any, *, head
     if not len(tips):
         return
     width = 0.0007 if heads else 0.014  # inches; sizes of a head are in units of it
-    head = {"headwidth": 0.09 / width, "headlength": 0.11 / width, "headaxislength": (0.11 if heads else 0.09) / width}
+    head: dict[str, Any] = {
+        "headwidth": 0.09 / width,
+        "headlength": 0.11 / width,
+        "headaxislength": (0.11 if heads else 0.09) / width,
+    }
     shaft: dict[str, Any] = {"units": "inches", "width": width, "minshaft": 0 if heads else 1, "minlength": 0 if heads else 1}
     ax.quiver(*tails.T, *(tips - tails).T, angles="xy", scale_units="xy", scale=1, color=color, zorder=4, **shaft, **head)
-
-
-def _evenly(lengths: np.ndarray, count: int) -> np.ndarray:
-    """Return which of the steps of a path, of some lengths, end at even distances along it."""
-    reached = np.cumsum(lengths)
-    wanted = (np.arange(count) + 0.5) / max(count, 1) * reached[-1]
-    return np.unique(np.minimum(np.searchsorted(reached, wanted), len(lengths) - 1))
 
 
 def _near(points: np.ndarray, ground: Ground) -> np.ndarray:
@@ -267,7 +264,6 @@ def paths_grid(
     walks = [_walk(result) for result in results]
     best = min(results, key=lambda result: float(result.best.cost))
     ground, marked = _ground(Costs(cost, data, best), walks, minimum, given)
-    own = panels is None
     if panels is None:
         size = 2.1 * shape[1] + 1.4, 1.9 * shape[0] + 1.0
         _, panels = plt.subplots(*shape, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
@@ -281,7 +277,7 @@ def paths_grid(
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
             panel.text(0.05, 0.05, "diverged", transform=panel.transAxes, fontsize="small", color="black", bbox=box, zorder=8)
     _name_edges(panels, rates, beyond)
-    if own:
+    if ax is None:
         ground.explain(panels)
         lines = {line.get_label(): line for panel in panels.flat for line in panel.get_lines()}
         labels = [label for label in lines if label in ("start", "end", "minimum")]

@@ -10,6 +10,8 @@ from jaxgd._trees import is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+else:
+    Axes = Any  # matplotlib is imported only to draw
 
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 # In this order neighbours differ in lightness, so that a grey print keeps them apart.
