@@ -26,7 +26,7 @@ def decision_boundary(
 ) -> "Axes":
     """Draw the regions of the classes, the boundary between them, and the points with their true classes.
 
-    Of more than 5000 points one of each small cell of the plane is drawn, at random.
+    Where there are more than 5000 points, one of each small cell of the plane is drawn, at random.
 
     Args:
         predict: predict(params, x) for x of shape (n, columns). It returns a number for each row, such as a probability, above

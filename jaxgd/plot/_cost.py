@@ -46,8 +46,7 @@ def cost(
     costs are positive or zero and span a decade; zeros are at its lower edge.
 
     Args:
-        results: a `Result` with `history="cost"`, with a line for each run if `jax.vmap` returned it; a sequence of them; or a dict
-            label -> result.
+        results: a `Result` with `history="cost"`, several, or a dict label -> result; one of `jax.vmap` has a line for each run.
         ax: the Axes to draw into; None makes a figure.
         labels: the names of the lines, as many as there are: text or numbers, such as the learning rates.
         log: whether the costs are on a logarithmic scale; None chooses it where it helps.
@@ -166,13 +165,13 @@ def _shown(runs: list[_Run]) -> np.ndarray:
 
 
 def _spans_a_decade(costs: np.ndarray) -> bool:
-    """Return whether no cost is negative, most are positive, and those span a decade or more."""
+    """Return whether no cost is negative, and most are positive and span a decade or more."""
     positive = costs[costs > 0]
     return positive.size > max(1, 0.5 * costs.size) and costs.min() >= 0 and positive.max() / 10 >= positive.min()
 
 
 def _limit(ax: "Axes", runs: list[_Run], edge: float | None) -> None:
-    """Set the limits if runs left for infinity, if zeros are at the lower edge, or if the automatic limits would overflow."""
+    """Set the limits if runs left for infinity, zeros are at the lower edge, or automatic limits would overflow."""
     leading, log = _leading(runs), ax.get_yscale() == "log"
     values = np.concatenate([_shown(leading), *(run.costs["cost"][:1] for run in runs)])
     values = values[np.isfinite(values) & ((values > 0) | (not log))]

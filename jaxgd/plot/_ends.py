@@ -10,7 +10,7 @@ from jaxgd.plot._style import Axes
 from jaxgd.result import Result, Starts, Status
 from jaxgd.sweep import Sweep
 
-_KINDS = {  # of ends, by how their sentences begin: a colour and a marker
+_KINDS = {  # a colour and a marker for each kind of end, named as its sentence begins
     "Converged": (_style.BLUE, "o"),
     "Not converged": (_style.ORANGE, "s"),
     "Stalled": (_style.GREEN, "^"),
@@ -28,7 +28,7 @@ def starts(result: Result | Starts, *, ax: "Axes | None" = None, log: bool | Non
     Args:
         result: the `Result` of `minimize` with `n_starts`, or its `starts`.
         ax: the Axes to draw into; None makes a figure.
-        log: whether the costs are on a logarithmic scale; None chooses where it helps.
+        log: whether the costs are on a logarithmic scale; None chooses it where it helps.
 
     Returns:
         The Axes.
@@ -86,7 +86,7 @@ def _within_reach(costs: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def _at_the_foot(shown: np.ndarray) -> bool:
-    """Return whether all costs are positive and most of those above the best are in the lowest 2 % of a linear scale."""
+    """Return whether costs are positive, and most above the best within the lowest 2 % of a linear scale."""
     if not shown.size or shown[0] <= 0:
         return False
     rise = shown - shown[0]

@@ -1,4 +1,4 @@
-"""Pictures of what was fitted: the curve with its uncertainty, and the correlations of the parameters."""
+"""Pictures of fits: the curve with its uncertainty, and the correlations of the parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ def fit(
         variance(x) = J(x) C J(x)ᵀ          J = df / dparams, C the covariance
 
     It holds the curve f(x), and not new observations. There is none without a covariance or if that does not determine the curve.
-    Of more than 5000 points one of each small cell of the picture is drawn; more than 2000 are drawn without error bars.
+    More than 2000 points have no error bars; where there are more than 5000, one of each small cell of the picture is drawn.
 
     Args:
         model: model(params, x) -> y for x of the shape in the data, written with `jax.numpy`.
@@ -136,7 +136,7 @@ def _curve(model: Any, params: Any, x: jax.Array, covariance: Covariance | None)
 
 
 def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, spread: np.ndarray | None) -> float:
-    """Draw the data, over the curve where they are few and below it where many, and return the size of their markers."""
+    """Draw the data, over the curve if they are few and below it if many, and return their size."""
     kept = _numbers.cloud(x, y)
     size = float(np.clip(8 - 1.5 * np.log10(max(len(kept), 1)), 1.5, _SIZE))
     label = "data" if len(kept) > 0.5 * len(x) else f"data ({len(x):,} points, thinned)"

@@ -25,7 +25,7 @@ _EAGERLY = 1000  # points of a surface whose cost can't be traced
 _SIDE = 33, 121  # points along each side of a surface
 _CURVE = 600  # points of a curve
 _LEVELS = 12
-_NARROW = 100.0  # of a bowl's levels, the ratio that 95 and 5 % of the picture are below, is 19; of a steep valley it is more
+_NARROW = 100.0  # a ratio of the levels that 95 % and 5 % of the picture are below: 19 for a bowl, more for a steep valley
 # From deep to high, light enough for a path to be read on every level, in even steps of lightness.
 _DEEP, _HIGH = np.array([0.42, 0.58, 0.72]), np.array([0.98, 0.985, 0.99])
 
@@ -73,7 +73,7 @@ class Costs:
 
     @property
     def most(self) -> int:
-        """The number of points that can be evaluated in about two seconds."""
+        """Return the number of points that can be evaluated in about two seconds."""
         return max(_EAGERLY, _IN_ALL // max(1, self.evaluate.largest)) if self.traced else _EAGERLY
 
     def minimum(self) -> np.ndarray | None:
@@ -127,7 +127,7 @@ class Ground:
         _style.ticks(ax)
 
     def _limit(self, ax: Any, points: np.ndarray) -> None:
-        """Limit a curve to the costs of those points that are in the picture, and half as much again above them."""
+        """Limit a curve to the costs of points in the picture, and half as much again above them."""
         inside = points[(points[:, 0] >= self.low) & (points[:, 0] <= self.high)]
         reached = self.costs(inside[_numbers.cloud(inside[:, 0], inside[:, 0])])
         reached, values = reached[np.isfinite(reached)], self.values[np.isfinite(self.values)]

@@ -20,10 +20,10 @@ def concrete(name: str, *trees: Any) -> None:
         raise TypeError(f"{name}: expected numbers, got values that JAX is tracing: draw outside jax.jit, jax.vmap and jax.grad.")
 
 
-def one_run(result: Any, what: str = "a Result") -> Result:
+def one_run(result: Any, expected: str = "a Result") -> Result:
     """Check that an object is the result of one run, and return it."""
     if not isinstance(result, Result):
-        raise TypeError(f"result: expected {what}, got {_checks.show(result)}.")
+        raise TypeError(f"result: expected {expected}, got {_checks.show(result)}.")
     concrete("result", result.params, result.code, result.history)
     if np.ndim(result.code):
         cure = "take one, as in jax.tree.map(lambda leaf: leaf[0], result)"
@@ -66,7 +66,7 @@ def envelope(values: np.ndarray, most: int = _MOST) -> np.ndarray:
 
 
 def cloud(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return which of many points to keep: a random one of each cell of a grid over them, and the extremes.
+    """Return which of many points to keep: a random one in each cell of a grid, and the extremes.
 
     Classes that share a cell are each kept as often as they are common there. Points that are not finite are dropped.
     """
@@ -122,7 +122,7 @@ def blown_up(costs: np.ndarray, code: Any) -> bool:
 
 
 def window(points: np.ndarray, anchors: np.ndarray, *, cut: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the limits of a picture that shows the points (n, k) and the anchors (m, k) with some room around them.
+    """Return the limits of a picture that shows points (n, k) and anchors (m, k) with some room around them.
 
     With `cut`, for runs that left for infinity, only the points near the anchors count.
     """

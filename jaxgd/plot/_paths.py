@@ -18,7 +18,7 @@ from jaxgd.result import Result
 _ARROWS = 30  # steps up to which each is an arrow
 _HEADS = 16  # arrowheads on a longer path
 _ABOVE = 4.0  # times as high above the lowest as its start is where a path ends that does not stay
-_HEAD = 1e-3  # of the step is drawn behind a head
+_HEAD = 1e-3  # the share of its step that is drawn behind a head
 _TANGLED = 30.0  # widths of the picture, above which the line of a path is faint
 _FAR = 5.0  # widths of the picture, where a path that leaves it is cut
 
@@ -45,17 +45,17 @@ def path(
 ) -> "Axes":
     """Draw the path of a run over the cost of its one or two parameters.
 
-    For two parameters it is over filled contours, dark where the cost is low, with logarithmic levels above the lowest cost if a
-    narrow valley needs them. For one parameter its points are on the curve of the cost. Up to 30 steps are an arrow each; a longer
-    path is a line with arrowheads at even distances. A path that leaves for infinity leaves the frame.
+    For two parameters it is drawn over filled contours, dark where the cost is low, with logarithmic levels above the lowest cost
+    if a narrow valley needs them. For one parameter its points are on the curve of the cost. Up to 30 steps are an arrow each; a
+    longer path is a line with arrowheads at even distances. A path that leaves for infinity leaves the frame.
 
     Args:
         result: the `Result` of a run with `history="params"`, of two numbers or of one.
         cost: its cost, cost(params), or cost(params, data).
         data: its data, or None.
         ax: the Axes to draw into; None makes a figure, with a bar that explains the levels.
-        minimum: the point to mark, however far, a pytree like the parameters; None finds it by `jaxgd.minimize` from the best point
-            of the run, and marks it if that converges (bounds are not known here); False marks none.
+        minimum: the point to mark, always in the picture, a pytree like the parameters; None finds it by `jaxgd.minimize` from the
+            best point of the run, and marks it if that converges (bounds are not known here); False marks none.
         arrows: how many arrows at most, >= 0; None is 30 for steps, or 16 heads on a longer path.
 
     Returns:
@@ -128,7 +128,7 @@ def _given_minimum(minimum: Any, params: Any) -> np.ndarray | None:
 
 
 def _ground(costs: Costs, walks: list[_Walk], minimum: Any, given: np.ndarray | None) -> tuple[Ground, np.ndarray | None]:
-    """Return the ground of some paths, and the minimum to mark: the one given, or the one found if `minimum` is None.
+    """Return the ground of some paths, and the minimum to mark, found if `minimum` is None.
 
     The limits are those of the paths that stay and, of several, end not far above their start.
     """
@@ -184,18 +184,14 @@ def _arrows(ax: "Axes", tails: np.ndarray, tips: np.ndarray, color: Any, *, head
     """Draw arrows, smaller ones where they are shorter than their heads; or the heads alone, all of one size."""
     if not len(tips):
         return
-    width = 0.0007 if heads else 0.014  # inches; sizes of a head are in units of it
-    head: dict[str, Any] = {
-        "headwidth": 0.09 / width,
-        "headlength": 0.11 / width,
-        "headaxislength": (0.11 if heads else 0.09) / width,
-    }
+    width, back = (0.0007, 0.11) if heads else (0.014, 0.09)  # inches; sizes of a head are in units of the width
+    head: dict[str, Any] = {"headwidth": 0.09 / width, "headlength": 0.11 / width, "headaxislength": back / width}
     shaft: dict[str, Any] = {"units": "inches", "width": width, "minshaft": 0 if heads else 1, "minlength": 0 if heads else 1}
     ax.quiver(*tails.T, *(tips - tails).T, angles="xy", scale_units="xy", scale=1, color=color, zorder=4, **shaft, **head)
 
 
 def _near(points: np.ndarray, ground: Ground) -> np.ndarray:
-    """Return the points of a path up to the first that is far outside the picture, pulled near along its step."""
+    """Return a path up to its first point far outside the picture, which is pulled near along its step."""
     seen = (points - ground.low) / (ground.high - ground.low) - 0.5
     far = np.flatnonzero(np.any(abs(seen) > _FAR, axis=1))
     if not far.size or far[0] == 0:
@@ -247,24 +243,24 @@ def paths_grid(
     ((3, 2), 'learning rate 0.5')
     """
     _style.needed()
-    import matplotlib.pyplot as plt
-
-    rates, beyond = _listed("learning_rates", learning_rates), _listed("momenta", momenta)
+    rates, momenta = _listed("learning_rates", learning_rates), _listed("momenta", momenta)
     _checks.positive("learning_rates", rates, several=True)
-    for momentum in beyond:
+    for momentum in momenta:
         _checks.fraction("momenta", float(momentum), closed=True)
     params = _problem.start_point(start, None, None)
     _one_or_two("start", params)
     given = _given_minimum(minimum, params)
-    shape = len(beyond), len(rates)
+    shape = len(momenta), len(rates)
     panels = None if ax is None else _panels(ax, shape)
     options: dict[str, Any] = {"max_steps": max_steps, "stop": (), "history": "params", "jit": jit}
-    pairs = [(float(rate), float(momentum)) for momentum in beyond for rate in rates]
+    pairs = [(float(rate), float(momentum)) for momentum in momenta for rate in rates]
     results = [minimize(cost, start, data, method=GradientDescent(*pair), **options) for pair in pairs]
     walks = [_walk(result) for result in results]
     best = min(results, key=lambda result: float(result.best.cost))
     ground, marked = _ground(Costs(cost, data, best), walks, minimum, given)
     if panels is None:
+        import matplotlib.pyplot as plt
+
         size = 2.1 * shape[1] + 1.4, 1.9 * shape[0] + 1.0
         _, panels = plt.subplots(*shape, figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False)
         for panel in panels.flat:
@@ -276,7 +272,7 @@ def paths_grid(
         if walk.diverged:
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
             panel.text(0.05, 0.05, "diverged", transform=panel.transAxes, fontsize="small", color="black", bbox=box, zorder=8)
-    _name_edges(panels, rates, beyond)
+    _name_edges(panels, rates, momenta)
     if ax is None:
         ground.explain(panels)
         lines = {line.get_label(): line for panel in panels.flat for line in panel.get_lines()}

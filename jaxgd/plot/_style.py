@@ -63,7 +63,7 @@ def ink(ax: "Axes") -> Any:
 
 
 def ticks(ax: "Axes", *, counts: bool = False) -> None:
-    """Write very large and very small numbers with a power of ten on linear axes; `counts` puts ticks of x at integers."""
+    """Write extreme numbers on linear axes with a power of ten; with `counts`, put the ticks of x at integers."""
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
     if counts:
