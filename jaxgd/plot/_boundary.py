@@ -1,7 +1,7 @@
-"""The decision boundary of a classifier of two variables."""
+"""The picture of the decision boundary of a classifier of two variables."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,8 @@ import numpy as np
 
 from jaxgd import _problem
 from jaxgd._checks import check
-from jaxgd.plot import _scale, _style, _thin
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from jaxgd.plot import _numbers, _style
+from jaxgd.plot._style import Axes
 
 _SIDE = 241  # points along each side of the plane
 _SIZE = 6.5  # of a marker
@@ -27,14 +25,13 @@ def decision_boundary(
     level: float = 0.5,
     labels: Any = None,
 ) -> "Axes":
-    """The regions that a classifier assigns to classes, the boundary between them, and the points with their true classes.
+    """Draw the regions of the classes, the boundary between them, and the points with their true classes.
 
-    Of more than 5000 points one of each small cell of the plane is drawn; of classes that share a cell, each as often as it is
-    common there.
+    Where there are more than 5000 points, one of each small cell of the plane is drawn, at random.
 
     Args:
-        predict: predict(params, x) for x of shape (n, columns); returns a number for each row, which is above the `level` for the
-            upper class (a probability), or scores of k classes (n, k), of which the highest wins, or integers, the classes.
+        predict: predict(params, x) for x of shape (n, columns). It returns a number for each row, such as a probability, above
+            `level` for the upper class; or scores (n, k) of k classes, of which the highest wins; or integers, the classes.
         params: the parameters, such as `result.params`: whatever `predict` takes.
         data: (x, y): x of shape (n, 2), or of more columns of which all but two are constant; y (n,) the classes.
         ax: the Axes to draw into; None makes a figure.
@@ -46,7 +43,6 @@ def decision_boundary(
 
     Raises:
         TypeError, ValueError: for a bad argument; the message names it.
-        ImportError: without matplotlib.
 
     >>> import jax, jax.numpy as jnp, numpy as np, jaxgd
     >>> x = np.random.default_rng(0).normal(size=(200, 2))
@@ -59,32 +55,36 @@ def decision_boundary(
     """
     _style.needed()
     check.function("predict", predict, ("params", "x"), "a function, called as predict(params, x)")
-    _style.concrete("params", params, data)
+    _numbers.concrete("params", params, data)
     check.scalar("level", level)
     x, y, columns, axis_names = _table(data)
-    low, high = _scale.window(x[:, columns], x[:1, columns], cut=False)
+    low, high = _numbers.window(x[:, columns], x[:1, columns], cut=False)
     grid = np.stack(np.meshgrid(*np.linspace(low, high, _SIDE).T), axis=-1).reshape(-1, 2)
     rows = np.repeat(x[:1], len(grid), axis=0)
     rows[:, columns] = grid
-    classes = np.unique(y)
-    classes, margins = _margins(_predicted(predict, params, rows, data[0]), classes, float(level))
+    classes, margins = _margins(_predicted(predict, params, rows, data[0]), np.unique(y), float(level))
     names = _names(classes, labels)
     ax = _style.axes(ax, 6.4, 4.8)
-    margins = margins.reshape(len(classes), _SIDE, _SIDE)
-    _regions(ax, np.linspace(low, high, _SIDE).T, margins)
-    size = _points(ax, x[:, columns], y, classes, names)
+    _regions(ax, np.linspace(low, high, _SIDE).T, margins.reshape(len(classes), _SIDE, _SIDE))
+    kept = _numbers.cloud(*x[:, columns].T)
+    size = float(np.clip(9 - 1.6 * np.log10(max(len(kept), 1)), 2.5, _SIZE))
+    for place, (one, name) in enumerate(zip(classes, names, strict=True)):
+        mine = kept[y[kept] == one]
+        color, marker = _style.pair(place)
+        style: dict[str, Any] = {"linestyle": "", "marker": marker, "markersize": size, "color": color, "markeredgewidth": 0.4}
+        style["markeredgecolor"] = ax.get_facecolor()
+        ax.plot(*x[mine][:, columns].T, label=_style.short(name), rasterized=len(mine) > 2000, **style)
     ax.set(xlabel=axis_names[0], ylabel=axis_names[1], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-    _style.powers(ax.xaxis)
-    _style.powers(ax.yaxis)
+    _style.ticks(ax)
     ax.legend(framealpha=0.85, ncols=1 + (len(classes) - 1) // 12, markerscale=_SIZE / size)
     return ax
 
 
 def _table(data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """The rows, their classes, which two columns vary, and the names of those."""
+    """Return the rows, their classes, which two columns vary, and the names of those two."""
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"data: expected a pair (x, y), got {check.show(data)}.")
-    x, y = _style.numbers(data[0]), np.asarray(data[1])
+    x, y = np.asarray(data[0], np.float64), np.asarray(data[1])
     if x.ndim != 2 or len(x) == 0 or x.shape[1] < 2:
         raise ValueError(f"data: expected x of shape (n, 2), or of more columns of which two vary, got shape {x.shape}.")
     y = y.reshape(-1) if y.size == len(x) else y
@@ -104,10 +104,10 @@ def _table(data: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
 
 
 def _predicted(predict: Callable[[Any, Any], Any], params: Any, rows: np.ndarray, x: Any) -> np.ndarray:
-    """What is predicted for rows, in 64 bits if the parameters have them, else in the precision of x."""
+    """Return the predictions for rows, computed in 64 bits if the parameters have them, else in the precision of x."""
     dtype = np.asarray(x).dtype
-    wide = any(getattr(leaf, "dtype", None) == np.float64 for leaf in jax.tree.leaves(params))
-    with _problem.precision("float64" if wide else None):
+    wide = _numbers.dtype_of(params)
+    with _problem.precision(wide):
         kind = dtype if jnp.issubdtype(dtype, jnp.floating) and not wide else jnp.result_type(float)
         found = np.asarray(predict(params, jnp.asarray(rows, jax.dtypes.canonicalize_dtype(kind))))
     if found.ndim == 2 and found.shape[1] == 1:
@@ -118,7 +118,7 @@ def _predicted(predict: Callable[[Any, Any], Any], params: Any, rows: np.ndarray
 
 
 def _margins(found: np.ndarray, classes: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The classes, (k,), and by how much each is ahead, (k, n): positive where it is predicted."""
+    """Return the classes, (k,), and by how much each is ahead, (k, n): positive where it is predicted."""
     if found.ndim == 2:
         columns = np.arange(found.shape[1])
         known = classes if len(classes) == len(columns) else columns
@@ -144,11 +144,9 @@ def _margins(found: np.ndarray, classes: np.ndarray, level: float) -> tuple[np.n
 
 
 def _names(classes: np.ndarray, labels: Any) -> list[str]:
-    """The names of the classes."""
-    if labels is None:
-        return [_style.label(one.item()) for one in classes]
-    if isinstance(labels, dict):
-        return [str(labels.get(one.item(), _style.label(one.item()))) for one in classes]
+    if labels is None or isinstance(labels, dict):
+        known = labels or {}
+        return [str(known.get(one.item(), _style.label(one.item()))) for one in classes]
     if isinstance(labels, str) or len(labels) != len(classes):
         raise ValueError(f"labels: expected a name for each of {len(classes)} classes, got {check.show(labels)}.")
     return [_style.label(one) for one in labels]
@@ -156,32 +154,16 @@ def _names(classes: np.ndarray, labels: Any) -> list[str]:
 
 def _regions(ax: "Axes", sides: np.ndarray, margins: np.ndarray) -> None:
     """Fill the regions lightly, and draw the boundaries between them."""
+    from matplotlib.colors import to_rgb
+
+    paper = np.array(to_rgb(ax.get_facecolor()))
     if np.any(np.isnan(margins)):
-        _style.hatched(ax)
+        _style.hatch(ax)
     for place, margin in enumerate(np.ma.masked_invalid(margins)):
         lowest, highest = margin.min(), margin.max()
         if highest > 0:
-            color = _style.COLORS[place % len(_style.COLORS)]
-            ax.contourf(*sides, margin, levels=[0, highest + 1], colors=[_style.tint(ax, color)])
+            color, _ = _style.pair(place)
+            tint: Any = 0.22 * np.array(to_rgb(color)) + 0.78 * paper
+            ax.contourf(*sides, margin, levels=[0, highest + 1], colors=[tint])
         if lowest < 0 < highest and (place or len(margins) == 1):  # of two, each has the same boundary
             ax.contour(*sides, margin, levels=[0], colors=[_style.ink(ax)], linewidths=1.1)
-
-
-def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, classes: np.ndarray, names: list[str]) -> float:
-    """Draw the points, with a colour and a marker for each class, and return their size."""
-    kept = _thin.cloud(*x.T)
-    size = float(np.clip(9 - 1.6 * np.log10(max(len(kept), 1)), 2.5, _SIZE))
-    for place, (one, name) in enumerate(zip(classes, names, strict=True)):
-        mine = kept[y[kept] == one]
-        ax.plot(
-            *x[mine].T,
-            linestyle="",
-            marker=_style.MARKERS[place % len(_style.MARKERS)],
-            markersize=size,
-            color=_style.COLORS[place % len(_style.COLORS)],
-            markeredgecolor=ax.get_facecolor(),
-            markeredgewidth=0.4,
-            label=_style.short(name),
-            rasterized=len(mine) > 2000,
-        )
-    return size
