@@ -7,7 +7,7 @@ parameters before its update, and the gradient is the same mean of the gradients
 validation data, the point is the one of that cost and gradient, before the update.
 
 A tolerance of None means relative to the scale of the problem, at the precision of its numbers. Tolerances are leaves of a pytree:
-changing one compiles nothing anew. A rule of your own is a `Rule` with the same two methods, decorated with `jaxgd.pytree`.
+changing one compiles nothing anew. A rule of your own is a `StoppingRule` with the same two methods, decorated with `jaxgd.pytree`.
 """
 
 from typing import Any, ClassVar, NamedTuple
@@ -17,10 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks import check
+from jaxgd._deprecated import renamed
 from jaxgd._trees import all_of, inner, is_leaf, largest, norm, pytree, static, unit
 from jaxgd.result import RUNNING, Status
 
-__all__ = ["CostTolerance", "GradientTolerance", "Patience", "Rule", "Stationary", "UpdateTolerance"]
+__all__ = ["CostTolerance", "GradientTolerance", "Patience", "Stationary", "StoppingRule", "UpdateTolerance"]
+
+
+__getattr__ = renamed(__name__, {"Rule": "StoppingRule"})
 
 
 class Observation(NamedTuple):
@@ -32,7 +36,7 @@ class Observation(NamedTuple):
     update: Any = None
 
 
-class Rule:
+class StoppingRule:
     """A stopping rule: `init` makes its state, `check` says whether the run ends here.
 
     `watches` is "update" or "progress"; `needs_gradient` says that a progress rule looks at the gradient; `status` is what the
@@ -72,7 +76,7 @@ def _check_tolerance(rule: Any) -> None:
 
 
 @pytree
-class UpdateTolerance(Rule):
+class UpdateTolerance(StoppingRule):
     """Stop when no parameter would change by more than the tolerance: `all(|update| <= tolerance)`.
 
     The test comes before the update is applied, which then is not: a run that stops has not taken its last, tiny step.
@@ -105,7 +109,7 @@ class UpdateTolerance(Rule):
 
 
 @pytree
-class CostTolerance(Rule):
+class CostTolerance(StoppingRule):
     """Stop when the cost changes by no more than the tolerance between two points: `|cost - previous cost| <= tolerance`.
 
     Args:
@@ -139,7 +143,7 @@ class CostTolerance(Rule):
 
 
 @pytree
-class GradientTolerance(Rule):
+class GradientTolerance(StoppingRule):
     """Stop when no component of the gradient exceeds the tolerance: `max(|gradient|) <= tolerance`.
 
     Args:
@@ -181,7 +185,7 @@ class _Secant(NamedTuple):
 
 
 @pytree
-class Stationary(Rule):
+class Stationary(StoppingRule):
     """Stop when the gradient g is negligible at the scale of the problem and its precision.
 
     It is the default of `minimize` for every method that does not judge its end by itself.
@@ -241,7 +245,7 @@ class _Waiting(NamedTuple):
 
 
 @pytree
-class Patience(Rule):
+class Patience(StoppingRule):
     """Stop when the cost has not improved for `duration` points in a row.
 
     In `fit` the points are epochs, and the cost is the validation cost where validation data were given; the parameters of the
@@ -278,7 +282,9 @@ class Patience(Rule):
         return waited >= jnp.asarray(self.duration).astype(waited.dtype), _Waiting(jnp.where(better, cost, state.lowest), waited)
 
 
-def check_rules(rules: tuple[Rule, ...], watches: str, observation: Observation, states: tuple[Any, ...]) -> tuple[jax.Array, Any]:
+def check_rules(
+    rules: tuple[StoppingRule, ...], watches: str, observation: Observation, states: tuple[Any, ...]
+) -> tuple[jax.Array, Any]:
     """Return the code of the first rule that fires, RUNNING if none, and all next states.
 
     Only rules that watch the observed quantity are asked.
@@ -293,7 +299,7 @@ def check_rules(rules: tuple[Rule, ...], watches: str, observation: Observation,
     return code, tuple(next_states)
 
 
-def _answer(rule: Rule, observation: Observation, state: Any) -> tuple[Any, Any]:
+def _answer(rule: StoppingRule, observation: Observation, state: Any) -> tuple[Any, Any]:
     """Return what a rule says, checked: rules may be anybody's."""
     answer = rule.check(observation, state)
     fired = answer[0] if isinstance(answer, tuple | list) and len(answer) == 2 else None
@@ -304,13 +310,13 @@ def _answer(rule: Rule, observation: Observation, state: Any) -> tuple[Any, Any]
     return fired, answer[1]
 
 
-def as_rules(stop: Any, default: tuple[Rule, ...]) -> tuple[Rule, ...]:
+def as_rules(stop: Any, default: tuple[StoppingRule, ...]) -> tuple[StoppingRule, ...]:
     """Check the argument `stop`: None for the default, one rule, or several."""
     if stop is None:
         return default
     rules = tuple(stop) if isinstance(stop, tuple | list) else (stop,)
     for rule in rules:
-        if not isinstance(rule, Rule):
+        if not isinstance(rule, StoppingRule):
             raise TypeError(f"stop: expected a rule of jaxgd.stopping, several, None or (), got {check.show(rule)}.")
         if is_leaf(rule):
             name = type(rule).__name__
@@ -318,6 +324,6 @@ def as_rules(stop: Any, default: tuple[Rule, ...]) -> tuple[Rule, ...]:
     return rules
 
 
-def needs_gradient(rules: tuple[Rule, ...]) -> bool:
+def needs_gradient(rules: tuple[StoppingRule, ...]) -> bool:
     """Return whether any of the rules looks at the gradient of the progress."""
     return any(rule.needs_gradient for rule in rules)

@@ -15,7 +15,7 @@ from jaxgd._trees import is_number, is_traced, pytree, with_fields
 from jaxgd.methods.adapters import check_method
 from jaxgd.methods.automatic import Candidates, half_decades, tuning_target
 from jaxgd.methods.first_order import GradientDescent
-from jaxgd.methods.rule import Rule
+from jaxgd.methods.rule import FirstOrderMethod
 from jaxgd.result import Status
 from jaxgd.schedules import AUTO
 
@@ -99,9 +99,9 @@ def learning_rate_sweep(
     """
     rule = GradientDescent(AUTO) if method is None else method
     check_method(rule, all_rows=False)
-    if isinstance(rule, Rule) and is_number(rule.learning_rate):
+    if isinstance(rule, FirstOrderMethod) and is_number(rule.learning_rate):
         rule = with_fields(rule, learning_rate=AUTO)
-    place = tuning_target(rule, 1) if isinstance(rule, Rule) else None
+    place = tuning_target(rule, 1) if isinstance(rule, FirstOrderMethod) else None
     if place is None:
         expected = "a first-order method with a number or 'auto' for its learning rate, or 'auto' first in its schedule"
         raise TypeError(f"method: expected {expected}, got {check.show(method)}.")

@@ -11,7 +11,7 @@ import optax
 import jaxgd
 from jaxgd.methods.protocol import Step
 from jaxgd.schedules import Cosine, Exponential, InverseTime, PiecewiseConstant, Schedule, WarmUp
-from jaxgd.stopping import CostTolerance, GradientTolerance, Patience, Rule, UpdateTolerance
+from jaxgd.stopping import CostTolerance, GradientTolerance, Patience, StoppingRule, UpdateTolerance
 from tests.errors import Row, T, V, calls_numpy, fit, minimize, squares, tree, vector
 from tests.problems import X, Y, line, square
 
@@ -63,18 +63,18 @@ class StepOfAList(Undecorated):
         return Step([1.0], state)
 
 
-class UndecoratedRule(Rule):
+class UndecoratedRule(StoppingRule):
     pass
 
 
 @jaxgd.pytree
-class RuleOfNothing(Rule):
+class RuleOfNothing(StoppingRule):
     def check(self, observation: Any, state: Any) -> Any:
         return None
 
 
 @jaxgd.pytree
-class UncheckedRule(Rule):
+class UncheckedRule(StoppingRule):
     pass
 
 

@@ -19,8 +19,8 @@ RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(160, 3))
 DATA = (ROWS, ROWS @ [1.0, -2.0, 0.5] + 0.3 + 0.1 * RNG.normal(size=160))
 START = {"w": np.zeros(3), "b": 0.0}
-RULES = [rule for _, rule in inspect.getmembers(first_order, inspect.isclass) if issubclass(rule, first_order.Rule)]
-RULES.remove(first_order.Rule)
+RULES = [rule for _, rule in inspect.getmembers(first_order, inspect.isclass) if issubclass(rule, first_order.FirstOrderMethod)]
+RULES.remove(first_order.FirstOrderMethod)
 
 
 def plane(params: Any, rows: Any) -> Any:

@@ -14,8 +14,9 @@ import pytest
 
 import jaxgd
 from jaxgd import Status, schedules, stopping
+from jaxgd.methods import first_order
 from jaxgd.methods.protocol import Method, Point, Problem, Step
-from jaxgd.methods.rule import Rule
+from jaxgd.methods.rule import FirstOrderMethod
 
 INNER = ("FirstOrderAdapter", "OptaxMethod", "TracedOptax", "UserMethod", "WholeArrays", "Shortened")  # made by the package alone
 MODULES = [importlib.import_module(module.name) for module in pkgutil.walk_packages(jaxgd.__path__, "jaxgd.")]
@@ -35,7 +36,9 @@ def made(kind: type) -> Any:
         return kind(0.02)
 
 
-METHODS = [made(kind) for kind in classes(Method, Rule) if kind.__name__ not in INNER and not kind.__name__.startswith("_")]
+METHODS = [
+    made(kind) for kind in classes(Method, FirstOrderMethod) if kind.__name__ not in INNER and not kind.__name__.startswith("_")
+]
 SEARCHES = [method for method in METHODS if isinstance(method, Method)]
 START = {"free": np.array([2.0, -1.0], np.float32), "held": np.array([1.0, 3.0], np.float32), "scale": np.float32(0.5)}
 FIXED = {"free": False, "held": [True, False], "scale": False}
@@ -156,7 +159,7 @@ def test_a_method_that_hides_its_traits_is_refused() -> None:
         jaxgd.minimize(jnp.cosh, 3.0, method=Ending())
 
 
-RULES: list[Any] = [made(kind) if kind is not stopping.Patience else kind(3) for kind in classes(stopping.Rule)]
+RULES: list[Any] = [made(kind) if kind is not stopping.Patience else kind(3) for kind in classes(stopping.StoppingRule)]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -200,3 +203,27 @@ def test_a_schedule_is_a_function_of_the_step_alone(schedule: Any) -> None:
     alone = np.asarray([bound(step) for step in steps])
     assert np.all(np.isfinite(alone)) and np.all(alone >= 0) and alone[1] > 0
     np.testing.assert_allclose(jax.jit(jax.vmap(bound))(steps), alone, rtol=1e-6)
+
+
+def test_former_names_go_on_to_work_and_say_what_is_new() -> None:
+    for module, old, new in ((stopping, "Rule", "StoppingRule"), (first_order, "Rule", "FirstOrderMethod")):
+        with pytest.warns(DeprecationWarning, match=f"jaxgd: {module.__name__}.{old} is now called {new}"):
+            assert getattr(module, old) is getattr(module, new)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        getattr(stopping, "Nothing")  # noqa: B009
+    with pytest.warns(
+        DeprecationWarning, match="jaxgd: Former: the method (memory|recurrence) .* is now called (init|update)_leaf"
+    ):
+
+        @jaxgd.pytree
+        class Former(first_order.FirstOrderMethod):
+            learning_rate: Any = 0.25
+
+            def memory(self, leaf: Any) -> Any:
+                return ()
+
+            def recurrence(self, gradient: Any, memory: Any, params: Any, count: Any) -> Any:
+                return -self.learning_rate * gradient, memory
+
+    result = jaxgd.minimize(lambda v: v**2, 1.0, method=Former(), stop=(), max_steps=3)
+    assert float(result.params) == 0.125

@@ -94,7 +94,7 @@ PUBLIC = [
     for name in module.__all__
     if not inspect.ismodule(getattr(module, name))
 ]
-TO_DERIVE_FROM = {"jaxgd.schedules.Schedule", "jaxgd.stopping.Rule"}
+TO_DERIVE_FROM = {"jaxgd.schedules.Schedule", "jaxgd.stopping.StoppingRule"}
 
 
 @pytest.mark.parametrize("name, thing", PUBLIC, ids=[name for name, _ in PUBLIC])
@@ -114,7 +114,7 @@ def test_every_public_name_is_documented_to_the_template(name: str, thing: Any) 
 
 
 LAYERS = (
-    "_trees _text",
+    "_trees _text _deprecated",
     "_checks",
     "_compile",
     "bounds _frozen schedules starts data",

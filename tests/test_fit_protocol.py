@@ -106,7 +106,7 @@ def test_a_method_that_steps_back_is_refused_as_before() -> None:
 
 
 @jaxgd.pytree
-class Seen(jaxgd.stopping.Rule):
+class Seen(jaxgd.stopping.StoppingRule):
     """A rule of one's own that counts what it sees."""
 
     limit: Any

@@ -41,8 +41,8 @@ COUNTERPARTS: list[tuple[Any, optax.GradientTransformation]] = [
     (jaxgd.Adam(0.01, nesterov=True), optax.nadam(0.01)),
     (jaxgd.Adam(0.01, nesterov=True, weight_decay=0.1), optax.nadamw(0.01, weight_decay=0.1)),
 ]
-RULES = [rule for _, rule in inspect.getmembers(first_order, inspect.isclass) if issubclass(rule, first_order.Rule)]
-RULES.remove(first_order.Rule)
+RULES = [rule for _, rule in inspect.getmembers(first_order, inspect.isclass) if issubclass(rule, first_order.FirstOrderMethod)]
+RULES.remove(first_order.FirstOrderMethod)
 
 
 def optax_loop(transformation: Any, cost: Any, start: Any, steps: int) -> Any:
@@ -63,7 +63,9 @@ def optax_loop(transformation: Any, cost: Any, start: Any, steps: int) -> Any:
 
 @pytest.mark.sweep(keep=6)
 @pytest.mark.parametrize(
-    ("method", "counterpart"), COUNTERPARTS, ids=lambda value: str(value)[:60] if isinstance(value, first_order.Rule) else ""
+    ("method", "counterpart"),
+    COUNTERPARTS,
+    ids=lambda value: str(value)[:60] if isinstance(value, first_order.FirstOrderMethod) else "",
 )
 def test_trajectory_is_that_of_optax(method: Any, counterpart: Any) -> None:
     result = jaxgd.minimize(bowl, START, method=method, stop=(), max_steps=STEPS, dtype="float64")

@@ -10,7 +10,7 @@ import pytest
 
 import jaxgd
 from jaxgd.methods.protocol import Point, Problem, Step
-from jaxgd.methods.rule import Rule
+from jaxgd.methods.rule import FirstOrderMethod
 
 START = {"W": np.array([[1.0, 2.0], [3.0, 4.0]]), "b": np.array([1.0, -1.0]), "c": 0.5}
 CORNER = {"W": np.array([[True, False], [False, False]]), "b": False, "c": False}
@@ -81,15 +81,15 @@ def test_a_line_search_of_optax() -> None:
 
 
 @jaxgd.pytree
-class Normed(Rule):
+class Normed(FirstOrderMethod):
     """Steps of one length for each array, and a decay of matrices."""
 
     learning_rate: Any = 0.1
 
-    def memory(self, leaf: jax.Array) -> tuple[()]:
+    def init_leaf(self, leaf: jax.Array) -> tuple[()]:
         return ()
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
+    def update_leaf(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         decay = 0.1 * params if params.ndim == 2 else 0 * params
         return -self.learning_rate * (gradient / (jnp.linalg.norm(gradient) + 1e-9) + decay), memory
 

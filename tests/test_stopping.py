@@ -6,7 +6,7 @@ import pytest
 
 import jaxgd
 from jaxgd import Status
-from jaxgd.stopping import CostTolerance, GradientTolerance, Patience, Rule, UpdateTolerance
+from jaxgd.stopping import CostTolerance, GradientTolerance, Patience, StoppingRule, UpdateTolerance
 from tests.problems import square
 
 
@@ -86,7 +86,7 @@ def test_progress_rules_in_fit_look_at_epochs() -> None:
 
 def test_a_rule_of_ones_own() -> None:
     @jaxgd.pytree
-    class Below(Rule):
+    class Below(StoppingRule):
         limit: Any
 
         def check(self, observation: Any, state: Any) -> Any:

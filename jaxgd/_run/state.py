@@ -10,7 +10,7 @@ from jaxgd.bounds import Bounds
 from jaxgd.data.source import Source
 from jaxgd.methods.protocol import Method, Point
 from jaxgd.result import RUNNING, Best
-from jaxgd.stopping import Rule, needs_gradient
+from jaxgd.stopping import StoppingRule, needs_gradient
 
 
 @pytree
@@ -31,7 +31,7 @@ class RunSpec:
 
     empty: Point
     method: Method
-    rules: tuple[Rule, ...]
+    rules: tuple[StoppingRule, ...]
     source: Source
     validation: tuple[Any, ...]
     bounds: Bounds | None

@@ -15,7 +15,7 @@ from jaxgd.methods import first_order
 from jaxgd.methods.automatic import Automatic, is_sought
 from jaxgd.methods.optax_adapter import optax_method
 from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits, answers, ask
-from jaxgd.methods.rule import Rule
+from jaxgd.methods.rule import FirstOrderMethod
 from jaxgd.schedules import Schedule
 
 _NAMES = {  # of other libraries' methods, without signs, beside our own
@@ -110,7 +110,7 @@ class WholeArrays(_Wrapper):
         return point._replace(params=self.partly.whole(point.params), gradient=self.partly.gradient(point.gradient))
 
 
-def _for_the_free(rule: Rule, params: Any, fixed: Fixed | None) -> Rule:
+def _for_the_free(rule: FirstOrderMethod, params: Any, fixed: Fixed | None) -> FirstOrderMethod:
     """Return a rule whose learning rates of the variables are those of the free ones among all `params`."""
     rates = rule.learning_rate
     if is_number(rates) or isinstance(rates, str | Schedule) or (fixed is None and not _has_none(params)):
@@ -180,7 +180,7 @@ def _nearest(name: str) -> str:
 
 def as_method(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) -> Method:
     """Return a checked method in the protocol of the loops, for the free ones of all parameters."""
-    if isinstance(method, Rule):
+    if isinstance(method, FirstOrderMethod):
         method.check(params)
         return FirstOrderAdapter(_for_the_free(method.bind(steps_per_epoch), params, fixed))
     if isinstance(method, Method):

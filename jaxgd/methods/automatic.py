@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxgd._trees import pytree, static, with_fields
 from jaxgd.methods.first_order import Adam
-from jaxgd.methods.rule import Rule
+from jaxgd.methods.rule import FirstOrderMethod
 from jaxgd.schedules import AUTO, Cosine, InverseTime, Schedule, WarmUp
 
 LONG = 2000  # updates, below which there are fewer candidates, for a larger share of the run each
@@ -64,7 +64,7 @@ class Automatic:
     True
     """
 
-    def rule(self, n_steps: int) -> Rule:
+    def rule(self, n_steps: int) -> FirstOrderMethod:
         """Return the rule whose numbers are sought."""
         return Adam(Cosine(AUTO, n_steps), beta2=0.99)
 
@@ -97,13 +97,13 @@ class FieldPath:
 class TuningTarget(NamedTuple):
     """A rule with some numbers in the places of those sought, and these places."""
 
-    rule: Rule
+    rule: FirstOrderMethod
     place: FieldPath
 
 
 def is_sought(method: Any) -> bool:
     """Return whether a method leaves something to a search."""
-    return isinstance(method, Automatic) or (isinstance(method, Rule) and _path(method.learning_rate, ()) is not None)
+    return isinstance(method, Automatic) or (isinstance(method, FirstOrderMethod) and _path(method.learning_rate, ()) is not None)
 
 
 def tuning_target(method: Any, n_steps: int) -> TuningTarget | None:

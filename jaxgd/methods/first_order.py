@@ -1,7 +1,7 @@
 """First-order rules: gradient descent with momentum, Adagrad, Adadelta, RMSProp, Adam.
 
-A rule says what happens to one array: what it remembers (`memory`) and how a gradient becomes an update (`recurrence`). The base
-class maps it over the pytree and gives it the convention of Optax, `init(params)` and `update(gradient, state, params)` ->
+A rule says what happens to one array: what it remembers (`init_leaf`) and how a gradient becomes an update (`update_leaf`). The
+base class maps it over the pytree and gives it the convention of Optax, `init(params)` and `update(gradient, state, params)` ->
 `(updates, state)`, where updates are to be added. In the recurrences g is the gradient, x the parameter, r the learning rate, and
 all operations are elementwise. Arrays of 16 bits are remembered, and their updates computed, in 32.
 """
@@ -13,8 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks import check
+from jaxgd._deprecated import renamed
 from jaxgd._trees import is_traced, pytree, static, with_fields
-from jaxgd.methods.rule import Rule
+from jaxgd.methods.rule import FirstOrderMethod
+
+__getattr__ = renamed(__name__, {"Rule": "FirstOrderMethod"})
 
 _SMALLEST = 0.01  # the size of a parameter, for steps that are relative to it, is no smaller
 
@@ -29,7 +32,7 @@ class _Momentum(NamedTuple):
 
 
 @pytree
-class GradientDescent(Rule):
+class GradientDescent(FirstOrderMethod):
     """Gradient descent, classical, stochastic, with momentum or with Nesterov's.
 
         u <- momentum * u - r * g;    x <- x + u
@@ -60,15 +63,15 @@ class GradientDescent(Rule):
         check.fraction(f"{name}: momentum", self.momentum, closed=True)
         check.flag(f"{name}: nesterov", self.nesterov)
 
-    def bind(self, steps_per_epoch: int) -> "Rule":
-        """Return the same rule as `Rule.bind` has it; without momentum nothing is remembered of the last update."""
+    def bind(self, steps_per_epoch: int) -> "FirstOrderMethod":
+        """Return the same rule as `FirstOrderMethod.bind` has it; without momentum nothing is remembered of the last update."""
         bound = super().bind(steps_per_epoch)
         return with_fields(bound, momentum=None) if isinstance(self.momentum, float | int) and self.momentum == 0 else bound
 
-    def memory(self, leaf: jax.Array) -> _Momentum:
+    def init_leaf(self, leaf: jax.Array) -> _Momentum:
         return _Momentum(None if self.momentum is None else jnp.zeros_like(leaf))
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
+    def update_leaf(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         if self.momentum is None:
             return -self.learning_rate * gradient, memory
         update = self.momentum * memory.update - self.learning_rate * gradient
@@ -81,7 +84,7 @@ class _Squares(NamedTuple):
 
 
 @pytree
-class Adagrad(Rule):
+class Adagrad(FirstOrderMethod):
     """Adagrad: a rate for each parameter that falls with the squares of all its gradients.
 
         s <- s + g**2;    x <- x - r * g / sqrt(s + epsilon)
@@ -109,10 +112,10 @@ class Adagrad(Rule):
         check.at_least_zero(f"{name}: initial_accumulator", self.initial_accumulator)
         check.at_least_zero(f"{name}: epsilon", self.epsilon)
 
-    def memory(self, leaf: jax.Array) -> _Squares:
+    def init_leaf(self, leaf: jax.Array) -> _Squares:
         return _Squares(jnp.full_like(leaf, self.initial_accumulator))
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
+    def update_leaf(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         squares = memory.sum + gradient**2
         root = jnp.sqrt(jnp.where(squares > 0, squares + self.epsilon, 1))
         return -self.learning_rate * gradient / root, _Squares(squares)
@@ -124,7 +127,7 @@ class _Deltas(NamedTuple):
 
 
 @pytree
-class Adadelta(Rule):
+class Adadelta(FirstOrderMethod):
     """Adadelta: steps in the units of the parameters, from running means of squared gradients and squared updates.
 
         s <- rho * s + (1 - rho) * g**2;    u = g * sqrt(d + epsilon) / sqrt(s + epsilon)
@@ -151,10 +154,10 @@ class Adadelta(Rule):
         check.fraction(f"{name}: rho", self.rho, closed=False)
         check.positive(f"{name}: epsilon", self.epsilon)
 
-    def memory(self, leaf: jax.Array) -> _Deltas:
+    def init_leaf(self, leaf: jax.Array) -> _Deltas:
         return _Deltas(jnp.zeros_like(leaf), jnp.zeros_like(leaf))
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
+    def update_leaf(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         squares = self.rho * memory.gradients + (1 - self.rho) * gradient**2
         update = gradient * jnp.sqrt(memory.updates + self.epsilon) / jnp.sqrt(squares + self.epsilon)
         deltas = self.rho * memory.updates + (1 - self.rho) * update**2
@@ -168,7 +171,7 @@ class _RootMean(NamedTuple):
 
 
 @pytree
-class RMSProp(Rule):
+class RMSProp(FirstOrderMethod):
     """RMSProp: gradients divided by the root of a running mean of their squares.
 
         s <- decay * s + (1 - decay) * g**2
@@ -203,10 +206,10 @@ class RMSProp(Rule):
         check.fraction(f"{name}: momentum", self.momentum, closed=True)
         check.flag(f"{name}: centered", self.centered)
 
-    def memory(self, leaf: jax.Array) -> _RootMean:
+    def init_leaf(self, leaf: jax.Array) -> _RootMean:
         return _RootMean(jnp.zeros_like(leaf), jnp.zeros_like(leaf) if self.centered else None, jnp.zeros_like(leaf))
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
+    def update_leaf(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         squares = self.decay * memory.squares + (1 - self.decay) * gradient**2
         mean, spread = None, squares
         if self.centered:
@@ -223,7 +226,7 @@ class _Moments(NamedTuple):
 
 
 @pytree
-class Adam(Rule):
+class Adam(FirstOrderMethod):
     """Adam, with the options that made AdamW, AMSGrad and Nadam of it.
 
         m <- beta1 * m + (1 - beta1) * g;    v <- beta2 * v + (1 - beta2) * g**2
@@ -274,16 +277,16 @@ class Adam(Rule):
     def needs_params(self) -> bool:
         return _may_count(self.relative) or _may_count(self.weight_decay)
 
-    def bind(self, steps_per_epoch: int) -> "Rule":
-        """Return the same rule as `Rule.bind` has it; where steps are never relative nothing is multiplied."""
+    def bind(self, steps_per_epoch: int) -> "FirstOrderMethod":
+        """Return the same rule as `FirstOrderMethod.bind` has it; where steps are never relative nothing is multiplied."""
         bound = super().bind(steps_per_epoch)
         never = isinstance(self.relative, bool | float | int) and not self.relative
         return with_fields(bound, relative=None if never else self.relative)
 
-    def memory(self, leaf: jax.Array) -> _Moments:
+    def init_leaf(self, leaf: jax.Array) -> _Moments:
         return _Moments(jnp.zeros_like(leaf), jnp.zeros_like(leaf), jnp.zeros_like(leaf) if self.amsgrad else None)
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
+    def update_leaf(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         first = self.beta1 * memory.first + (1 - self.beta1) * gradient
         second = self.beta2 * memory.second + (1 - self.beta2) * gradient**2
         mean = first / (1 - self.beta1**count)

@@ -1,5 +1,6 @@
 """What all first-order rules share: how what happens to one array is mapped over a pytree, with a learning rate or a schedule."""
 
+import warnings
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxgd._checks import check, check_trees
 from jaxgd._compile.program import explained
+from jaxgd._deprecated import renamed
 from jaxgd._trees import is_number, wide, with_fields
 from jaxgd.schedules import AUTO, Schedule, has_one_rate
 
@@ -21,23 +23,35 @@ class RuleState(NamedTuple):
     memory: Any
 
 
-class Rule:
-    """What all first-order rules share; see `first_order`."""
+__getattr__ = renamed(__name__, {"Rule": "FirstOrderMethod"})
+
+
+class FirstOrderMethod:
+    """Base class of the first-order rules; see `first_order`."""
 
     counts: ClassVar[bool] = False
     rates: ClassVar[tuple[float, float]] = (-4.5, 1.0)  # decimal exponents of the learning rates that a search tries
     learning_rate: Any
 
-    def memory(self, leaf: jax.Array) -> Any:
-        """Return what is remembered for one array, before the first gradient."""
-        raise NotImplementedError(f"{type(self).__name__}: a rule needs a method memory(leaf).")
+    def __init_subclass__(cls) -> None:
+        """Give a subclass that was written with the former names of its two methods those of today."""
+        super().__init_subclass__()
+        for old, new in (("memory", "init_leaf"), ("recurrence", "update_leaf")):
+            if old in vars(cls) and new not in vars(cls):
+                message = f"jaxgd: {cls.__name__}: the method {old} of a first-order rule is now called {new}."
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+                setattr(cls, new, vars(cls)[old])
 
-    def recurrence(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
+    def init_leaf(self, leaf: jax.Array) -> Any:
+        """Return what is remembered for one array, before the first gradient."""
+        raise NotImplementedError(f"{type(self).__name__}: a rule needs a method init_leaf(leaf).")
+
+    def update_leaf(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         """Return the update of one array and its next memory, the rate being resolved.
 
         `count` is 1 at the first update, and given to rules that say that it `counts` for them.
         """
-        raise NotImplementedError(f"{type(self).__name__}: a rule needs a method recurrence(gradient, memory, params, count).")
+        raise NotImplementedError(f"{type(self).__name__}: a rule needs a method update_leaf(gradient, memory, params, count).")
 
     @property
     def needs_params(self) -> bool:
@@ -47,7 +61,7 @@ class Rule:
     def init(self, params: Any) -> RuleState:
         """Return the state before the first update."""
         count = jnp.zeros((), jnp.int32) if self.counts or callable(self.learning_rate) else None
-        return RuleState(count, [self.memory(wide(leaf)) for leaf in jax.tree.leaves(params)])
+        return RuleState(count, [self.init_leaf(wide(leaf)) for leaf in jax.tree.leaves(params)])
 
     def update(self, gradient: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
         """Return the updates, a pytree like the gradient to be added to the parameters, and the next state."""
@@ -61,7 +75,7 @@ class Rule:
         for g, memory, x, rate in zip(gradients, state.memory, values, rates, strict=True):
             leaf = wide(g)
             number = count.astype(leaf.dtype) if self.counts and count is not None else None
-            update, memory = self._at(rate, leaf.dtype).recurrence(leaf, memory, wide(x), number)
+            update, memory = self._at(rate, leaf.dtype).update_leaf(leaf, memory, wide(x), number)
             updates.append(update.astype(g.dtype))
             memories.append(memory)
         return structure.unflatten(updates), RuleState(count, memories)
@@ -74,7 +88,7 @@ class Rule:
             )
         return self.learning_rate(count) if callable(self.learning_rate) else self.learning_rate
 
-    def resolved(self, count: Any) -> "Rule":
+    def resolved(self, count: Any) -> "FirstOrderMethod":
         """Return the rule with the learning rate that it has after `count` updates as a number."""
         return with_fields(self, learning_rate=self.rate(count))
 
@@ -87,7 +101,7 @@ class Rule:
             with explained(name, eager=True):
                 check_trees.schedule(name, self.learning_rate, params)
 
-    def bind(self, steps_per_epoch: int) -> "Rule":
+    def bind(self, steps_per_epoch: int) -> "FirstOrderMethod":
         """Return the same rule, its schedule knowing how many updates an epoch has."""
         if not isinstance(self.learning_rate, Schedule):
             return self
@@ -106,7 +120,7 @@ class Rule:
         if callable(rate) and not isinstance(rate, type):
             return check.function(name, rate, ("step",), "a function step -> rate")
         leaves = jax.tree_util.tree_flatten_with_path(rate, is_leaf=callable)[0]
-        if isinstance(rate, str | type | Rule) or not leaves:
+        if isinstance(rate, str | type | FirstOrderMethod) or not leaves:
             raise TypeError(f"{name}: expected a number, an array, a schedule or 'auto', got {check.show(rate)}.")
         for path, leaf in leaves:
             check.positive(name + jax.tree_util.keystr(path), leaf, several=True)
