@@ -118,7 +118,7 @@ def fit(
     """
     began = time.perf_counter()
     check.options(callback, has_aux=has_aux, progress=progress, jit=jit)
-    n_epochs = check.whole("n_epochs", n_epochs, 1, 2**31 - 2)
+    n_epochs = check.integer("n_epochs", n_epochs, 1, 2**31 - 2)
     names = check.history_names(history, () if validation is None else ("validation_cost",))
     check.one_of("shuffle", shuffle, (True, False, "replacement"))
     if average is not None:
@@ -128,7 +128,7 @@ def fit(
     check_choices(method, stop, names, all_rows=False)
     with precision(dtype) as to:
         arrays, n_rows = table("data", data, to)
-        batch_size = check.whole("batch_size", batch_size, 1, n_rows, " (the number of rows)")
+        batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
         held_out = () if validation is None else table("validation", validation, to, like=arrays)[:1]
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit)
         arrays, *held_out = given.settled(arrays, *held_out, sample=functools.partial(_rows_like, size=batch_size))
@@ -136,7 +136,7 @@ def fit(
         method = Automatic() if method is None else method
         found = tuning_target(method, n_epochs * n_batches)
         method, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)
-        seed = _seed(key, shuffle, batch_size == n_rows)
+        seed = _seed(key, shuffle, all_rows=batch_size == n_rows)
         spec = RunSpec(
             empty=Point(given.params, None, None),
             method=method,
@@ -252,9 +252,9 @@ class _Functions:
         return cost_over_all_rows(alone, *arguments)
 
 
-def _seed(key: Any, shuffle: bool | str, whole: bool) -> orders.Seed:
+def _seed(key: Any, shuffle: bool | str, *, all_rows: bool) -> orders.Seed:
     """Return the seed of the order of rows; where no order is drawn none is needed."""
-    if shuffle is False or (whole and shuffle is True):
+    if shuffle is False or (all_rows and shuffle is True):
         return orders.Seed(np.uint32(0), np.uint32(0))
     if key is None:
         check.missing_key(f"shuffle={shuffle!r}")

@@ -1,8 +1,8 @@
-"""Fixed parameters: a run moves the others alone, and no derivative is taken for those that are held.
+"""FrozenParameters parameters: a run moves the others alone, and no derivative is taken for those that are held.
 
 What is no parameter at all (a function, a key, integers that are fixed) is held as well. A run sees a pytree of the same structure,
 its parameters free of all that: None stands for what is held as a whole, and of an array of which a part is free it has that part,
-in one dimension. Methods that look at shapes see such an array whole, see `PartlyFixed`.
+in one dimension. Methods that look at shapes see such an array whole, see `PartlyFrozen`.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from jaxgd._trees import is_parameter, is_traced, parameters_of, pytree, static
 
 
 @pytree
-class Held:
+class PartialObjective:
     """A function of free and fixed parameters and data, as one of the free parameters and data."""
 
     function: Any
@@ -60,14 +60,14 @@ class Layout(NamedTuple):
 
 
 @pytree
-class Fixed:
+class FrozenParameters:
     """What is held: the arrays of which a part or all is, in the order of their leaves, and the `Layout`."""
 
     values: tuple[Any, ...]
     held: Layout = static()
 
     @staticmethod
-    def of(fixed: Any, start: Any) -> "Fixed | None":
+    def of(fixed: Any, start: Any) -> "FrozenParameters | None":
         """Check the argument `fixed`: None, or booleans for parameters, parts of an array, or whole branches of the tree."""
         leaves, structure = jax.tree.flatten(start)
         masks: Any = None
@@ -79,7 +79,7 @@ class Fixed:
         if not any(isinstance(one, bytes) or (one is False and leaf.size) for leaf, one in zip(leaves, held, strict=True)):
             raise ValueError(check_trees.ALL_FIXED)
         values = tuple(jnp.asarray(leaf) for leaf, one in zip(leaves, held, strict=True) if one is True or isinstance(one, bytes))
-        return Fixed(values, Layout(structure, held))
+        return FrozenParameters(values, Layout(structure, held))
 
     def free(self, params: Any) -> Any:
         """Return the free ones among some parameters, or among anything of their shapes."""
@@ -92,7 +92,7 @@ class Fixed:
         leaves = zip(self.held.structure.flatten_up_to(params), self.held.leaves, strict=True)
         return self.held.structure.unflatten([None if _is_held(one) else leaf for leaf, one in leaves])
 
-    def whole(self, free: Any) -> Any:
+    def merge(self, free: Any) -> Any:
         """Return all leaves, the free parameters given, the others as they were at the start."""
         return self._joined(free, self.values, _filled)
 
@@ -141,7 +141,7 @@ class Fixed:
 
 
 @pytree
-class PartlyFixed:
+class PartlyFrozen:
     """The arrays of which a part is held, for a method that sees each of them whole.
 
     `held` says of each of the free parameters which of its numbers are held, None for none.
@@ -151,7 +151,7 @@ class PartlyFixed:
     held: tuple[bytes | None, ...] = static()
 
     @staticmethod
-    def of(fixed: Fixed | None) -> "PartlyFixed | None":
+    def of(fixed: FrozenParameters | None) -> "PartlyFrozen | None":
         """Return those among what is held, if there are any."""
         if fixed is None:
             return None
@@ -162,9 +162,9 @@ class PartlyFixed:
                 kept.append(value)
             if not _is_held(one):
                 held.append(one or None)
-        return PartlyFixed(tuple(kept), tuple(held)) if kept else None
+        return PartlyFrozen(tuple(kept), tuple(held)) if kept else None
 
-    def whole(self, free: Any) -> Any:
+    def full(self, free: Any) -> Any:
         """Free parameters with each of those arrays whole."""
         return self._map(free, lambda part, value, held: _filled(value, part, held))
 

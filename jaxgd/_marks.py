@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._frozen import Fixed
+from jaxgd._frozen import FrozenParameters
 from jaxgd._trees import is_parameter, is_traced, parameters_of, working_dtype
 from jaxgd.bounds import Bounds
 
@@ -28,11 +28,11 @@ class Beside(NamedTuple):
 
     start: Any
     bounds: Bounds | None
-    fixed: Fixed | None
+    fixed: FrozenParameters | None
     method: Any
 
 
-def beside(start: Any, bounds: Any, fixed: Fixed | None, method: Any = None, *, one_of_many: bool = False) -> Beside:
+def beside(start: Any, bounds: Any, fixed: FrozenParameters | None, method: Any = None, *, one_of_many: bool = False) -> Beside:
     """Return what a run from a start within bounds keeps beside its result."""
     start = parameters_of(start)
     large = sum(np.size(leaf) for leaf in jax.tree.leaves(start)) > _MOST
@@ -76,7 +76,7 @@ def _at_least_32_bits(array: Any) -> Any:
     return array.astype(np.float32) if array.dtype.itemsize < 4 else array
 
 
-def _held(fixed: Fixed, params: Any) -> list[Any]:
+def _held(fixed: FrozenParameters, params: Any) -> list[Any]:
     """Return which of the parameters are held, an array of booleans for each of them."""
     leaves = zip(fixed.held.structure.flatten_up_to(params), fixed.held.leaves, strict=True)
     masks = [(leaf.shape, held) for leaf, held in leaves if is_parameter(leaf)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgd import _nonfinite
 from jaxgd._checks import check, check_cost, check_trees
-from jaxgd._compile.program import compiled
+from jaxgd._compile.program import program_for
 from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import empty_point, hessian, value_and_gradient
 from jaxgd._problem import Problem, check_choices, precision, problem, told
@@ -120,11 +120,11 @@ def minimize(
     began = time.perf_counter()
     check.options(callback, has_aux=has_aux, progress=progress, jit=jit)
     if max_steps is not None:
-        max_steps = check.whole("max_steps", max_steps, 1, 2**31 - 2)
+        max_steps = check.integer("max_steps", max_steps, 1, 2**31 - 2)
     names = check.history_names(history)
     check_cost.signature(cost, ("params",) if data is None else ("params", "data"))
     key = check.random_key(key)
-    n_starts = check.whole("n_starts", n_starts, 1, 2**31 - 2)
+    n_starts = check.integer("n_starts", n_starts, 1, 2**31 - 2)
     if n_starts > 1:
         check.alone("n_starts", n_starts, history=history, callback=callback, progress=progress, jit=not jit)
     check_choices(method, stop, names, all_rows=True)
@@ -217,6 +217,6 @@ def _best_of_many(spec: RunSpec, objective: Objective, given: Problem) -> Result
     view = functools.partial(report.progress, spec)
     run = Run(many.LANES, all_runs, objective, RunOptions(), view=lambda pool: view(pool.best), row=None, unit="tick", total=count)
     pool, _ = run(all_runs)
-    pool = compiled(many.finish, pool, pool.code)(pool, pool.code)
+    pool = program_for(many.finish, pool, pool.code)(pool, pool.code)
     ends = Starts(pool.ends.params, pool.ends.cost, pool.ends.code, pool.ends.evaluations)
     return with_fields(report.result(pool.best), starts=given.complete_starts(ends))

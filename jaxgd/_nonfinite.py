@@ -13,14 +13,14 @@ from jax.tree_util import keystr, tree_flatten_with_path
 
 from jaxgd._checks.check import entry
 from jaxgd._checks.check_arrays import first
-from jaxgd._compile.program import compiled
-from jaxgd._frozen import Fixed
+from jaxgd._compile.program import program_for
+from jaxgd._frozen import FrozenParameters
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Result, Status
 
 
-def diagnosed(result: Result, start: Point, evaluate: Any, fixed: Fixed | None, *data: Any) -> Result:
+def diagnosed(result: Result, start: Point, evaluate: Any, fixed: FrozenParameters | None, *data: Any) -> Result:
     """Return the result of a run that diverged, with the cause if it lies in the start or the data.
 
     `evaluate` is the cost with its gradient, of the free parameters and the data.
@@ -34,7 +34,7 @@ def diagnosed(result: Result, start: Point, evaluate: Any, fixed: Fixed | None, 
         return with_fields(result, cause=found)
     other = (start.params, jax.tree.map(_filled, data[0]))
     traced = getattr(evaluate, "shapes", None) is not None
-    cost, gradient, _ = (compiled(_called, evaluate, *other) if traced else _called)(evaluate, *other)
+    cost, gradient, _ = (program_for(_called, evaluate, *other) if traced else _called)(evaluate, *other)
     if _at_start(cost, gradient) is not None:
         return with_fields(result, cause=found)
     masked = np.isfinite(np.asarray(start.cost).astype(np.float64))

@@ -17,7 +17,7 @@ from jaxgd._compile.closures import fresh
 from jaxgd._compile.memory import traced
 from jaxgd._compile.program import Traced, explained
 from jaxgd._compile.provenance import Origin
-from jaxgd._frozen import Fixed
+from jaxgd._frozen import FrozenParameters
 from jaxgd._marks import Beside, beside, gain, marks
 from jaxgd._objective import integers
 from jaxgd._objective.evaluation import trace_objective, value_and_gradient
@@ -68,7 +68,7 @@ class Problem:
     cost: Callable[..., Any]
     start: Any
     params: Any
-    frozen: Fixed | None
+    frozen: FrozenParameters | None
     box: Bounds | None
     bounds: Any
     types: Types | None
@@ -104,7 +104,7 @@ class Problem:
         return beside(self.start, self.bounds, self.frozen, method, one_of_many=self.draws is not None)
 
     def free_starts(self) -> Any:
-        """Return the free parameters of many starts, moved into the box. Fixed ones have to be the same in all."""
+        """Return the free parameters of many starts, moved into the box. FrozenParameters ones have to be the same in all."""
         draws = self.draws
         if self.frozen is not None:
             self.frozen.check_alike(draws)
@@ -130,12 +130,12 @@ def problem(
 ) -> Problem:
     """Check a start, drawn with the key if it is a function key -> params, and what holds its parameters."""
     draws = _starts(start, key, n_starts, dtype, fixed) if n_starts > 1 else None
-    whole = start_point(start, key, dtype, fixed) if draws is None else _first(draws)
-    params, frozen, box = split_parameters(whole, fixed, bounds, drawn=is_function(start))
-    types = half_types(whole)
+    everything = start_point(start, key, dtype, fixed) if draws is None else _first(draws)
+    params, frozen, box = split_parameters(everything, fixed, bounds, drawn=is_function(start))
+    types = half_types(everything)
     if types:
-        cost, (whole, params, frozen, box, draws) = of_wide(cost, types), widened((whole, params, frozen, box, draws))
-    return Problem(cost, whole, params, frozen, box, bounds, types, draws, has_aux, jit)
+        cost, (everything, params, frozen, box, draws) = of_wide(cost, types), widened((everything, params, frozen, box, draws))
+    return Problem(cost, everything, params, frozen, box, bounds, types, draws, has_aux, jit)
 
 
 def check_choices(method: Any, stop: Any, names: tuple[str, ...], *, all_rows: bool) -> None:
@@ -209,7 +209,7 @@ def _key_of(start: Callable[..., Any], key: Any) -> jax.Array:
     return jax.random.key(key) if isinstance(key, int) else key
 
 
-def split_parameters(start: Any, fixed: Any, bounds: Any, *, drawn: bool) -> tuple[Any, Fixed | None, Bounds | None]:
+def split_parameters(start: Any, fixed: Any, bounds: Any, *, drawn: bool) -> tuple[Any, FrozenParameters | None, Bounds | None]:
     """Return the free parameters at the start, the fixed ones, and the box for the free ones.
 
     A `drawn` start is moved into the box.
@@ -221,7 +221,7 @@ def split_parameters(start: Any, fixed: Any, bounds: Any, *, drawn: bool) -> tup
             params = box.project(params)
         box.check("start", params, roundings=1)
         start = with_parameters(start, box.rounded(params))
-    held = Fixed.of(fixed, start)
+    held = FrozenParameters.of(fixed, start)
     if held is None:
         return start, None, box
     return held.free(start), held, None if box is None else Bounds(held.free(box.lower), held.free(box.upper))
@@ -251,8 +251,8 @@ def settled(
     return arrays
 
 
-def _with_all(result: Any, fixed: Fixed) -> Any:
-    fields: dict[str, Any] = {"params": fixed.whole(result.params), "best": Best(fixed.whole(result.best.params), result.best.cost)}
+def _with_all(result: Any, fixed: FrozenParameters) -> Any:
+    fields: dict[str, Any] = {"params": fixed.merge(result.params), "best": Best(fixed.merge(result.best.params), result.best.cost)}
     if hasattr(result, "gradient"):
         fields["gradient"] = fixed.gradient(result.gradient)
     history = getattr(result, "history", None)

@@ -19,12 +19,12 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-def aside(default: Any) -> Any:
+def untracked(default: Any) -> Any:
     """Return a dataclass field that is no part of the pytree: None wherever JAX has rebuilt it."""
     return dataclasses.field(default=default, compare=False, repr=False, metadata={"aside": True})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(static, aside, dataclasses.field))
+@dataclass_transform(frozen_default=True, field_specifiers=(static, untracked, dataclasses.field))
 def pytree(cls: _Class) -> _Class:
     """Make a class a frozen dataclass that is a pytree, for methods, schedules and rules.
 
@@ -75,7 +75,7 @@ def with_fields(node: Any, **fields: Any) -> Any:
     return changed
 
 
-def wide(leaf: Any) -> jax.Array:
+def at_least_float32(leaf: Any) -> jax.Array:
     """Return an array in at least 32 bits, to sum and to remember in."""
     return leaf.astype(jnp.float32) if jnp.dtype(leaf.dtype).itemsize < 4 else jnp.asarray(leaf)
 
@@ -170,14 +170,14 @@ def largest(tree: Any, dtype: Any) -> jax.Array:
     return largest
 
 
-def unit(size: jax.Array) -> jax.Array:
+def safe_divisor(size: jax.Array) -> jax.Array:
     """Return a size to divide by: itself, or 1 where it is zero or not finite."""
     return jnp.where((size > 0) & (size < jnp.inf), size, 1)
 
 
 def norm(tree: Any, dtype: Any) -> jax.Array:
     """Return the Euclidean norm of all numbers in a tree, in `dtype`; its squares neither overflow nor vanish."""
-    scale = unit(largest(tree, dtype))
+    scale = safe_divisor(largest(tree, dtype))
     total = jnp.zeros((), dtype)
     for leaf in jax.tree.leaves(tree):
         total = total + jnp.sum(jnp.square(leaf.astype(dtype) / scale))
@@ -186,7 +186,7 @@ def norm(tree: Any, dtype: Any) -> jax.Array:
 
 def inner(a: Any, b: Any, size: jax.Array, dtype: Any) -> jax.Array:
     """Return the inner product of a / size and b, in `dtype`; dividing first keeps it from overflowing."""
-    products = jax.tree.map(lambda x, y: jnp.sum(x.astype(dtype) / unit(size) * y.astype(dtype)), a, b)
+    products = jax.tree.map(lambda x, y: jnp.sum(x.astype(dtype) / safe_divisor(size) * y.astype(dtype)), a, b)
     return sum(jax.tree.leaves(products), start=jnp.zeros((), dtype))
 
 

@@ -73,11 +73,11 @@ class Bounds:
         """Return the nearest point in the box."""
         return jax.tree.map(jnp.clip, params, self.lower, self.upper)
 
-    def inward(self, params: Any, gradient: Any) -> Any:
+    def projected_gradient(self, params: Any, gradient: Any) -> Any:
         """Return the gradient without what a bound holds back: zero where a descent would leave the box."""
 
         def one(x: jax.Array, g: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-            return jnp.where(outward(x, g, low, high), jnp.zeros_like(g), g)
+            return jnp.where(at_active_bound(x, g, low, high), jnp.zeros_like(g), g)
 
         return jax.tree.map(one, params, gradient, self.lower, self.upper)
 
@@ -119,12 +119,12 @@ def _rounded(name: str, low: Any, high: Any, dtype: Any) -> tuple[Any, Any]:
     return sides[0], sides[1]
 
 
-def outward(x: jax.Array, gradient: jax.Array, low: Any, high: Any) -> jax.Array:
+def at_active_bound(x: jax.Array, gradient: jax.Array, low: Any, high: Any) -> jax.Array:
     """Return which variables lie at a bound beyond which a descent would go."""
     return ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
 
 
-def moved(params: Any, update: Any, bounds: Bounds | None) -> tuple[Any, Any]:
+def apply_update(params: Any, update: Any, bounds: Bounds | None) -> tuple[Any, Any]:
     """Return the parameters after an update, held within their bounds, and the update as it came out."""
     trial = add(params, update)
     if bounds is None:
@@ -133,6 +133,6 @@ def moved(params: Any, update: Any, bounds: Bounds | None) -> tuple[Any, Any]:
     return trial, jax.tree.map(jnp.subtract, trial, params)
 
 
-def inward(params: Any, gradient: Any, bounds: Bounds | None) -> Any:
-    """`Bounds.inward` where there are bounds; the gradient itself where there are none."""
-    return gradient if bounds is None or gradient is None else bounds.inward(params, gradient)
+def projected_gradient(params: Any, gradient: Any, bounds: Bounds | None) -> Any:
+    """`Bounds.projected_gradient` where there are bounds; the gradient itself where there are none."""
+    return gradient if bounds is None or gradient is None else bounds.projected_gradient(params, gradient)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxgd import _text
 from jaxgd._checks.check import show
 from jaxgd._marks import AT_BOUND, FLAT, UNMOVED, gain, marks, named
-from jaxgd._trees import aside, is_traced, parameters_of, pytree
+from jaxgd._trees import is_traced, parameters_of, pytree, untracked
 
 
 class Sentences(enum.Enum):
@@ -231,9 +231,9 @@ class Result:
     in_parts: Any = None
     marks: Any = dataclasses.field(default=None, repr=False)
     gain: Any = dataclasses.field(default=None, repr=False)
-    seconds: float | None = aside(default=None)
-    cause: str | None = aside(default=None)
-    beside: Any = aside(default=None)
+    seconds: float | None = untracked(default=None)
+    cause: str | None = untracked(default=None)
+    beside: Any = untracked(default=None)
 
     @property
     def status(self) -> Any:

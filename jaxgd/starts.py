@@ -59,7 +59,7 @@ def check_shape(name: str, shape: Any) -> tuple[list[Any], Any]:
             if not isinstance(size, int | np.integer) or isinstance(size, bool):
                 expected = "an integer, a tuple of integers, or a pytree of such shapes"
                 raise TypeError(f"{name}: expected {expected}, got {check.show(shape)}.")
-            check.whole(name, size, 0)
+            check.integer(name, size, 0)
     return shapes, structure
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxgd._checks import check
 from jaxgd._deprecated import renamed
-from jaxgd._trees import all_of, inner, is_leaf, largest, norm, pytree, static, unit
+from jaxgd._trees import all_of, inner, is_leaf, largest, norm, pytree, safe_divisor, static
 from jaxgd.result import RUNNING, Status
 
 __all__ = ["CostTolerance", "GradientTolerance", "Patience", "Stationary", "StoppingRule", "UpdateTolerance"]
@@ -228,7 +228,7 @@ class Stationary(StoppingRule):
         step, change = (jax.tree.map(difference, *pair) for pair in ((params, state.params), (gradient, state.gradient)))
         moved, before = largest(step, dtype), state.held >= 0
         rise = inner(step, change, moved, dtype)
-        bent, root = before & (rise > 0), jnp.sqrt(unit(rise)) * jnp.sqrt(unit(moved))
+        bent, root = before & (rise > 0), jnp.sqrt(safe_divisor(rise)) * jnp.sqrt(safe_divisor(moved))
         steep = jax.tree.map(lambda y, b: jnp.where(bent & (y != 0), jnp.maximum(jnp.abs(y) / root, b / 4), b), change, state.steep)
         size = jax.tree.map(sizes, params, state.size)
         extent = jax.tree.map(lambda b, x, most: b * sizes(x, eps * most), steep, params, size)
@@ -269,7 +269,7 @@ class Patience(StoppingRule):
 
     def __post_init__(self) -> None:
         if not isinstance(self.duration, jax.Array):
-            check.whole("Patience: duration", self.duration, 1, 2**31 - 1)
+            check.integer("Patience: duration", self.duration, 1, 2**31 - 1)
         check.at_least_zero("Patience: minimum_change", self.minimum_change)
 
     def init(self, params: Any, dtype: Any) -> Any:

@@ -11,9 +11,9 @@ from jax import lax
 
 from jaxgd import _problem, _text
 from jaxgd._checks import check, check_cost, check_trees
-from jaxgd._compile.program import compiled
+from jaxgd._compile.program import program_for
 from jaxgd._compile.provenance import Origin
-from jaxgd._frozen import Fixed
+from jaxgd._frozen import FrozenParameters
 from jaxgd._objective import evaluation
 from jaxgd._objective.curvature import SLACK, Spectrum, half_squares, linearised
 from jaxgd._objective.derivatives import NoDerivativesError
@@ -25,8 +25,8 @@ from jaxgd._trees import (
     number_names,
     parameters_of,
     pytree,
+    safe_divisor,
     static,
-    unit,
     unpack,
     with_fields,
     with_parameters,
@@ -215,7 +215,7 @@ def covariance(
             n = ALL if residuals is not None and scale is None else n_observations
             multiple = None if n is None else np.int32(n), jnp.asarray(1.0 if scale is None else 2 * scale, working_dtype(free))
             plan = (functions, value, free, arrays, box, *multiple)
-            found, points, costs = compiled(evaluated, *plan)(*plan) if jit else evaluated(*plan)
+            found, points, costs = program_for(evaluated, *plan)(*plan) if jit else evaluated(*plan)
         except NoDerivativesError as error:
             which, cure = ("second derivatives", _CURE) if residuals is None else ("derivatives", _RULE)
             raise TypeError(
@@ -224,7 +224,7 @@ def covariance(
         if n_observations is not None and not is_traced(found) and found.squares < 0:
             raise ValueError(f"cost: with n_observations expected half a sum of squares, got {float(found.squares) / 2:.9g}.")
         plan = (found, points, costs, *multiple, held, parameters_of(whole))
-        fields = compiled(_covariance, *plan)(*plan)
+        fields = program_for(_covariance, *plan)(*plan)
         result = Covariance(whole, **fields, names=number_names(parameters_of(whole)))
         result = with_fields(result, code=integer(result.code))
     return _problem.export(result)
@@ -235,7 +235,7 @@ def _options(scale: Any, n_observations: Any, residuals: Any) -> None:
     if scale is not None:
         check.positive("scale", scale)
     if n_observations is not None:
-        check.whole("n_observations", n_observations, 1, 2**31 - 1)
+        check.integer("n_observations", n_observations, 1, 2**31 - 1)
         if scale is not None or residuals is not None:
             other = "a scale" if scale is not None else "residuals, which are counted"
             raise ValueError(f"n_observations: expected None beside {other}, got {n_observations}.")
@@ -253,7 +253,7 @@ def _inside(params: Any, bounds: Any) -> Any:
 
 
 def _covariance(
-    found: Spectrum, points: jax.Array, costs: jax.Array, n: Any, factor: Any, held: Fixed | None, whole: Any
+    found: Spectrum, points: jax.Array, costs: jax.Array, n: Any, factor: Any, held: FrozenParameters | None, whole: Any
 ) -> dict[str, Any]:
     """Return the fields of the result, for all parameters: those that are held have zeros.
 
@@ -276,7 +276,7 @@ def _covariance(
     unknown = in_null_space | conditions[0] | conditions[1]
     roots = jnp.where(weak, 0, found.vectors / jnp.sqrt(jnp.where(weak, 1, found.values)))
     inverse = jnp.matmul(roots, roots.T, precision=lax.Precision.HIGHEST)
-    spread = unit(jnp.sqrt(jnp.diagonal(inverse)))
+    spread = safe_divisor(jnp.sqrt(jnp.diagonal(inverse)))
     both = found.free[:, None] & found.free
     nothing = jnp.where(unknown[:, None] | unknown, jnp.nan, jnp.zeros_like(inverse))
     correlation = jnp.where(jnp.eye(len(spread), dtype=bool), 1, jnp.clip(inverse / spread[:, None] / spread, -1, 1)) + nothing

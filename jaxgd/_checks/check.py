@@ -51,7 +51,7 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
     raise ValueError(f"{name}: expected {', '.join(others)} or {last}, got {show(value)}.")
 
 
-def whole(name: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
+def integer(name: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
     """Check an integer within limits, and return it as a Python int."""
     too_high = high is not None and (why or (isinstance(value, int) and value > high))
     expected = f"an integer from {low} to {high}" if too_high else f"an integer of at least {low}"

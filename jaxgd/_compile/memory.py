@@ -50,7 +50,7 @@ _made: OrderedDict[Hashable, Any] = OrderedDict()
 _lock = threading.Lock()
 
 
-def remembered(make: Callable[..., Any], function: Callable[..., Any], **options: Hashable) -> Callable[..., Any]:
+def cached(make: Callable[..., Any], function: Callable[..., Any], **options: Hashable) -> Callable[..., Any]:
     """`make(function, **options)`, compiled lazily, and the same object as before where the function does the same as before."""
     try:
         key = make, dependencies(function), tuple(sorted(options.items()))
@@ -94,7 +94,7 @@ def traced(
     def wanted(jaxpr: Any, arguments: Any) -> Wanted:
         return (origin or Origin(function)).wanted(jaxpr, making, arguments)
 
-    return trace(remembered(make, function, **options), *arguments, name=name, wanted=wanted)
+    return trace(cached(make, function, **options), *arguments, name=name, wanted=wanted)
 
 
 def _looked_at(function: types.FunctionType) -> tuple[Any, ...]:

@@ -191,7 +191,7 @@ def _zeros(like: Any) -> Any:
 _programs: OrderedDict[Hashable, Program] = OrderedDict()
 
 
-def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
+def program_for(function: Callable[..., Any], *arguments: Any) -> Program:
     """Return the program of a function for arguments of this structure and these shapes. Those unused for longest are dropped."""
     leaves, structure = jax.tree.flatten(arguments)
     narrow = {} if jax.config.jax_enable_x64 else _NARROW  # type: ignore[attr-defined]

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd._compile.program import compiled
-from jaxgd._trees import is_traced, wide
+from jaxgd._compile.program import program_for
+from jaxgd._trees import at_least_float32, is_traced
 
 _ROWS = 16  # in a set
 _PAIRS = 8
@@ -70,7 +70,7 @@ def _costs_of_sets(functions: Any, params: Any, bounds: Any, pairs: Any) -> np.n
     if getattr(functions[0], "shapes", None) is None:
         return np.asarray(_evaluated(functions, params, bounds, points[:1], pairs, each=_one_by_one))
     arguments = functions, params, bounds, points, pairs
-    return np.asarray(compiled(_evaluated, *arguments)(*arguments))
+    return np.asarray(program_for(_evaluated, *arguments)(*arguments))
 
 
 def _one_by_one(function: Any, rows: Any) -> Any:
@@ -103,7 +103,7 @@ def _aside(params: Any, distance: Any) -> Any:
     moved, start = [], 1
     leaves, structure = jax.tree.flatten(params)
     for leaf in leaves:
-        x = wide(leaf)
+        x = at_least_float32(leaf)
         number = jnp.arange(start, start + x.size, dtype=jnp.int32).reshape(x.shape).astype(x.dtype)
         noise = 2 * (jnp.abs(jnp.sin(number * 12.9898) * 43758.547) % 1) - 1  # as computer graphics makes it
         relative, absolute = distance.astype(x.dtype)

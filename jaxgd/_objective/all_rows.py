@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._objective.additive import Additive, additivity
-from jaxgd._trees import is_traced, pytree, static, wide, working_dtype
+from jaxgd._trees import at_least_float32, is_traced, pytree, static, working_dtype
 
 _TOGETHER = 2**25  # bytes of the largest array that the cost computes, up to which all rows are looked at together
 _PART = 2**22  # the same of a part of the rows
@@ -54,13 +54,13 @@ class InParts:
         def part(function: Any, first: Any, size: int) -> Any:
             rows = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, size), data)
             weight = 1.0 if is_sum else size / n_rows
-            return jax.tree.map(lambda new: wide(new) * weight, function(params, rows)[:count])
+            return jax.tree.map(lambda new: at_least_float32(new) * weight, function(params, rows)[:count])
 
         def plus(k: Any, total: Any) -> Any:
             return jax.tree.map(jnp.add, total, part(self.part, k * self.size, self.size))
 
         if self.shapes is not None:
-            zeros = jax.tree.map(lambda leaf: wide(jnp.zeros(leaf.shape, leaf.dtype)), self.shapes[:count])
+            zeros = jax.tree.map(lambda leaf: at_least_float32(jnp.zeros(leaf.shape, leaf.dtype)), self.shapes[:count])
             total = lax.fori_loop(0, n_parts, plus, zeros)
         else:
             total = functools.reduce(lambda total, k: plus(k, total), range(1, n_parts), part(self.part, 0, self.size))
@@ -72,7 +72,7 @@ class InParts:
         doubled = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), rows)
         once, twice = self.once(params, rows)[:count], self.twice(params, doubled)[:count]
         again = n_parts + (left > 0) - 1.0  # times that what does not depend on the rows is in the sum too often
-        return jax.tree.map(lambda t, one, two: t - again * (2 * wide(one) - wide(two)), total, once, twice)
+        return jax.tree.map(lambda t, one, two: t - again * (2 * at_least_float32(one) - at_least_float32(two)), total, once, twice)
 
 
 @pytree

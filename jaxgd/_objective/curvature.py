@@ -9,10 +9,10 @@ from jax import lax
 
 from jaxgd._checks import check_cost
 from jaxgd._compile.closures import JITTED, fresh
-from jaxgd._frozen import Fixed, Layout
+from jaxgd._frozen import FrozenParameters, Layout
 from jaxgd._objective import derivatives
-from jaxgd._trees import is_traced, norm, pack, pytree, unit, unpack
-from jaxgd.bounds import Bounds, outward
+from jaxgd._trees import is_traced, norm, pack, pytree, safe_divisor, unpack
+from jaxgd.bounds import Bounds, at_active_bound
 
 _ROUNDINGS = 16.0  # for each parameter, below which a curvature relative to the others' is nothing
 SLACK = 8.0  # roundings from a bound that are still at the bound
@@ -25,7 +25,7 @@ def slack(bound: Any) -> Any:
 
 def _held_back(x: Any, gradient: Any, low: Any, high: Any) -> Any:
     """Return which parameters can't move, or lie at a bound beyond which the cost would fall."""
-    return outward(x, gradient, low + slack(low), high - slack(high)) | (low == high)
+    return at_active_bound(x, gradient, low + slack(low), high - slack(high)) | (low == high)
 
 
 def linearised(residuals: Any, *, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
@@ -52,7 +52,7 @@ def _vector(residuals: Any, has_aux: bool, held: Layout | None, free: Any, *argu
     """Return the residuals as a vector, checked."""
     if isinstance(residuals, JITTED):
         residuals = residuals.__wrapped__
-    params, data = (Fixed(arguments[0], held).whole(free), arguments[1:]) if held is not None else (free, arguments)
+    params, data = (FrozenParameters(arguments[0], held).merge(free), arguments[1:]) if held is not None else (free, arguments)
     with fresh(residuals):
         returned = residuals(params, *data)
     return pack(check_cost.residual_arrays(returned, has_aux=has_aux))
@@ -91,7 +91,7 @@ def spectrum(functions: tuple[Any, ...], params: Any, arrays: tuple[Any, ...], b
         size = jax.vmap(lambda column: norm(column, x.dtype), in_axes=1)(curvature)
     free = jnp.ones(x.shape, bool) if box is None else ~_held_back(x, gradient, pack(box.lower), pack(box.upper))
     finite = jnp.isfinite(squares) & jnp.all(jnp.isfinite(curvature))
-    size = unit(size)
+    size = safe_divisor(size)
     rounding = jnp.asarray(_ROUNDINGS * x.size * jnp.finfo(x.dtype).eps, x.dtype)
     units = jnp.diag(jnp.where(free & finite, 0, jnp.ones_like(x)))
     if len(functions) == 2:

@@ -13,7 +13,7 @@ from jaxgd._compile.closures import JITTED, fresh
 from jaxgd._compile.memory import traced
 from jaxgd._compile.program import explained
 from jaxgd._compile.provenance import Origin
-from jaxgd._frozen import Fixed, Held, Layout
+from jaxgd._frozen import FrozenParameters, Layout, PartialObjective
 from jaxgd._objective import derivatives
 from jaxgd._trees import is_traced, pack, unpack
 from jaxgd.methods.protocol import Point
@@ -72,7 +72,7 @@ def _checked(cost: Any, has_aux: bool, held: Layout | None) -> Callable[..., Any
         return checked
 
     def of_the_free(free: Any, values: Any, *data: Any) -> tuple[Any, Any]:
-        return checked(Fixed(values, held).whole(free), *data)
+        return checked(FrozenParameters(values, held).merge(free), *data)
 
     return of_the_free
 
@@ -84,7 +84,7 @@ def trace_objective(
     *data: Any,
     has_aux: bool,
     jit: bool,
-    fixed: Fixed | None = None,
+    fixed: FrozenParameters | None = None,
     name: str = "cost",
     origin: Origin | None = None,
 ) -> Callable[..., Any]:
@@ -99,7 +99,7 @@ def trace_objective(
         function = traced(make, cost, params, *values, *data, name=name, origin=origin, **options)
     else:
         function = _explained(make(cost, **options), name)
-    return Held(function, fixed.values) if fixed else function
+    return PartialObjective(function, fixed.values) if fixed else function
 
 
 def _explained(function: Callable[..., Any], name: str) -> Callable[..., Any]:

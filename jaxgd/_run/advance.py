@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._run.state import EpochState, Mean, RunSpec, RunState, goes_on
-from jaxgd._trees import all_finite, norm, select, wide
-from jaxgd.bounds import inward, moved
+from jaxgd._trees import all_finite, at_least_float32, norm, select
+from jaxgd.bounds import apply_update, projected_gradient
 from jaxgd.methods.protocol import Point, Problem, checked_step
 from jaxgd.result import RUNNING, Best, Status, above
 from jaxgd.stopping import Observation, check_rules, needs_gradient
@@ -38,7 +38,7 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
     if spec.method.traits.can_reject:
         accepted = state.is_first | (finite & answer.accepted)
         lap, current = lap._replace(accepted=accepted), select(accepted, spec.kept(point), state.current)
-    trial, change = moved(current.params, answer.update, spec.bounds)
+    trial, change = apply_update(current.params, answer.update, spec.bounds)
     code, rules = state.code, state.rules
     if spec.can_end:
         fired, rules = check_rules(spec.rules, "update", Observation(current.params, update=change), rules)
@@ -108,7 +108,7 @@ def _is_accepted(spec: RunSpec, before: RunState, state: RunState) -> Any:
 def _noted(spec: RunSpec, state: RunState, point: Point, last: Any, finite: Any, first: Any, weight: float) -> EpochState:
     """Return the epoch under way with one evaluation more."""
     if spec.source.count == 1:
-        gradient = jax.tree.map(wide, point.gradient) if needs_gradient(spec.rules) else None
+        gradient = jax.tree.map(at_least_float32, point.gradient) if needs_gradient(spec.rules) else None
         return EpochState(finite, None, last, point.cost, gradient)
     lap: Any = state.under_way
     cost = _weighted(point.cost, weight)
@@ -119,7 +119,7 @@ def _noted(spec: RunSpec, state: RunState, point: Point, last: Any, finite: Any,
         total = jnp.where(finite, lap.cost + cost, lap.cost)
     gradient = lap.gradient
     if gradient is not None:
-        gradient = jax.tree.map(lambda s, g: s + _weighted(wide(g), weight), gradient, point.gradient)
+        gradient = jax.tree.map(lambda s, g: s + _weighted(at_least_float32(g), weight), gradient, point.gradient)
     return EpochState(finite, None, None, total, gradient)
 
 
@@ -133,7 +133,7 @@ def _average(spec: RunSpec, state: RunState) -> Mean:
     late = (state.epoch > from_epoch) | ((state.epoch == from_epoch) & (state.batch > from_batch))
     count = mean.count + (goes_on(spec, state) & late).astype(jnp.int32)
     iterate = spec.iterate(state)
-    moved = jax.tree.map(lambda m, x: m + (wide(x) - m) / jnp.maximum(count, 1).astype(m.dtype), mean.params, iterate)
+    moved = jax.tree.map(lambda m, x: m + (at_least_float32(x) - m) / jnp.maximum(count, 1).astype(m.dtype), mean.params, iterate)
     return Mean(select(count > mean.count, moved, mean.params), count)
 
 
@@ -150,11 +150,11 @@ def _observed(spec: RunSpec, state: RunState, seen: Any, cost: jax.Array) -> Obs
     """Return what the progress rules see."""
     if spec.returns_current:
         point = state.current
-        return Observation(point.params, point.cost, inward(point.params, point.gradient, spec.bounds))
+        return Observation(point.params, point.cost, projected_gradient(point.params, point.gradient, spec.bounds))
     gradient = state.under_way.gradient  # type: ignore[union-attr]
     if gradient is not None and spec.source.count > 1:
         gradient = jax.tree.map(lambda g: g / spec.source.total_weight, gradient)
-    return Observation(seen, cost, inward(seen, gradient, spec.bounds))
+    return Observation(seen, cost, projected_gradient(seen, gradient, spec.bounds))
 
 
 def _code(spec: RunSpec, before: RunState, state: RunState, fired: jax.Array, start_cost: Any) -> jax.Array:

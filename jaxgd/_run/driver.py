@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._compile.program import Program, compiled
+from jaxgd._compile.program import Program, program_for
 from jaxgd._run import fused, stepwise
 from jaxgd._run.progress import Bar, Callback, Progress, says_true
 from jaxgd._run.state import begin
@@ -88,7 +88,7 @@ class Run:
                 raise ValueError(f"{name}: expected none inside jax.jit, jax.vmap or jax.grad, where a run has no pauses.")
             self.capacity, self.blank = self.limit if row else 0, None
             return
-        begin = compiled(loop.begin, spec)
+        begin = program_for(loop.begin, spec)
         self.blank = begin.zeros(spec) if options.jit else begin(spec)
         self.capacity = 0
         if row is not None:
@@ -96,7 +96,7 @@ class Run:
             self.capacity = min(most, _CALLBACK_ROWS) if options.callback else most
         if options.jit:
             spec = self._with_capacity(spec)
-            self.program = compiled(loop.run_segment, spec, objective)
+            self.program = program_for(loop.run_segment, spec, objective)
             self.program.prepare(spec, objective, self.blank, np.int32(0))
 
     def __call__(self, spec: Any) -> tuple[Any, list[Any]]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd._compile.program import compiled
+from jaxgd._compile.program import program_for
 from jaxgd._run.objective import apply, call, is_eager
 from jaxgd._run.state import RunSpec, RunState
 from jaxgd._trees import all_finite, is_traced, select
@@ -64,10 +64,10 @@ class AllRows(NamedTuple):
         if is_eager(self.evaluate) or is_traced(spec, self.evaluate):
             return
         arguments = self.evaluate, spec.start, spec.source.data, self.empty
-        compiled(_evaluated, *arguments).prepare(*arguments)
+        program_for(_evaluated, *arguments).prepare(*arguments)
         if self.validation is not None:
             arguments = self.validation, spec.start, *spec.validation
-            compiled(apply, *arguments).prepare(*arguments)
+            program_for(apply, *arguments).prepare(*arguments)
 
     def at(self, params: Any, data: Any) -> tuple[Point, Any]:
         """Return the evaluation of a point over all rows, and whether it is finite."""
@@ -77,7 +77,7 @@ class AllRows(NamedTuple):
         if is_eager(self.evaluate):
             point = Point(params, *self.evaluate(params, data))
             return point, all_finite(point.cost, point.gradient)
-        return compiled(_evaluated, *arguments)(*arguments)
+        return program_for(_evaluated, *arguments)(*arguments)
 
 
 def _evaluated(evaluate: Any, params: Any, data: Any, empty: Point) -> tuple[Point, jax.Array]:

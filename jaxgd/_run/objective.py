@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxgd._compile.program import compiled
+from jaxgd._compile.program import program_for
 from jaxgd._trees import is_traced
 
 
@@ -41,4 +41,4 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function of the cost: compiled where it was traced, else as it is."""
     if is_eager(function) or is_traced(function, arguments):
         return function(*arguments)
-    return compiled(apply, function, *arguments)(function, *arguments)
+    return program_for(apply, function, *arguments)(function, *arguments)

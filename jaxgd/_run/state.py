@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._trees import pytree, static, wide
+from jaxgd._trees import at_least_float32, pytree, static
 from jaxgd.bounds import Bounds
 from jaxgd.data.source import Source
 from jaxgd.methods.protocol import Method, Point
@@ -219,4 +219,4 @@ def goes_on(spec: RunSpec, state: RunState) -> Any:
 
 def wide_zeros(params: Any) -> Any:
     """Return zeros in at least 32 bits, of the shapes of some parameters."""
-    return jax.tree.map(lambda leaf: jnp.zeros_like(wide(leaf)), params)
+    return jax.tree.map(lambda leaf: jnp.zeros_like(at_least_float32(leaf)), params)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._compile.program import compiled
+from jaxgd._compile.program import program_for
 from jaxgd._run.advance import advance, end_epoch, row
 from jaxgd._run.fused import is_running
 from jaxgd._run.objective import Objective, call
@@ -71,7 +71,7 @@ def _evaluated(
 
 
 def _program(function: Any, *arguments: Any) -> Any:
-    return compiled(function, *arguments)(*arguments)
+    return program_for(function, *arguments)(*arguments)
 
 
 def _advance(spec: RunSpec, state: RunState, point: Point, matrix: Any, first: Any, weight: float = 1.0) -> RunState:

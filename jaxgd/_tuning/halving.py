@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd._compile.program import compiled
+from jaxgd._compile.program import program_for
 from jaxgd._run.advance import advance
 from jaxgd._run.objective import call
 from jaxgd._run.state import RunSpec, RunState, begin, start_epoch
@@ -205,9 +205,9 @@ def run_group_stepwise(search: Halving, evaluate: Any, value: Any, carry: Any) -
         spec = search.lane(candidate, n_steps)
         state, finite = begin(spec), jnp.asarray(True)
         for k in map(np.int32, range(int(n_steps))):
-            rows = compiled(_batch, search, k)(search, k)
+            rows = program_for(_batch, search, k)(search, k)
             point = Point(state.trial, *call(evaluate, state.trial, *rows)[:2])
-            state, finite = compiled(_advanced, spec, state, finite, point)(spec, state, finite, point)
+            state, finite = program_for(_advanced, spec, state, finite, point)(spec, state, finite, point)
         ends.append((state.trial, call(value, state.trial, compared), finite))
     params, costs, finite = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends)
     return _scored(carry, now, numbers, costs, params, finite)

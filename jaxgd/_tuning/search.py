@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd._compile.program import compiled
+from jaxgd._compile.program import program_for
 from jaxgd._run.objective import call, is_eager
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
@@ -91,7 +91,7 @@ class LearningRateSearch:
             while carry[0] < end:
                 carry = halving.run_group_stepwise(search, *functions, carry)
             return carry[1]
-        run = compiled(halving.run_groups, search, *functions, carry, np.int32(0))
+        run = program_for(halving.run_groups, search, *functions, carry, np.int32(0))
         until = end if is_traced(search, functions) else 1
         while True:
             began = time.perf_counter()

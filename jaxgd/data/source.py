@@ -160,11 +160,11 @@ class Batches(Source):
 
     def _rows(self, order: Any, epoch: jax.Array, first: jax.Array) -> jax.Array:
         """Return the numbers of the rows of a block; nobody uses those beyond the end of the epoch."""
-        whole = self.per_block == self.count
-        if whole and self.shuffle is True and self.n_rows <= orders.RANKED:
+        one_block = self.per_block == self.count
+        if one_block and self.shuffle is True and self.n_rows <= orders.RANKED:
             return orders.rows(order)
         dtype = orders.index_dtype(self.n_rows)
-        count = self.n_rows if whole else self.per_block * self.batch_size
+        count = self.n_rows if one_block else self.per_block * self.batch_size
         padded = -(-count // _WIDTH) * _WIDTH  # XLA computes a prime number of numbers one by one
         places = first.astype(dtype) * jnp.asarray(self.batch_size, dtype) + jnp.arange(padded, dtype=dtype)
         places = jnp.minimum(places, jnp.asarray(self.n_rows - 1, dtype))

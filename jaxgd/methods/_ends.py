@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._trees import all_finite, pack, select, unit
+from jaxgd._trees import all_finite, pack, safe_divisor, select
 from jaxgd.methods import _pairs, line_search
 from jaxgd.methods._pairs import Pairs
 from jaxgd.methods.line_search import Search
@@ -66,7 +66,7 @@ def hidden_at(place: Place, y: jax.Array, rise: jax.Array, origin: jax.Array, hi
     The energy is that of this pair. Energies of steps in other directions are forgotten by a factor of 16 at every point.
     """
     extent = y * _extent(place, origin)
-    energy = jnp.where(rise > 0, jnp.vdot(extent, extent) / unit(rise), 0)
+    energy = jnp.where(rise > 0, jnp.vdot(extent, extent) / safe_divisor(rise), 0)
     energy = jnp.maximum(jnp.where(jnp.isfinite(energy), energy, 0), hidden.energy / 16)
     floor = noise(place) + _VARIABLES * place.eps**2 * energy
     return Hidden(floor, energy, jnp.minimum(hidden.rough, most_rough(place, energy, floor)))
@@ -94,7 +94,7 @@ def farthest(floor: jax.Array, eps: float) -> jax.Array:
 
 def visible(floor: jax.Array, rise: jax.Array) -> jax.Array:
     """Return the factor that shortens a step with s'y = `rise` until its effect on the cost is just visible."""
-    return jnp.sqrt(2 * _VISIBLE * floor) / jnp.sqrt(unit(rise))
+    return jnp.sqrt(2 * _VISIBLE * floor) / jnp.sqrt(safe_divisor(rise))
 
 
 def known_steepness(place: Place, pairs: Pairs, floor: jax.Array) -> jax.Array:
@@ -130,17 +130,19 @@ def probe(
     seen = _pairs.reaction(pairs) > 16 * place.eps * jnp.abs(g)
     most = jnp.where(seen, jnp.abs(place.cost) + hidden.energy, _VISIBLE * hidden.floor)
     steep = jnp.maximum(_pairs.steepness(pairs, 0.0, jnp.inf), jnp.abs(g) / jnp.sqrt(most))
-    root = jnp.where(first & (steep > 0), 1 / unit(steep), jnp.sqrt(sizes))
+    root = jnp.where(first & (steep > 0), 1 / safe_divisor(steep), jnp.sqrt(sizes))
     scaled = jnp.where(which, root * g, 0)
-    largest = unit(jnp.max(jnp.abs(scaled)))
+    largest = safe_divisor(jnp.max(jnp.abs(scaled)))
     scaled = scaled / largest
-    long = jnp.maximum(largest, jnp.sqrt(_VISIBLE * hidden.floor / unit(jnp.vdot(scaled, scaled))))
+    long = jnp.maximum(largest, jnp.sqrt(_VISIBLE * hidden.floor / safe_divisor(jnp.vdot(scaled, scaled))))
     size = jnp.maximum(jnp.abs(place.params), jnp.abs(origin))
-    size = jnp.where(size > 0, size, unit(jnp.max(size)))
-    shown = jnp.where(which & (g != 0), -jnp.sign(g) * jnp.minimum(_VISIBLE * hidden.floor / unit(jnp.abs(g)), size), 0)
+    size = jnp.where(size > 0, size, safe_divisor(jnp.max(size)))
+    shown = jnp.where(which & (g != 0), -jnp.sign(g) * jnp.minimum(_VISIBLE * hidden.floor / safe_divisor(jnp.abs(g)), size), 0)
     direction, rate = jnp.where(first, -root * scaled, shown), jnp.where(first, long, 1)
     search = line_search.begin(place.cost, jnp.vdot(direction, place.gradient), rate)
-    root = root / (jnp.sqrt(unit(jnp.max(root))) * jnp.sqrt(unit(jnp.min(root))))  # its square neither overflows nor vanishes
+    root = root / (
+        jnp.sqrt(safe_divisor(jnp.max(root))) * jnp.sqrt(safe_divisor(jnp.min(root)))
+    )  # its square neither overflows nor vanishes
     return Probe(root * root, (pairs.changes * root) @ (pairs.changes * root).T, direction, search)
 
 

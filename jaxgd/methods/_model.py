@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._trees import unit
+from jaxgd._trees import safe_divisor
 from jaxgd.methods._eigen import eigh
 from jaxgd.methods._subproblem import FAR, least_in_box
 
@@ -114,7 +114,7 @@ class Model(NamedTuple):
 
         def project() -> jax.Array:
             null = jnp.where(self.dead, self.size[:, None] * self.vectors, 0)
-            null = null / unit(jnp.sqrt(jnp.sum(null * null, axis=0)))
+            null = null / safe_divisor(jnp.sqrt(jnp.sum(null * null, axis=0)))
             gram = null.T @ null + jnp.diag(jnp.where(self.dead, 0, jnp.ones_like(self.size)))
             factor = jax.scipy.linalg.cho_factor(gram, lower=True)
             projected = change - null @ jax.scipy.linalg.cho_solve(factor, null.T @ change)
@@ -163,7 +163,7 @@ def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gain
     height = jnp.sqrt(jnp.abs(place.cost))
     sizes, size = _sizes(x, place.cost, g, steepness, before.sizes, started, eps)
     root = jnp.max(steepness * size)
-    root = unit(jnp.where(unit(root) == root, root, jnp.sqrt(jnp.max(jnp.abs(g) * size))))
+    root = safe_divisor(jnp.where(safe_divisor(root) == root, root, jnp.sqrt(jnp.max(jnp.abs(g) * size))))
     scale = size / root
     matrix, slopes_y = inner * scale[:, None] * scale, g / root * scale
     if place.held is not None:
@@ -178,7 +178,7 @@ def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gain
     definite, newton, gain = _newton_by_cholesky(matrix, slopes_y, lengths, eps)
     dead = dead & ~definite
     found = before._replace(curvatures=curvatures, vectors=vectors, slopes=slopes, dead=dead, blur=blur)
-    q = jnp.where(found.live == 0, 0, -found.live / unit(found.stiff))
+    q = jnp.where(found.live == 0, 0, -found.live / safe_divisor(found.stiff))
     newton = jnp.where(definite, newton, vectors @ q)
     gain = jnp.where(
         definite, gain, jnp.where(jnp.any((found.stiff == 0) & (found.live != 0)), jnp.inf, -jnp.sum(q * found.live) / 2)
@@ -188,7 +188,7 @@ def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gain
     if place.box is not None:
         boxed, newton, gain = _newton_in_box(found, x, size, newton, gain, place.box)
 
-    most = jnp.sum(jnp.where(found.live == 0, 0, found.live * (found.live / unit(jnp.maximum(curve, blur))))) / 2
+    most = jnp.sum(jnp.where(found.live == 0, 0, found.live * (found.live / safe_divisor(jnp.maximum(curve, blur))))) / 2
     cost, across = height / root * height / root, jnp.sum(jnp.square(steepness / root * x))
     strict = _LOOSE * eps * (cost + eps * across)
     return found._replace(
@@ -229,7 +229,7 @@ def _newton_by_cholesky(
     The matrix is scaled to a diagonal of ones, which no metric changes, and its diagonal is lowered by what rounding may hide: so a
     small curvature that may be rounding is not believed, and one that only looks small because a variable is, is.
     """
-    n, scale = lengths.size, unit(lengths)
+    n, scale = lengths.size, safe_divisor(lengths)
     scaled = matrix / scale[:, None] / scale - jnp.where(jnp.eye(n, dtype=bool), _SHIFT * n * eps, 0)
     factor = jnp.linalg.cholesky(scaled, symmetrize_input=False)
     definite = jnp.all(jnp.isfinite(factor)) & jnp.all(lengths > 0)

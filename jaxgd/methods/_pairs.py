@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._trees import all_finite, unit
+from jaxgd._trees import all_finite, safe_divisor
 
 
 class Pairs(NamedTuple):
@@ -43,7 +43,7 @@ def stored(
     keeps the products in range whatever the units. The s'y are right where y is no older than s: the two loops ask for no others.
     """
     place = pairs.count % pairs.steps.shape[0]
-    gain = unit(trial.rate * (trial.slope - search.slope))
+    gain = safe_divisor(trial.rate * (trial.slope - search.slope))
     share = jnp.sqrt(length / gain) / jnp.sqrt(jnp.sqrt(gain))
     s, y = jnp.where(wanted, share * s, 0), jnp.where(wanted, share * y, 0)
     steps, changes = pairs.steps.at[place].set(s), pairs.changes.at[place].set(y)
@@ -71,7 +71,7 @@ def direction(pairs: Pairs, g: jax.Array, sizes: jax.Array) -> jax.Array:
     sized = sizes * g
     onto_steps, onto_changes = pairs.steps @ g, pairs.changes @ sized
     newest = (pairs.count - 1) % rows
-    scale = jnp.where(known > 0, pairs.mixed[newest, newest] / unit(pairs.squares[newest, newest]), 0)
+    scale = jnp.where(known > 0, pairs.mixed[newest, newest] / safe_divisor(pairs.squares[newest, newest]), 0)
 
     def backward(k: jax.Array, a: jax.Array) -> jax.Array:
         i = (pairs.count - 1 - k) % rows
@@ -96,10 +96,10 @@ def steepness(pairs: Pairs, visible: Any, most: Any) -> jax.Array:
     its own size however short the step is.
     """
     rises = jnp.where((jnp.diagonal(pairs.mixed) > 0) & (pairs.rises <= most), pairs.rises, 0)
-    share = jnp.where(rises > 0, jnp.sqrt(rises / unit(jnp.maximum(rises, visible))), 0)
-    return jnp.max(jnp.abs(pairs.changes) * (share / jnp.sqrt(unit(jnp.diagonal(pairs.mixed))))[:, None], axis=0)
+    share = jnp.where(rises > 0, jnp.sqrt(rises / safe_divisor(jnp.maximum(rises, visible))), 0)
+    return jnp.max(jnp.abs(pairs.changes) * (share / jnp.sqrt(safe_divisor(jnp.diagonal(pairs.mixed))))[:, None], axis=0)
 
 
 def reaction(pairs: Pairs) -> jax.Array:
     """Return for each variable the largest change of its gradient."""
-    return jnp.max(jnp.abs(pairs.changes) * jnp.sqrt(pairs.rises / unit(jnp.diagonal(pairs.mixed)))[:, None], axis=0)
+    return jnp.max(jnp.abs(pairs.changes) * jnp.sqrt(pairs.rises / safe_divisor(jnp.diagonal(pairs.mixed)))[:, None], axis=0)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._trees import unit
+from jaxgd._trees import safe_divisor
 
 FAR = 1e9  # stands for an open end of a box, in units of the variables' sizes
 _PASSES = 60  # of the projected Newton method at most; it needs about as many as the set of active bounds changes
@@ -21,19 +21,19 @@ def least_in_ball(curve: jax.Array, slopes: jax.Array, radius: jax.Array) -> jax
     """
 
     def at(multiplier: jax.Array) -> jax.Array:
-        return jnp.where(slopes == 0, 0, -slopes / unit(curve + multiplier))
+        return jnp.where(slopes == 0, 0, -slopes / safe_divisor(curve + multiplier))
 
     def newton(_: Any, multiplier: jax.Array) -> jax.Array:
         q = at(multiplier)
         square = jnp.sum(q * q)
-        bent = jnp.sum(q * q / unit(curve + multiplier))
-        return multiplier + jnp.maximum((jnp.sqrt(square) / radius - 1) * square / unit(bent), 0)
+        bent = jnp.sum(q * q / safe_divisor(curve + multiplier))
+        return multiplier + jnp.maximum((jnp.sqrt(square) / radius - 1) * square / safe_divisor(bent), 0)
 
     multiplier = jnp.maximum(jnp.max(jnp.abs(slopes) / radius - curve), 0)
     q = at(multiplier)
     inside = (multiplier == 0) & (jnp.sum(q * q) <= radius * radius)
     q = jnp.where(inside, q, at(lax.fori_loop(0, 6, newton, multiplier)))
-    return q * jnp.minimum(1, radius / unit(jnp.sqrt(jnp.sum(q * q))))
+    return q * jnp.minimum(1, radius / safe_divisor(jnp.sqrt(jnp.sum(q * q))))
 
 
 class _Pass(NamedTuple):

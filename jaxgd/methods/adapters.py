@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd._checks import check, check_trees
-from jaxgd._frozen import Fixed, PartlyFixed
+from jaxgd._frozen import FrozenParameters, PartlyFrozen
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
 from jaxgd.bounds import Bounds
 from jaxgd.methods import first_order
@@ -37,16 +37,16 @@ class FirstOrderAdapter(Method):
     """
 
     rule: Any
-    partly: PartlyFixed | None = None
+    partly: PartlyFrozen | None = None
 
     def init(self, params: Any) -> Any:
-        return self.rule.init(params if self.partly is None else self.partly.whole(params))
+        return self.rule.init(params if self.partly is None else self.partly.full(params))
 
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
         del problem
         if self.partly is None:
             return Step(*self.rule.update(point.gradient, state, point.params))
-        update, state = self.rule.update(self.partly.gradient(point.gradient), state, self.partly.whole(point.params))
+        update, state = self.rule.update(self.partly.gradient(point.gradient), state, self.partly.full(point.params))
         return Step(self.partly.free(update), state)
 
     def rate(self, count: Any) -> Any:
@@ -90,27 +90,27 @@ class WholeArrays(_Wrapper):
     """A method that sees arrays whole although a part of them is fixed: their gradient is zero there, and they stay as they are."""
 
     method: Any
-    partly: PartlyFixed
+    partly: PartlyFrozen
     traits: Traits = static()  # type: ignore[misc]
 
     def init(self, params: Any) -> Any:
-        return self.method.init(self.partly.whole(params))
+        return self.method.init(self.partly.full(params))
 
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
         evaluate, bounds, current = problem.evaluate, problem.bounds, problem.current
         seen = Problem(
             evaluate=evaluate and (lambda params: self._seen(evaluate(self.partly.free(params)))),
-            bounds=bounds and Bounds(self.partly.whole(bounds.lower), self.partly.whole(bounds.upper)),
+            bounds=bounds and Bounds(self.partly.full(bounds.lower), self.partly.full(bounds.upper)),
             current=current and self._seen(current),
         )
         answer = ask(self.method, self._seen(point), state, seen)
         return answer._replace(update=self.partly.free(answer.update))
 
     def _seen(self, point: Point) -> Point:
-        return point._replace(params=self.partly.whole(point.params), gradient=self.partly.gradient(point.gradient))
+        return point._replace(params=self.partly.full(point.params), gradient=self.partly.gradient(point.gradient))
 
 
-def _for_the_free(rule: FirstOrderMethod, params: Any, fixed: Fixed | None) -> FirstOrderMethod:
+def _for_the_free(rule: FirstOrderMethod, params: Any, fixed: FrozenParameters | None) -> FirstOrderMethod:
     """Return a rule whose learning rates of the variables are those of the free ones among all `params`."""
     rates = rule.learning_rate
     if is_number(rates) or isinstance(rates, str | Schedule) or (fixed is None and not _has_none(params)):
@@ -121,7 +121,7 @@ def _for_the_free(rule: FirstOrderMethod, params: Any, fixed: Fixed | None) -> F
     return with_fields(rule, learning_rate=_free_rates(rates, params, fixed, by_number=alone))
 
 
-def _free_rates(rates: Any, params: Any, fixed: Fixed | None, *, by_number: bool) -> Any:
+def _free_rates(rates: Any, params: Any, fixed: FrozenParameters | None, *, by_number: bool) -> Any:
     if is_number(rates):
         return rates
     values, structure = jax.tree.flatten(params)
@@ -130,7 +130,7 @@ def _free_rates(rates: Any, params: Any, fixed: Fixed | None, *, by_number: bool
     if fixed is None:
         return rates
     free = fixed.free(rates)
-    partly = None if by_number else PartlyFixed.of(fixed)
+    partly = None if by_number else PartlyFrozen.of(fixed)
     return free if partly is None else partly.rates(free)
 
 
@@ -178,7 +178,7 @@ def _nearest(name: str) -> str:
     return ""
 
 
-def as_method(method: Any, params: Any, fixed: Fixed | None, steps_per_epoch: int) -> Method:
+def as_method(method: Any, params: Any, fixed: FrozenParameters | None, steps_per_epoch: int) -> Method:
     """Return a checked method in the protocol of the loops, for the free ones of all parameters."""
     if isinstance(method, FirstOrderMethod):
         method.check(params)
@@ -209,9 +209,9 @@ def _traits(method: Any) -> Traits:
     )
 
 
-def seeing_whole_arrays(method: Method, fixed: Fixed | None) -> Method:
+def seeing_whole_arrays(method: Method, fixed: FrozenParameters | None) -> Method:
     """Return a method that sees partly fixed arrays whole, if it looks at their shapes."""
-    partly, traits = PartlyFixed.of(fixed), method.traits
+    partly, traits = PartlyFrozen.of(fixed), method.traits
     if partly is None or traits.takes_vector or traits.requires == "hessian":
         return method
     if isinstance(method, FirstOrderAdapter):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._trees import select, unit
+from jaxgd._trees import safe_divisor, select
 
 _DECREASE = 1e-4  # of the predicted decrease, that is enough
 _SLOPE = 0.9  # of the first slope, that is flat enough
@@ -77,8 +77,8 @@ def narrowed(search: Search, trial: Trial, finite: jax.Array, long: jax.Array) -
     """Return the search after a trial that was too long or too short, with the next rate to try."""
     low, high = select(long, (search.low, trial), (trial, search.high))
     step = low.rate - search.low.rate
-    rise = (low.slope - search.low.slope) / unit(step)
-    ahead = low.rate + jnp.clip(jnp.where(rise > 0, -low.slope / unit(rise), jnp.inf), *(g * low.rate for g in _GROWTH))
+    rise = (low.slope - search.low.slope) / safe_divisor(step)
+    ahead = low.rate + jnp.clip(jnp.where(rise > 0, -low.slope / safe_divisor(rise), jnp.inf), *(g * low.rate for g in _GROWTH))
     rate = jnp.where(jnp.isfinite(high.rate), _interpolated(low, high, finite | ~long), ahead)
     return search._replace(rate=rate, low=low, high=high, trials=search.trials + 1)
 
@@ -96,7 +96,7 @@ def _interpolated(low: Trial, high: Trial, finite: jax.Array) -> jax.Array:
     """
     width = high.rate - low.rate
     noise = 8 * jnp.finfo(low.cost.dtype).eps * jnp.abs(low.cost)
-    chord = (high.cost - low.cost) / unit(width)
+    chord = (high.cost - low.cost) / safe_divisor(width)
     theta = low.slope + high.slope - 3 * chord
     root = jnp.sqrt(jnp.maximum(theta**2 - low.slope * high.slope, 0))
     cubic = 1 - (high.slope + root - theta) / (high.slope - low.slope + 2 * root)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._checks import check
-from jaxgd._trees import pack, pytree, select, static, unit, unpack
+from jaxgd._trees import pack, pytree, safe_divisor, select, static, unpack
 from jaxgd.methods import _ends, _pairs, line_search
 from jaxgd.methods._ends import Hidden, Place, Probe
 from jaxgd.methods._pairs import Pairs
@@ -128,7 +128,7 @@ class LBFGS(Method):
     memory: int = static(default=10)
 
     def __post_init__(self) -> None:
-        check.whole("LBFGS: memory", self.memory, 1)
+        check.integer("LBFGS: memory", self.memory, 1)
 
     def init(self, params: Any) -> LBFGSState:
         x = pack(params)
@@ -165,7 +165,7 @@ class LBFGS(Method):
         y = there.of_the_free(there.gradient - here.gradient)
         rise = trial.rate * (trial.slope - search.slope)
         seen = probing & there.finite & (rise > 4 * hidden.floor) & (rise <= _ends.farthest(hidden.floor, here.eps))
-        length = jnp.sqrt(unit(jnp.vdot(here.params, here.params)))
+        length = jnp.sqrt(safe_divisor(jnp.vdot(here.params, here.params)))
         pairs = _pairs.stored(state.pairs, s, y, state.sizes, started & (accepted | seen), trial, search, length)
         state = state._replace(search=search, hidden=hidden, pairs=pairs, doubted=doubted, started=jnp.asarray(True))
         after = lax.cond(
@@ -295,6 +295,6 @@ def _descent(place: Place, change: _Change, sizes: jax.Array) -> tuple[jax.Array
     g = place.of_the_free(place.gradient)
     root = jnp.sqrt(sizes)
     scaled = root * g
-    direction = -root * (scaled / unit(jnp.max(jnp.abs(scaled))))
-    first = _FIRST * unit(jnp.max(jnp.abs(place.params)))
+    direction = -root * (scaled / safe_divisor(jnp.max(jnp.abs(scaled))))
+    first = _FIRST * safe_divisor(jnp.max(jnp.abs(place.params)))
     return direction, jnp.vdot(direction, place.gradient), jnp.where(change.started, jnp.max(jnp.abs(change.s) / root), first)

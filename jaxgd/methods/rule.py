@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxgd._checks import check, check_trees
 from jaxgd._compile.program import explained
 from jaxgd._deprecated import renamed
-from jaxgd._trees import is_number, wide, with_fields
+from jaxgd._trees import at_least_float32, is_number, with_fields
 from jaxgd.schedules import AUTO, Schedule, has_one_rate
 
 
@@ -61,7 +61,7 @@ class FirstOrderMethod:
     def init(self, params: Any) -> RuleState:
         """Return the state before the first update."""
         count = jnp.zeros((), jnp.int32) if self.counts or callable(self.learning_rate) else None
-        return RuleState(count, [self.init_leaf(wide(leaf)) for leaf in jax.tree.leaves(params)])
+        return RuleState(count, [self.init_leaf(at_least_float32(leaf)) for leaf in jax.tree.leaves(params)])
 
     def update(self, gradient: Any, state: RuleState, params: Any = None) -> tuple[Any, RuleState]:
         """Return the updates, a pytree like the gradient to be added to the parameters, and the next state."""
@@ -73,9 +73,9 @@ class FirstOrderMethod:
         count = None if state.count is None else jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
         updates, memories = [], []
         for g, memory, x, rate in zip(gradients, state.memory, values, rates, strict=True):
-            leaf = wide(g)
+            leaf = at_least_float32(g)
             number = count.astype(leaf.dtype) if self.counts and count is not None else None
-            update, memory = self._at(rate, leaf.dtype).update_leaf(leaf, memory, wide(x), number)
+            update, memory = self._at(rate, leaf.dtype).update_leaf(leaf, memory, at_least_float32(x), number)
             updates.append(update.astype(g.dtype))
             memories.append(memory)
         return structure.unflatten(updates), RuleState(count, memories)

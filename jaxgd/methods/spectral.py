@@ -5,8 +5,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._trees import all_finite, inner, largest, pytree, select, unit, working_dtype
-from jaxgd.bounds import inward, moved
+from jaxgd._trees import all_finite, inner, largest, pytree, safe_divisor, select, working_dtype
+from jaxgd.bounds import apply_update, projected_gradient
 from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits
 from jaxgd.result import RUNNING, Status
 
@@ -79,10 +79,10 @@ class SpectralGradient(Method):
         rate = jnp.where(accepted, longer, shorter)
 
         params, gradient = select(accepted, (point.params, point.gradient), (state.params, state.gradient))
-        downhill = inward(params, gradient, problem.bounds)
+        downhill = projected_gradient(params, gradient, problem.bounds)
         size = largest(downhill, dtype)
         update = jax.tree.map(lambda g: -rate.astype(g.dtype) * g, gradient)
-        _, step = moved(params, update, problem.bounds)
+        _, step = apply_update(params, update, problem.bounds)
         length = largest(params, dtype)
         tiny = rate * size <= jnp.finfo(dtype).eps * length
         verdict = jnp.where(finite, Status.STALLED.code, Status.DIVERGED.code)
@@ -115,4 +115,4 @@ def _spectral(point: Point, state: SpectralState, dtype: Any) -> jax.Array:
 def _first_rate(point: Point, dtype: Any) -> jax.Array:
     """Return the rate that moves the parameter of the largest gradient by a tenth of the largest parameter."""
     size, slope = largest(point.params, dtype), largest(point.gradient, dtype)
-    return _FIRST * unit(size) / unit(slope)
+    return _FIRST * safe_divisor(size) / safe_divisor(slope)

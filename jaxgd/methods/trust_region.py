@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._checks import check
-from jaxgd._trees import all_finite, bundled, pack, pytree, select, unbundled, unit, unpack
-from jaxgd.bounds import outward
+from jaxgd._trees import all_finite, bundled, pack, pytree, safe_divisor, select, unbundled, unpack
+from jaxgd.bounds import at_active_bound
 from jaxgd.methods import _model
 from jaxgd.methods._model import Model, Place
 from jaxgd.methods._subproblem import least_in_ball, least_in_box
@@ -205,7 +205,7 @@ def _held(x: jax.Array, g: jax.Array, box: Any) -> Any:
     if box is None:
         return None
     low, high = box
-    return outward(x, g, low, high) | (low == high)
+    return at_active_bound(x, g, low, high) | (low == high)
 
 
 class _Trial(NamedTuple):
@@ -234,11 +234,11 @@ def _judge(state: TrustRegionState, fall: jax.Array, g: jax.Array, finite: jax.A
     """Compare a trial with the model."""
     model, proposal = state.model, state.proposal
     q, predicted, fell = proposal.q, proposal.fall, model.energy(fall)
-    slopes = (g / unit(model.root) * (model.size / unit(model.root))) @ model.vectors
+    slopes = (g / safe_divisor(model.root) * (model.size / safe_divisor(model.root))) @ model.vectors
     slope = jnp.sum(model.slopes * q)
     hidden = finite & (jnp.abs(fell) <= jnp.where(predicted <= model.noise, _DOUBT, 1) * model.noise)
     gained = jnp.where(hidden, -jnp.sum((model.slopes + slopes) * q) / 2, fell)
-    ratio = jnp.where(predicted > 0, gained / unit(predicted), jnp.where(gained > 0, 1, -1))
+    ratio = jnp.where(predicted > 0, gained / safe_divisor(predicted), jnp.where(gained > 0, 1, -1))
     bulge = -2 * (fell + slope)
     newton = model.newton @ model.vectors
     whole = jnp.sum(newton * model.slopes)
@@ -246,7 +246,7 @@ def _judge(state: TrustRegionState, fall: jax.Array, g: jax.Array, finite: jax.A
         ratio=ratio,
         hidden=hidden,
         left=jnp.where(whole != 0, jnp.sum(newton * slopes) / jnp.where(whole != 0, whole, 1), 0),
-        least=jnp.where((bulge > 0) & (slope < 0), -slope / unit(bulge), 0.5),
+        least=jnp.where((bulge > 0) & (slope < 0), -slope / safe_divisor(bulge), 0.5),
     )
 
 
@@ -303,7 +303,7 @@ def _propose(model: Model, memory: Memory, x: jax.Array, box: Any) -> tuple[Prop
     inside = (length <= memory.radius) & ~(negative & (length <= _ESCAPE * memory.radius))
     longer = inside & memory.stretchable & ~model.boxed & ~model.calm  # where rounding hides the cost, a step too long is not seen
     rate = jnp.where(longer, _extrapolation(model, memory, length), 1)
-    rate = jnp.where(rate > 1, jnp.maximum(jnp.minimum(rate, memory.radius / unit(length)), 1), 1)
+    rate = jnp.where(rate > 1, jnp.maximum(jnp.minimum(rate, memory.radius / safe_divisor(length)), 1), 1)
     step = jnp.where(inside, model.newton, _limited(model, memory, x, box))
     q = step @ model.vectors
     fall = -jnp.sum(q * (model.slopes + model.curvatures * q / 2))
@@ -330,7 +330,7 @@ def _limited(model: Model, memory: Memory, x: jax.Array, box: Any) -> jax.Array:
     step = model.vectors @ jnp.where(saddle, q.at[0].set(jnp.where(model.slopes[0] > 0, -out, out)), q)
     if box is None:
         return step
-    low, high = (jnp.clip((side - x) / unit(model.size), -memory.radius, memory.radius) for side in box)
+    low, high = (jnp.clip((side - x) / safe_divisor(model.size), -memory.radius, memory.radius) for side in box)
 
     def within() -> jax.Array:
         return least_in_box(*model.absolute(), low, high)[0]
@@ -342,7 +342,7 @@ def _extrapolation(model: Model, memory: Memory, length: jax.Array) -> jax.Array
     """Return how much longer the sum of the Newton steps to come is than the first, if they decline as the last two did."""
     moved = model.moved
     square = jnp.sum(moved * moved)
-    decline = jnp.sum(moved * model.newton) / unit(square)
+    decline = jnp.sum(moved * model.newton) / safe_divisor(square)
     steady = (memory.slow >= 2) & (decline > 0.5) & (decline * jnp.sqrt(square) >= _STEADY * length)
     return jnp.where(steady, jnp.where(decline < 1 - 1 / _STRETCH, 1 / (1 - decline), _STRETCH), 1)
 
@@ -351,12 +351,12 @@ def _bend(model: Model, step: jax.Array) -> jax.Array:
     """Return what to add to a step that goes on along the last one, since the Hessian changes along it."""
     moved, length = model.moved, jnp.sqrt(jnp.sum(step * step))
     square = jnp.sum(moved * moved)
-    part = jnp.sum(moved * step) / unit(square)
+    part = jnp.sum(moved * step) / safe_divisor(square)
     along = (jnp.abs(part) * jnp.sqrt(square) >= _ALIGNED * length) & (jnp.abs(part) <= _LONGEST) & (square > 0)
     excess = (part / 2 * (model.turn @ step)) @ model.vectors
-    bend = -model.vectors @ (excess / unit(model.stiff))
+    bend = -model.vectors @ (excess / safe_divisor(model.stiff))
     size = jnp.sqrt(jnp.sum(bend * bend))
-    bend = bend * jnp.minimum(1, _BEND * length / unit(size))
+    bend = bend * jnp.minimum(1, _BEND * length / safe_divisor(size))
     return jnp.where(along & jnp.all(jnp.isfinite(bend)), bend, 0)
 
 

@@ -12,8 +12,8 @@ from jax import lax
 
 from jaxgd import _problem
 from jaxgd._checks import check_cost, check_trees
-from jaxgd._compile.program import compiled
-from jaxgd._frozen import Fixed
+from jaxgd._compile.program import program_for
+from jaxgd._frozen import FrozenParameters
 from jaxgd._minimize import minimize
 from jaxgd._objective.evaluation import trace_objective, value
 from jaxgd._trees import is_parameter, parameters_of, unpack, working_dtype
@@ -44,7 +44,7 @@ class Costs:
         self.dtype = _numbers.dtype_of(parameters_of(result.params))
         self.has_aux = result.aux is not None
         with _problem.precision(self.dtype) as to:
-            self.held = Fixed.of(None, result.params)  # functions and the like
+            self.held = FrozenParameters.of(None, result.params)  # functions and the like
             self.like = jax.tree.map(jnp.asarray, self.held.free(result.params) if self.held else result.params)
             self.arrays: tuple[Any, ...] = () if data is None else (check_trees.data_arrays("data", data, to),)
             try:
@@ -67,9 +67,9 @@ class Costs:
                 return np.array([float(self.evaluate(unpack(vector, self.like), *self.arrays)) for vector in vectors])
             arguments = self.evaluate, vectors, self.like, self.arrays
             try:
-                found = compiled(_together, *arguments)(*arguments)
+                found = program_for(_together, *arguments)(*arguments)
             except NotImplementedError:
-                found = compiled(_one_by_one, *arguments)(*arguments)
+                found = program_for(_one_by_one, *arguments)(*arguments)
             return np.asarray(found, np.float64)
 
     @property

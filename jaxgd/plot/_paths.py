@@ -77,7 +77,7 @@ def path(
     _style.needed()
     walk = _walk(result)
     if arrows is not None:
-        arrows = check.whole("arrows", arrows, 0)
+        arrows = check.integer("arrows", arrows, 0)
     given = _given_minimum(minimum, result.params)
     ground, marked = _ground(Costs(cost, data, result), [walk], minimum, given)
     own = ax is None
