@@ -124,6 +124,7 @@ def test_bounds_and_fixed_parameters_hold_in_the_race_too() -> None:
     assert result.params["b"] == 0.2 and result.params["w"][1] == 0 and abs(result.params["w"][0] - 1) < 0.3
 
 
+@pytest.mark.slow
 def test_scales_from_a_thousandth_to_a_thousand() -> None:
     scales = 10.0 ** np.arange(-3, 4)
     x = np.random.default_rng(1).normal(size=(640, 7)) * scales
@@ -256,6 +257,7 @@ def test_a_schedule_without_numbers_and_a_cost_that_cannot_be_mapped() -> None:
     assert np.isfinite(result.tried.cost[-1]).any() and result.cost < 2 * LEAST + 0.01
 
 
+@pytest.mark.slow
 def test_a_start_at_the_minimum_is_no_failure() -> None:
     exact = jaxgd.minimize(plane, START, DATA, dtype="float64")
     result = fit(start=exact.params, n_epochs=20)
@@ -327,6 +329,7 @@ def test_another_sweep_compiles_nothing(compilations: Any) -> None:
     np.testing.assert_allclose(other.cost, 4 * first.cost, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_grid_of_runs() -> None:
     rates = [0.003, 0.1, 1.0, 1e9]
     options: dict[str, Any] = {"batch_size": 16, "n_epochs": 5, "key": 0, "dtype": "float64"}

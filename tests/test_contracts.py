@@ -75,6 +75,7 @@ def test_bounds_fixed_numbers_precision_and_history(method: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, again, result)
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("method", METHODS, ids=name)
 def test_lanes_eager_runs_and_one_parameter(method: Any) -> None:
     def cost(v: Any) -> Any:

@@ -204,6 +204,7 @@ def test_a_constant_that_shapes_the_program_is_not_confused(make: Any) -> None:
         np.testing.assert_allclose((start - result.params) * 2**10, gradient, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_bits_do_not_depend_on_the_calls_before() -> None:
     def run(a: float) -> bytes:
         cost = lambda v, rows: jnp.mean((rows * v[0] - v[1] / (3 * a)) ** 2) + jnp.sum(v**2) * max(a, 0.3) / 7  # noqa: E731

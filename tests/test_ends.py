@@ -243,6 +243,7 @@ def test_an_interrupt_keeps_the_history_as_long_as_the_run() -> None:
     assert result.history.cost[-1] == result.cost
 
 
+@pytest.mark.slow
 def test_an_interrupt_among_many_starts_keeps_what_each_has_reached() -> None:
     def run(max_steps: int) -> jaxgd.Result:
         options: dict[str, Any] = {"method": jaxgd.GradientDescent(1e-9), "stop": (), "key": 0, "n_starts": 20}

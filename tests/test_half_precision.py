@@ -72,6 +72,7 @@ def test_every_method_bounds_and_fixed_parameters(dtype: Any) -> None:
         assert result.params["b"] == start["b"] and result.params["b"].dtype == dtype
 
 
+@pytest.mark.slow
 def test_many_starts_jit_and_vmap() -> None:
     drawn = jaxgd.minimize(far, lambda key: jax.random.normal(key, (2,), jnp.bfloat16), key=0, n_starts=3, method=jaxgd.Adam(1.0))
     assert drawn.params.dtype == drawn.starts.params.dtype == jnp.bfloat16 and drawn.starts.params.shape == (3, 2)

@@ -89,6 +89,7 @@ def test_a_merging_column_is_refused_before_anything_is_traced(traces: Any) -> N
     assert jaxgd.minimize(wave, 0.0, rounded, method=descent).converged
 
 
+@pytest.mark.slow
 def test_bounds_that_merge_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"^bounds: expected two that float32 can tell apart, got 1000000000.0 and 1000000001.0 for params"
@@ -176,6 +177,7 @@ def test_squares_of_integers_are_those_of_numpy(jit: bool) -> None:
     np.testing.assert_allclose(exact.params, [1, 2, 3, 2], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_fit_with_its_validation_and_the_others() -> None:
     y = np.array([1.0, 2.0, 3.0])[KIND] + 2 * (X**2 / 1e9)
     data, held_out = (X, KIND, y), (X[:50] + 7, KIND[:50], y[:50])

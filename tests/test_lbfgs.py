@@ -19,6 +19,7 @@ def run(cost: Any, start: Any, data: Any = None, **options: Any) -> Any:
     return jaxgd.minimize(cost, start, *args, method=jaxgd.LBFGS(), **options)
 
 
+@pytest.mark.sweep(keep=2)
 @DTYPES
 @pytest.mark.parametrize("start", [[0.0, 0.0], [1e-9, 1e-9], [2.0, 1e-12], [0.0, 1e6]])
 @pytest.mark.parametrize("size", [1.0, np.array([1e-7, 1e3])], ids=["alike", "unlike"])

@@ -114,6 +114,7 @@ def test_fit_with_a_race_and_with_optax() -> None:
         assert result.cost < 0.1 and result.history is not None and result.history.params["b"].shape == (41,)
 
 
+@pytest.mark.slow
 def test_many_starts() -> None:
     descent = jaxgd.SpectralGradient()
 

@@ -79,6 +79,7 @@ def test_a_cost_that_cannot_be_traced_is_drawn_in_a_loop() -> None:
     np.testing.assert_allclose(curve[:, 1], np.where(curve[:, 0] > 0, curve[:, 0] ** 2, -3 * curve[:, 0]), rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_grid_of_paths() -> None:
     def sphere(v: Any) -> Any:
         return jnp.sum(v**2)

@@ -222,6 +222,7 @@ def test_a_program_does_not_keep_the_data_that_a_cost_closed_over() -> None:
     assert gone() is None
 
 
+@pytest.mark.slow
 def test_the_result_is_the_same_inside_an_outer_program() -> None:
     def run(start: Any, rate: Any) -> jaxgd.Result:
         return jaxgd.minimize(lambda v: (v - 1) ** 2, start, method=jaxgd.GradientDescent(rate), max_steps=200, history="cost")

@@ -102,6 +102,7 @@ def test_a_scale_and_residuals_have_promises_of_their_own() -> None:
     assert covariance(lambda v: (v[0] - 2) ** 2 + v[1] ** 2, [2.0, 0.0], scale=1e6).status is VALID
 
 
+@pytest.mark.slow
 def test_no_point_beyond_the_bounds_is_evaluated() -> None:
     def walled(v: Any) -> Any:
         return jnp.where(jnp.any(v < 0), jnp.nan, jnp.sum((v - 0.2) ** 2))
