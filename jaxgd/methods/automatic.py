@@ -40,8 +40,8 @@ class Automatic:
 
     The race costs a third as many gradients as the run, and below 2000 updates nine tenths as many: the fewer the updates, the less
     a small part of them tells of them all. Above 100 000 it grows no more, and below 24 there is none, and r = 0.01. Beside the
-    run's own it holds two copies of the parameters and of Adam's moments, or one where two have more than 50 million numbers. It
-    depends on nothing but the cost, the data, the start and the key. `result.method` is what was chosen, ready to be used without a
+    run's own it holds the states of two candidates, or of one where two have more than 50 million parameters. It depends on nothing
+    but the cost, the data, the start and the key. `result.method` is what was chosen, ready to be used without a
     race, and `result.tried` what the candidates achieved.
 
     An "auto" in another rule is sought among rates half a decade apart, or whole decades below 500 updates, in three rounds: all,
