@@ -38,14 +38,11 @@ class Model(NamedTuple):
     Attributes:
         sizes: what the next sizes start from.
         size: the metric s, (n,).
-        hessian: H, (n, n).
         curvatures: l, ascending, (n,).
         vectors: Q, (n, n), an eigenvector a column.
         slopes: c, (n,).
         dead: eigenvectors along which the cost determines nothing: curvature and slope are rounding, (n,).
         newton: Newton's step y, within the bounds, (n,).
-        moved: the step that led here, y, (n,).
-        turn: how B has changed along it, (n, n).
         root: r.
         blur: what rounding may make of an eigenvalue.
         gain: the fall that Newton's step promises.
@@ -55,19 +52,15 @@ class Model(NamedTuple):
         allowance: a gain that rounding hides, at a minimum.
         definite: whether H is positive definite beyond rounding, whatever the metric.
         sound: whether the model has a minimum: positive definite but for dead eigenvectors.
-        boxed: whether a bound limits Newton's step.
     """
 
     sizes: Sizes
     size: Any
-    hessian: Any
     curvatures: Any
     vectors: Any
     slopes: Any
     dead: Any
     newton: Any
-    moved: Any
-    turn: Any
     root: Any
     blur: Any
     gain: Any
@@ -77,7 +70,6 @@ class Model(NamedTuple):
     allowance: Any
     definite: Any
     sound: Any
-    boxed: Any
 
     @property
     def stiff(self) -> jax.Array:
@@ -142,13 +134,13 @@ def empty(x: jax.Array) -> Model:
     """Return a model of nothing, of the shapes to come."""
     zero, vector, matrix, no = jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.zeros((x.size, x.size), x.dtype), jnp.asarray(False)
     return Model(
-        Sizes(vector, zero), vector, matrix, vector, matrix, vector, jnp.zeros(x.shape, bool), vector, vector, matrix,
-        zero, zero, zero, zero, zero, zero, zero, no, no, no,
+        Sizes(vector, zero), vector, vector, matrix, vector, jnp.zeros(x.shape, bool), vector,
+        zero, zero, zero, zero, zero, zero, zero, no, no,
     )  # fmt: skip
 
 
-def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gained: jax.Array, eps: float) -> Model:
-    """Return the model at a place, reached from the point `last`; `gained` is the fall of the cost since its highest value.
+def model(place: Place, before: Model, started: jax.Array, gained: jax.Array, eps: float) -> Model:
+    """Return the model at a place; `gained` is the fall of the cost since its highest value.
 
     `eps` is the rounding unit of the coarsest parameters. A Hessian that is not finite is taken for zero, which leaves the gradient
     to follow.
@@ -184,9 +176,8 @@ def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gain
         definite, gain, jnp.where(jnp.any((found.stiff == 0) & (found.live != 0)), jnp.inf, -jnp.sum(q * found.live) / 2)
     )
     sound = definite | (found.semidefinite & jnp.all(dead | (curvatures > blur) | (slopes == 0)))
-    boxed = jnp.asarray(False)
     if place.box is not None:
-        boxed, newton, gain = _newton_in_box(found, x, size, newton, gain, place.box)
+        newton, gain = _newton_in_box(found, x, size, newton, gain, place.box)
 
     most = jnp.sum(jnp.where(found.live == 0, 0, found.live * (found.live / unit(jnp.maximum(curve, blur))))) / 2
     cost, across = height / root * height / root, jnp.sum(jnp.square(steepness / root * x))
@@ -194,10 +185,7 @@ def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gain
     return found._replace(
         sizes=sizes,
         size=size,
-        hessian=hessian,
         newton=newton,
-        moved=jnp.where(started, (x - last) / size, 0),
-        turn=jnp.where(started, (hessian - before.hessian) * scale[:, None] * scale, 0),
         root=root,
         gain=gain,
         most=most,
@@ -206,7 +194,6 @@ def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gain
         allowance=_allowance(cost, eps * eps * across, gained / root / root, n, eps),
         definite=definite,
         sound=sound,
-        boxed=boxed,
     )
 
 
@@ -240,14 +227,14 @@ def _newton_by_cholesky(
 
 
 def _newton_in_box(found: Model, x: jax.Array, size: jax.Array, newton: jax.Array, gain: jax.Array, box: Any) -> Any:
-    """Return whether bounds limit Newton's step, and that step and its gain within them."""
+    """Return Newton's step within the bounds, and its gain."""
     low, high = ((side - x) / size for side in box)
     boxed = jnp.any((newton < low) | (newton > high))
 
     def limited() -> tuple[jax.Array, jax.Array]:
         return least_in_box(*found.absolute(), jnp.maximum(low, -FAR), jnp.minimum(high, FAR))
 
-    return boxed, *jax.lax.cond(boxed, limited, lambda: (newton, gain))
+    return jax.lax.cond(boxed, limited, lambda: (newton, gain))
 
 
 def _sizes(
@@ -257,7 +244,7 @@ def _sizes(
 
     A size is the largest |x| so far, but at most three natural lengths sqrt(energy / H_ii), and at least what changes the cost by a
     thousand of its roundings. The energy is the largest so far of the cost's own size and of what a Newton step of each variable
-    alone would gain. Variables that start at zero have natural lengths, all shortened by one factor until none costs more than the
+    alone would gain. Variables that start at zero have three natural lengths, all shortened by one factor until none costs more than the
     whole cost along its slope; without a curvature, the least of those lengths along a slope; failing both, the geometric mean of
     the others.
     """
@@ -271,7 +258,7 @@ def _sizes(
     several = curved & (along > 0) & (x == 0)
     shorter = jnp.minimum(jnp.maximum(height, newton), jnp.min(jnp.where(several, along * steepness, jnp.inf)))
     straight = jnp.min(jnp.where(~curved & (along > 0) & (x == 0), along, jnp.inf))
-    natural = jnp.where(curved & (shorter > 0), shorter / safe, jnp.where(along > 0, straight, 0))
+    natural = jnp.where(curved & (shorter > 0), _CAP * shorter / safe, jnp.where(along > 0, straight, 0))
     found = jnp.where(x == 0, natural, jnp.abs(x))
     known = (found > 0) & jnp.isfinite(found)
     mean = jnp.sum(jnp.where(known, jnp.log(jnp.where(known, found, 1)), 0)) / jnp.maximum(jnp.sum(known), 1).astype(x.dtype)

@@ -17,8 +17,6 @@ from jaxgd.result import RUNNING, Status
 
 _ACCEPT, _POOR, _GOOD, _NEAR = 1e-4, 0.25, 0.75, 0.8  # of the fall that was predicted, and of the radius
 _GROWTH = 2.0  # of the radius
-_BEND, _ALIGNED, _LONGEST = 0.75, 0.5, 4.0  # a bend is at most so much of a step, and needs a last step along it, not too short
-_STRETCH, _STEADY = 8.0, 0.99  # an extrapolated step is at most so much longer, and its last steps were aligned as well as that
 _ESCAPE = 1e-2  # of the radius: shorter steps at negative curvature are lengthened
 _DOUBT = 10.0  # how much larger rounding may be than it is taken for, where it would hide what is predicted
 _LASTING = 0.8  # of a slope that Newton's step should have taken away: the model is wrong
@@ -32,13 +30,12 @@ _INFINITE = 3  # costs of minus infinity that end a run
 class Proposal(NamedTuple):
     """The step that is being tried: q, in the model's eigenvectors, and the fall that the model predicts for it.
 
-    `inside` says that it is Newton's step, which the radius does not limit, and `stretched` that it was made longer.
+    `inside` says that it is Newton's step, which the radius does not limit.
     """
 
     q: Any
     fall: Any
     inside: Any
-    stretched: Any
 
 
 class Memory(NamedTuple):
@@ -63,7 +60,6 @@ class Memory(NamedTuple):
     endless: Any
     infinite: Any
     lasting: Any
-    stretchable: Any
     started: Any
 
 
@@ -79,9 +75,9 @@ def _before(x: jax.Array, radius: jax.Array) -> TrustRegionState:
     """Return the state before the first evaluation."""
     zero, count, no = jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32), jnp.asarray(False)
     memory = Memory(
-        radius.astype(x.dtype), zero, zero, jnp.full_like(zero, jnp.inf), zero, count, count, count, count, count, count, no, no, no
+        radius.astype(x.dtype), zero, zero, jnp.full_like(zero, jnp.inf), zero, count, count, count, count, count, count, no, no
     )
-    return TrustRegionState(_model.empty(x), Proposal(jnp.zeros_like(x), zero, no, no), memory)
+    return TrustRegionState(_model.empty(x), Proposal(jnp.zeros_like(x), zero, no), memory)
 
 
 @pytree
@@ -92,17 +88,14 @@ class TrustRegion:
         s: the sizes of the variables;  l, Q: eigenvalues and eigenvectors of s H s;  c = Q'(s * g)
 
     The sizes make steps relative: s is the largest |x| so far, but at most three natural lengths of a variable, sqrt(energy / H_ii)
-    with the largest energy so far of the cost and of its Newton steps, and a natural length where x starts at zero. A trial is
+    with the largest energy so far of the cost and of its Newton steps, and that much where x starts at zero. A trial is
     accepted if the cost falls by more than 1e-4 of the fall that the model predicts; where rounding hides the difference, the
     trapezium of the gradients stands for it, and up to ten roundings where the prediction is below one. The radius is a quarter of
     the step after a poor prediction, twice itself after a good one at its edge, and otherwise stays; a refused trial costs one
     evaluation and no new Hessian. At a saddle the step goes along the most negative curvature.
 
-    Three things are added to the textbook's method. Absolute eigenvalues, so that one negative direction does not shorten all
-    others. *Bent* steps, which follow a curved valley: where H is positive definite, d becomes d - H**-1 T[d, d] / 2, at most three
-    quarters of d longer, where the third derivative T is taken from the change of H along the last step. *Extrapolated* Newton
-    steps, up to eight times as long, where Newton's steps decline as a geometric series: at multiple roots. Eigenvectors along
-    which curvature and slope are rounding are left alone: a run moves only along what the cost determines.
+    The eigenvalues' absolute values take their places, so that one negative direction does not shorten all others. Eigenvectors
+    along which curvature and slope are rounding are left alone: a run moves only along what the cost determines.
 
     Bounds hold variables that a descent would push through them. A step that would leave the box is the least of the model in the
     box, found by a projected Newton method without evaluating the cost.
@@ -131,10 +124,8 @@ class TrustRegion:
 
     J. J. Moré, D. C. Sorensen, Computing a trust region step, SIAM J. Sci. Stat. Comput. 4 (1983); A. R. Conn, N. I. M. Gould,
     P. L. Toint, Trust-Region Methods, SIAM (2000); Y. Dauphin et al., Identifying and attacking the saddle point problem, NIPS
-    2014, for absolute eigenvalues; M. K. Transtrum, J. P. Sethna, Geodesic acceleration and the small-curvature approximation for
-    nonlinear least squares, arXiv:1207.4999 (2012), for bent steps, here by the Hessian's change; A. C. Aitken, On Bernoulli's
-    numerical solution of algebraic equations, Proc. R. Soc. Edinburgh 46 (1926), for extrapolation; D. P. Bertsekas, Projected
-    Newton methods for optimization problems with simple constraints, SIAM J. Control Optim. 20 (1982), for the box.
+    2014, for absolute eigenvalues; D. P. Bertsekas, Projected Newton methods for optimization problems with simple constraints,
+    SIAM J. Control Optim. 20 (1982), for the box.
 
     >>> import jax.numpy as jnp, jaxgd
     >>> result = jaxgd.minimize(lambda x: 100 * (x[1] - x[0]**2)**2 + (1 - x[0])**2, [-1.2, 1.0], method=jaxgd.TrustRegion())
@@ -177,7 +168,7 @@ class TrustRegion:
 
         def arrive() -> tuple[tuple[jax.Array, ...], jax.Array]:
             place = Place(x_new, cost, g, hessian(point.params), _held(x_new, g, box), box)
-            arrived = _model.model(place, x, before.model, memory.started, highest - cost, eps)
+            arrived = _model.model(place, before.model, memory.started, highest - cost, eps)
             sound = all_finite(cost, arrived.curvatures, arrived.slopes, arrived.size)
             return select(sound, bundled(arrived, x.dtype), kept), sound
 
@@ -211,14 +202,13 @@ def _held(x: jax.Array, g: jax.Array, box: Any) -> Any:
 class _Trial(NamedTuple):
     """What a trial says of the model.
 
-    `ratio` is the fall of the cost over the predicted one, `hidden` says that rounding hides it; `left` is the part of Newton's
-    slope that is left, and `least` the part of the step at which a parabola through the costs is least.
+    `ratio` is the fall of the cost over the predicted one, `hidden` says that rounding hides it, and `left` is the part of Newton's
+    slope that is left.
     """
 
     ratio: Any
     hidden: Any
     left: Any
-    least: Any
 
 
 class _Outcome(NamedTuple):
@@ -235,18 +225,15 @@ def _judge(state: TrustRegionState, fall: jax.Array, g: jax.Array, finite: jax.A
     model, proposal = state.model, state.proposal
     q, predicted, fell = proposal.q, proposal.fall, model.energy(fall)
     slopes = (g / unit(model.root) * (model.size / unit(model.root))) @ model.vectors
-    slope = jnp.sum(model.slopes * q)
     hidden = finite & (jnp.abs(fell) <= jnp.where(predicted <= model.noise, _DOUBT, 1) * model.noise)
     gained = jnp.where(hidden, -jnp.sum((model.slopes + slopes) * q) / 2, fell)
     ratio = jnp.where(predicted > 0, gained / unit(predicted), jnp.where(gained > 0, 1, -1))
-    bulge = -2 * (fell + slope)
     newton = model.newton @ model.vectors
     whole = jnp.sum(newton * model.slopes)
     return _Trial(
         ratio=ratio,
         hidden=hidden,
         left=jnp.where(whole != 0, jnp.sum(newton * slopes) / jnp.where(whole != 0, whole, 1), 0),
-        least=jnp.where((bulge > 0) & (slope < 0), -slope / unit(bulge), 0.5),
     )
 
 
@@ -257,9 +244,8 @@ def _learn(state: TrustRegionState, trial: _Trial, outcome: _Outcome, model: Mod
     length = jnp.sqrt(jnp.sum(proposal.q * proposal.q))
     grown = jnp.where((trial.ratio >= _GOOD) & (length >= _NEAR * memory.radius), _GROWTH * memory.radius, memory.radius)
     agreed = jnp.where(trial.ratio < _POOR, length / 4, jnp.minimum(grown, 1e18))
-    shrunk = length * jnp.where(outcome.finite, jnp.clip(trial.least, 0.1, 0.5), 0.1)
-    shrunk = jnp.where(proposal.stretched, memory.radius, shrunk)  # the plain Newton step is next
-    slow = proposal.inside & (proposal.stretched | (trial.left > 0.01)) & (trial.ratio > 1)
+    shrunk = length * jnp.where(outcome.finite, 1 / 4, 1 / 10)
+    slow = proposal.inside & (trial.left > 0.01) & (trial.ratio > 1)
     lost = eps**2 * model.energy(highest - outcome.cost)
     idle = ~model.definite & (model.energy(outcome.fall) <= lost) & _nothing(model, lost, outcome.cost)
     seen = state.model
@@ -279,12 +265,9 @@ def _learn(state: TrustRegionState, trial: _Trial, outcome: _Outcome, model: Mod
         endless=jnp.where(first, 0, endless),
         infinite=memory.infinite,
         lasting=proposal.inside & (trial.left > _LASTING) & ~first,
-        stretchable=jnp.asarray(True),
         started=jnp.asarray(True),
     )
-    refused = memory._replace(
-        radius=shrunk, refusals=memory.refusals + 1, stretchable=memory.stretchable & ~proposal.stretched, started=jnp.asarray(True)
-    )
+    refused = memory._replace(radius=shrunk, refusals=memory.refusals + 1, started=jnp.asarray(True))
     return select(accepted, after, refused)._replace(
         quiet=jnp.where(first | (proposal.fall > seen.strict), 0, memory.quiet + 1),
         infinite=memory.infinite + (outcome.cost == -jnp.inf).astype(jnp.int32),
@@ -301,19 +284,12 @@ def _propose(model: Model, memory: Memory, x: jax.Array, box: Any) -> tuple[Prop
     length = jnp.sqrt(jnp.sum(model.newton * model.newton))
     negative = model.curvatures[0] < -model.blur
     inside = (length <= memory.radius) & ~(negative & (length <= _ESCAPE * memory.radius))
-    longer = inside & memory.stretchable & ~model.boxed & ~model.calm  # where rounding hides the cost, a step too long is not seen
-    rate = jnp.where(longer, _extrapolation(model, memory, length), 1)
-    rate = jnp.where(rate > 1, jnp.maximum(jnp.minimum(rate, memory.radius / unit(length)), 1), 1)
     step = jnp.where(inside, model.newton, _limited(model, memory, x, box))
     q = step @ model.vectors
-    fall = -jnp.sum(q * (model.slopes + model.curvatures * q / 2))
-    if box is None:
-        bend = jnp.where(model.definite & ~model.calm & (rate == 1), 1, 0) * _bend(model, step)
-        step = rate * step + bend
-        return Proposal(step @ model.vectors, fall, inside, rate > 1), model.determined(model.size * step)
-    step = rate * step
-    proposal = Proposal(step @ model.vectors, fall, inside, rate > 1)
+    proposal = Proposal(q, -jnp.sum(q * (model.slopes + model.curvatures * q / 2)), inside)
     change = model.size * step
+    if box is None:
+        return proposal, model.determined(change)
     for side, sign in zip(box, (-1, 1), strict=True):  # beyond the wall, so that the loop puts the variable exactly on it
         wall = side - x
         onto = (sign * step > 0) & (sign * change >= sign * wall - 4 * jnp.finfo(x.dtype).eps * jnp.abs(wall))
@@ -338,28 +314,6 @@ def _limited(model: Model, memory: Memory, x: jax.Array, box: Any) -> jax.Array:
     return lax.cond(jnp.any((step < low) | (step > high)), within, lambda: step)
 
 
-def _extrapolation(model: Model, memory: Memory, length: jax.Array) -> jax.Array:
-    """Return how much longer the sum of the Newton steps to come is than the first, if they decline as the last two did."""
-    moved = model.moved
-    square = jnp.sum(moved * moved)
-    decline = jnp.sum(moved * model.newton) / unit(square)
-    steady = (memory.slow >= 2) & (decline > 0.5) & (decline * jnp.sqrt(square) >= _STEADY * length)
-    return jnp.where(steady, jnp.where(decline < 1 - 1 / _STRETCH, 1 / (1 - decline), _STRETCH), 1)
-
-
-def _bend(model: Model, step: jax.Array) -> jax.Array:
-    """Return what to add to a step that goes on along the last one, since the Hessian changes along it."""
-    moved, length = model.moved, jnp.sqrt(jnp.sum(step * step))
-    square = jnp.sum(moved * moved)
-    part = jnp.sum(moved * step) / unit(square)
-    along = (jnp.abs(part) * jnp.sqrt(square) >= _ALIGNED * length) & (jnp.abs(part) <= _LONGEST) & (square > 0)
-    excess = (part / 2 * (model.turn @ step)) @ model.vectors
-    bend = -model.vectors @ (excess / unit(model.stiff))
-    size = jnp.sqrt(jnp.sum(bend * bend))
-    bend = bend * jnp.minimum(1, _BEND * length / unit(size))
-    return jnp.where(along & jnp.all(jnp.isfinite(bend)), bend, 0)
-
-
 def _verdict(
     before: TrustRegionState, after: TrustRegionState, trial: _Trial, outcome: _Outcome, stuck: jax.Array, eps: float
 ) -> jax.Array:
@@ -377,7 +331,7 @@ def _verdict(
     arrived = accepted & (model.flat | (model.calm & rounded) | tail | (memory.idle >= _QUIET))
 
     nearly = model.sound & (model.gain <= _DOUBT * model.allowance / 4)
-    refused = ~accepted & (calm | (trial.hidden & (nearly | done))) & ~before.proposal.stretched
+    refused = ~accepted & (calm | (trial.hidden & (nearly | done)))
     hidden = ~accepted & trial.hidden & (memory.refusals >= 2)
     over = hidden | (memory.quiet >= _QUIET) | stuck
     bad = jnp.where(outcome.finite, Status.STALLED.code, Status.DIVERGED.code)
