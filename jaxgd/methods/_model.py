@@ -15,14 +15,13 @@ from jaxgd._eigen import eigh
 from jaxgd._trees import unit
 from jaxgd.methods._subproblem import FAR, least_in_box
 
-_CAP = 3.0  # natural lengths sqrt(energy / H_ii) that a size has at most; 1 to 10 do about as well
-_DETECTED = 1e3  # roundings of the cost that a step of a variable's size changes at least
-_SHIFT = 4.0  # roundings of an element of a matrix of unit diagonal and n variables, over n: it has to stay definite below them
-_TERMS = 8.0  # roundings of a term of a gradient, where its terms cancel
-_TIGHT = 4.0  # roundings of the cost that are nothing to gain
-_LOOSE = 10.0  # roundings that differences of the cost may come from
+_CAP = 3.0  # natural lengths that a size has at most; 1 to 10 do about as well; without it a narrow peak far from zero is missed
+_DETECTED = 1e3  # roundings of the cost that a step of a variable's size changes at least, so that the change has three digits
+_SHIFT = 4.0  # roundings for each of n variables: Cholesky has n + 1 (Higham 2002, theorem 10.3), the Hessian some
+_TERMS = 8.0  # roundings of a term of a gradient, where its terms cancel: those of the few operations that made it
+_TIGHT = 4.0  # roundings of the cost that are nothing to gain: each of two costs has one or two
+_LOOSE = 10.0  # roundings that differences of the cost may come from: twice as many and some, for the sums in a cost
 _BEYOND = 100.0  # roundings of the cost up to which those of the variables may hide a gain, and the point still be a minimum
-_FAR_BELOW = 1.75  # power of the rounding unit, of what was gained since the start
 
 
 class Sizes(NamedTuple):
@@ -139,48 +138,61 @@ def empty(x: jax.Array) -> Model:
     )  # fmt: skip
 
 
+class _Metric(NamedTuple):
+    """The metric at a place: the sizes s, the root r, the roots of |H_ii|, the matrix B and the slopes s * g / r**2."""
+
+    sizes: Sizes
+    size: jax.Array
+    root: jax.Array
+    steepness: jax.Array
+    matrix: jax.Array
+    slopes: jax.Array
+
+
+def _metric(place: Place, before: Sizes, started: jax.Array, eps: float) -> _Metric:
+    """Return the metric, and the Hessian and the gradient in it, without the variables that a bound holds."""
+    g, hessian = place.gradient, jnp.where(jnp.all(jnp.isfinite(place.hessian)), place.hessian, 0)
+    if place.held is not None:
+        g = jnp.where(place.held, 0, g)
+        hessian = jnp.where(place.held[:, None] | place.held, 0, hessian)
+    steepness = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))  # the roots of H_ii stay in range where energies leave it
+    sizes, size = _sizes(place.x, place.cost, g, steepness, before, started, eps)
+    root = jnp.max(steepness * size)
+    root = unit(jnp.where(unit(root) == root, root, jnp.sqrt(jnp.max(jnp.abs(g) * size))))
+    scale = size / root
+    matrix = hessian * scale[:, None] * scale
+    if place.held is not None:
+        matrix = jnp.where(jnp.eye(g.size, dtype=bool) & place.held, 1, matrix)
+    return _Metric(sizes, size, root, steepness, matrix, g / root * scale)
+
+
 def model(place: Place, before: Model, started: jax.Array, gained: jax.Array, eps: float) -> Model:
     """Return the model at a place; `gained` is the fall of the cost since its highest value.
 
     `eps` is the rounding unit of the coarsest parameters. A Hessian that is not finite is taken for zero, which leaves the gradient
     to follow.
     """
-    x, n = place.x, place.x.size
-    hessian = jnp.where(jnp.all(jnp.isfinite(place.hessian)), place.hessian, 0)
-    g, inner = place.gradient, hessian
-    if place.held is not None:
-        g = jnp.where(place.held, 0, g)
-        inner = jnp.where(place.held[:, None] | place.held, 0, hessian)
-    steepness = jnp.sqrt(jnp.abs(jnp.diagonal(inner)))  # the roots of H_ii stay in range where energies leave it
-    height = jnp.sqrt(jnp.abs(place.cost))
-    sizes, size = _sizes(x, place.cost, g, steepness, before.sizes, started, eps)
-    root = jnp.max(steepness * size)
-    root = unit(jnp.where(unit(root) == root, root, jnp.sqrt(jnp.max(jnp.abs(g) * size))))
-    scale = size / root
-    matrix, slopes_y = inner * scale[:, None] * scale, g / root * scale
-    if place.held is not None:
-        matrix = jnp.where(jnp.eye(n, dtype=bool) & place.held, 1, matrix)
+    n, height = place.x.size, jnp.sqrt(jnp.abs(place.cost))
+    sizes, size, root, steepness, matrix, along = _metric(place, before.sizes, started, eps)
     curvatures, vectors = eigh(matrix)
-    slopes, curve = slopes_y @ vectors, jnp.abs(curvatures)
-
+    slopes, curve = along @ vectors, jnp.abs(curvatures)
     lengths = jnp.sqrt(jnp.abs(jnp.diagonal(matrix)))
+    definite, newton, gain = _newton_by_cholesky(matrix, along, lengths, eps)
+
     blur = _SHIFT * n * eps * jnp.max(curve)
     cancelling = _TERMS * eps * height / root * (lengths @ jnp.abs(vectors))
-    dead = (curve <= blur) & (jnp.abs(slopes) <= cancelling + n * eps * jnp.sqrt(jnp.sum(slopes * slopes)))
-    definite, newton, gain = _newton_by_cholesky(matrix, slopes_y, lengths, eps)
-    dead = dead & ~definite
+    dead = (curve <= blur) & (jnp.abs(slopes) <= cancelling + n * eps * jnp.sqrt(jnp.sum(slopes * slopes))) & ~definite
     found = before._replace(curvatures=curvatures, vectors=vectors, slopes=slopes, dead=dead, blur=blur)
     q = jnp.where(found.live == 0, 0, -found.live / unit(found.stiff))
+    straight = jnp.any((found.stiff == 0) & (found.live != 0))
     newton = jnp.where(definite, newton, vectors @ q)
-    gain = jnp.where(
-        definite, gain, jnp.where(jnp.any((found.stiff == 0) & (found.live != 0)), jnp.inf, -jnp.sum(q * found.live) / 2)
-    )
+    gain = jnp.where(definite, gain, jnp.where(straight, jnp.inf, -jnp.sum(q * found.live) / 2))
     sound = definite | (found.semidefinite & jnp.all(dead | (curvatures > blur) | (slopes == 0)))
     if place.box is not None:
-        newton, gain = _newton_in_box(found, x, size, newton, gain, place.box)
+        newton, gain = _newton_in_box(found, place.x, size, newton, gain, place.box)
 
     most = jnp.sum(jnp.where(found.live == 0, 0, found.live * (found.live / unit(jnp.maximum(curve, blur))))) / 2
-    cost, across = height / root * height / root, jnp.sum(jnp.square(steepness / root * x))
+    cost, across = height / root * height / root, jnp.sum(jnp.square(steepness / root * place.x))
     strict = _LOOSE * eps * (cost + eps * across)
     return found._replace(
         sizes=sizes,
@@ -200,11 +212,11 @@ def model(place: Place, before: Model, started: jax.Array, gained: jax.Array, ep
 def _allowance(cost: jax.Array, shift: jax.Array, gained: jax.Array, n: int, eps: float) -> jax.Array:
     """Return the gain that rounding hides at a minimum: four roundings of the cost, and `shift`, that of the variables.
 
-    What the variables' rounding does to the cost counts where it is hardly more than the cost's own rounding, where the cost itself
-    is no more than that, as at a minimum whose cost is zero, unless it is a part of what was gained, or where it is far below that.
+    What the variables' rounding does to the cost counts where it is hardly more than the cost's own rounding, or where the cost
+    itself is no more than that, as at a minimum whose cost is zero, unless it is a part of what was gained.
     """
     none = (cost <= 10 * n * shift) & ((shift <= eps * jnp.maximum(gained, cost)) | (gained <= shift))
-    counts = (shift <= _BEYOND * eps * cost) | none | (shift <= eps**_FAR_BELOW * gained)
+    counts = (shift <= _BEYOND * eps * cost) | none
     return _TIGHT * eps * cost + jnp.where(counts, shift, 0)
 
 
@@ -244,9 +256,9 @@ def _sizes(
 
     A size is the largest |x| so far, but at most three natural lengths sqrt(energy / H_ii), and at least what changes the cost by a
     thousand of its roundings. The energy is the largest so far of the cost's own size and of what a Newton step of each variable
-    alone would gain. Variables that start at zero have three natural lengths, all shortened by one factor until none costs more than the
-    whole cost along its slope; without a curvature, the least of those lengths along a slope; failing both, the geometric mean of
-    the others.
+    alone would gain. Variables that start at zero have three natural lengths, all shortened by one factor until no natural length
+    costs more than the whole cost along its slope; without a curvature, the least of those lengths along a slope; failing both, the
+    geometric mean of the others.
     """
     curved, sloped = steepness > 0, g != 0
     safe, slope = jnp.where(curved, steepness, 1), jnp.where(sloped, jnp.abs(g), 1)
