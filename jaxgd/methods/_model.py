@@ -15,14 +15,13 @@ from jaxgd._trees import safe_divisor
 from jaxgd.methods._eigen import eigh
 from jaxgd.methods._subproblem import FAR, least_in_box
 
-_CAP = 3.0  # natural lengths sqrt(energy / H_ii) that a size has at most; 1 to 10 do about as well
-_DETECTED = 1e3  # roundings of the cost that a step of a variable's size changes at least
-_SHIFT = 4.0  # roundings of an element of a matrix of unit diagonal and n variables, over n: it has to stay definite below them
-_TERMS = 8.0  # roundings of a term of a gradient, where its terms cancel
-_TIGHT = 4.0  # roundings of the cost that are nothing to gain
-_LOOSE = 10.0  # roundings that differences of the cost may come from
+_CAP = 3.0  # natural lengths that a size has at most; 1 to 10 do about as well; without it a narrow peak far from zero is missed
+_DETECTED = 1e3  # roundings of the cost that a step of a variable's size changes at least, so that the change has three digits
+_SHIFT = 4.0  # roundings for each of n variables: Cholesky has n + 1 (Higham 2002, theorem 10.3), the Hessian some
+_TERMS = 8.0  # roundings of a term of a gradient, where its terms cancel: those of the few operations that made it
+_TIGHT = 4.0  # roundings of the cost that are nothing to gain: each of two costs has one or two
+_LOOSE = 10.0  # roundings that differences of the cost may come from: twice as many and some, for the sums in a cost
 _BEYOND = 100.0  # roundings of the cost up to which those of the variables may hide a gain, and the point still be a minimum
-_FAR_BELOW = 1.75  # power of the rounding unit, of what was gained since the start
 
 
 class Sizes(NamedTuple):
@@ -38,14 +37,11 @@ class Model(NamedTuple):
     Attributes:
         sizes: what the next sizes start from.
         size: the metric s, (n,).
-        hessian: H, (n, n).
         curvatures: l, ascending, (n,).
         vectors: Q, (n, n), an eigenvector a column.
         slopes: c, (n,).
         dead: eigenvectors along which the cost determines nothing: curvature and slope are rounding, (n,).
         newton: Newton's step y, within the bounds, (n,).
-        moved: the step that led here, y, (n,).
-        turn: how B has changed along it, (n, n).
         root: r.
         blur: what rounding may make of an eigenvalue.
         gain: the fall that Newton's step promises.
@@ -55,19 +51,15 @@ class Model(NamedTuple):
         allowance: a gain that rounding hides, at a minimum.
         definite: whether H is positive definite beyond rounding, whatever the metric.
         sound: whether the model has a minimum: positive definite but for dead eigenvectors.
-        boxed: whether a bound limits Newton's step.
     """
 
     sizes: Sizes
     size: Any
-    hessian: Any
     curvatures: Any
     vectors: Any
     slopes: Any
     dead: Any
     newton: Any
-    moved: Any
-    turn: Any
     root: Any
     blur: Any
     gain: Any
@@ -77,7 +69,6 @@ class Model(NamedTuple):
     allowance: Any
     definite: Any
     sound: Any
-    boxed: Any
 
     @property
     def stiff(self) -> jax.Array:
@@ -128,7 +119,7 @@ class Model(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A point with its evaluation, packed; `held` are the variables that a bound holds back, and `box` the bounds, or None."""
+    """A point with its evaluation, packed. `held` are the variables that a bound holds back, and `box` the bounds, or None."""
 
     x: jax.Array
     cost: jax.Array
@@ -142,62 +133,71 @@ def empty(x: jax.Array) -> Model:
     """Return a model of nothing, of the shapes to come."""
     zero, vector, matrix, no = jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.zeros((x.size, x.size), x.dtype), jnp.asarray(False)
     return Model(
-        Sizes(vector, zero), vector, matrix, vector, matrix, vector, jnp.zeros(x.shape, bool), vector, vector, matrix,
-        zero, zero, zero, zero, zero, zero, zero, no, no, no,
+        Sizes(vector, zero), vector, vector, matrix, vector, jnp.zeros(x.shape, bool), vector,
+        zero, zero, zero, zero, zero, zero, zero, no, no,
     )  # fmt: skip
 
 
-def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gained: jax.Array, eps: float) -> Model:
-    """Return the model at a place, reached from the point `last`; `gained` is the fall of the cost since its highest value.
+class _Metric(NamedTuple):
+    """The metric at a place: the sizes s, the root r, the roots of |H_ii|, the matrix B and the slopes s * g / r**2."""
+
+    sizes: Sizes
+    size: jax.Array
+    root: jax.Array
+    steepness: jax.Array
+    matrix: jax.Array
+    slopes: jax.Array
+
+
+def _metric(place: Place, before: Sizes, started: jax.Array, eps: float) -> _Metric:
+    """Return the metric, and the Hessian and the gradient in it, without the variables that a bound holds."""
+    g, hessian = place.gradient, jnp.where(jnp.all(jnp.isfinite(place.hessian)), place.hessian, 0)
+    if place.held is not None:
+        g = jnp.where(place.held, 0, g)
+        hessian = jnp.where(place.held[:, None] | place.held, 0, hessian)
+    steepness = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))  # the roots of H_ii stay in range where energies leave it
+    sizes, size = _sizes(place.x, place.cost, g, steepness, before, started, eps)
+    root = jnp.max(steepness * size)
+    root = safe_divisor(jnp.where(safe_divisor(root) == root, root, jnp.sqrt(jnp.max(jnp.abs(g) * size))))
+    scale = size / root
+    matrix = hessian * scale[:, None] * scale
+    if place.held is not None:
+        matrix = jnp.where(jnp.eye(g.size, dtype=bool) & place.held, 1, matrix)
+    return _Metric(sizes, size, root, steepness, matrix, g / root * scale)
+
+
+def model(place: Place, before: Model, started: jax.Array, gained: jax.Array, eps: float) -> Model:
+    """Return the model at a place; `gained` is the fall of the cost since its highest value.
 
     `eps` is the rounding unit of the coarsest parameters. A Hessian that is not finite is taken for zero, which leaves the gradient
     to follow.
     """
-    x, n = place.x, place.x.size
-    hessian = jnp.where(jnp.all(jnp.isfinite(place.hessian)), place.hessian, 0)
-    g, inner = place.gradient, hessian
-    if place.held is not None:
-        g = jnp.where(place.held, 0, g)
-        inner = jnp.where(place.held[:, None] | place.held, 0, hessian)
-    steepness = jnp.sqrt(jnp.abs(jnp.diagonal(inner)))  # the roots of H_ii stay in range where energies leave it
-    height = jnp.sqrt(jnp.abs(place.cost))
-    sizes, size = _sizes(x, place.cost, g, steepness, before.sizes, started, eps)
-    root = jnp.max(steepness * size)
-    root = safe_divisor(jnp.where(safe_divisor(root) == root, root, jnp.sqrt(jnp.max(jnp.abs(g) * size))))
-    scale = size / root
-    matrix, slopes_y = inner * scale[:, None] * scale, g / root * scale
-    if place.held is not None:
-        matrix = jnp.where(jnp.eye(n, dtype=bool) & place.held, 1, matrix)
+    n, height = place.x.size, jnp.sqrt(jnp.abs(place.cost))
+    sizes, size, root, steepness, matrix, along = _metric(place, before.sizes, started, eps)
     curvatures, vectors = eigh(matrix)
-    slopes, curve = slopes_y @ vectors, jnp.abs(curvatures)
-
+    slopes, curve = along @ vectors, jnp.abs(curvatures)
     lengths = jnp.sqrt(jnp.abs(jnp.diagonal(matrix)))
+    definite, newton, gain = _newton_by_cholesky(matrix, along, lengths, eps)
+
     blur = _SHIFT * n * eps * jnp.max(curve)
     cancelling = _TERMS * eps * height / root * (lengths @ jnp.abs(vectors))
-    dead = (curve <= blur) & (jnp.abs(slopes) <= cancelling + n * eps * jnp.sqrt(jnp.sum(slopes * slopes)))
-    definite, newton, gain = _newton_by_cholesky(matrix, slopes_y, lengths, eps)
-    dead = dead & ~definite
+    dead = (curve <= blur) & (jnp.abs(slopes) <= cancelling + n * eps * jnp.sqrt(jnp.sum(slopes * slopes))) & ~definite
     found = before._replace(curvatures=curvatures, vectors=vectors, slopes=slopes, dead=dead, blur=blur)
     q = jnp.where(found.live == 0, 0, -found.live / safe_divisor(found.stiff))
+    straight = jnp.any((found.stiff == 0) & (found.live != 0))
     newton = jnp.where(definite, newton, vectors @ q)
-    gain = jnp.where(
-        definite, gain, jnp.where(jnp.any((found.stiff == 0) & (found.live != 0)), jnp.inf, -jnp.sum(q * found.live) / 2)
-    )
+    gain = jnp.where(definite, gain, jnp.where(straight, jnp.inf, -jnp.sum(q * found.live) / 2))
     sound = definite | (found.semidefinite & jnp.all(dead | (curvatures > blur) | (slopes == 0)))
-    boxed = jnp.asarray(False)
     if place.box is not None:
-        boxed, newton, gain = _newton_in_box(found, x, size, newton, gain, place.box)
+        newton, gain = _newton_in_box(found, place.x, size, newton, gain, place.box)
 
     most = jnp.sum(jnp.where(found.live == 0, 0, found.live * (found.live / safe_divisor(jnp.maximum(curve, blur))))) / 2
-    cost, across = height / root * height / root, jnp.sum(jnp.square(steepness / root * x))
+    cost, across = height / root * height / root, jnp.sum(jnp.square(steepness / root * place.x))
     strict = _LOOSE * eps * (cost + eps * across)
     return found._replace(
         sizes=sizes,
         size=size,
-        hessian=hessian,
         newton=newton,
-        moved=jnp.where(started, (x - last) / size, 0),
-        turn=jnp.where(started, (hessian - before.hessian) * scale[:, None] * scale, 0),
         root=root,
         gain=gain,
         most=most,
@@ -206,18 +206,17 @@ def model(place: Place, last: jax.Array, before: Model, started: jax.Array, gain
         allowance=_allowance(cost, eps * eps * across, gained / root / root, n, eps),
         definite=definite,
         sound=sound,
-        boxed=boxed,
     )
 
 
 def _allowance(cost: jax.Array, shift: jax.Array, gained: jax.Array, n: int, eps: float) -> jax.Array:
     """Return the gain that rounding hides at a minimum: four roundings of the cost, and `shift`, that of the variables.
 
-    What the variables' rounding does to the cost counts where it is hardly more than the cost's own rounding, where the cost itself
-    is no more than that, as at a minimum whose cost is zero, unless it is a part of what was gained, or where it is far below that.
+    What the variables' rounding does to the cost counts where it is hardly more than the cost's own rounding, or where the cost
+    itself is no more than that, as at a minimum whose cost is zero, unless it is a part of what was gained.
     """
     none = (cost <= 10 * n * shift) & ((shift <= eps * jnp.maximum(gained, cost)) | (gained <= shift))
-    counts = (shift <= _BEYOND * eps * cost) | none | (shift <= eps**_FAR_BELOW * gained)
+    counts = (shift <= _BEYOND * eps * cost) | none
     return _TIGHT * eps * cost + jnp.where(counts, shift, 0)
 
 
@@ -240,14 +239,14 @@ def _newton_by_cholesky(
 
 
 def _newton_in_box(found: Model, x: jax.Array, size: jax.Array, newton: jax.Array, gain: jax.Array, box: Any) -> Any:
-    """Return whether bounds limit Newton's step, and that step and its gain within them."""
+    """Return Newton's step within the bounds, and its gain."""
     low, high = ((side - x) / size for side in box)
     boxed = jnp.any((newton < low) | (newton > high))
 
     def limited() -> tuple[jax.Array, jax.Array]:
         return least_in_box(*found.absolute(), jnp.maximum(low, -FAR), jnp.minimum(high, FAR))
 
-    return boxed, *jax.lax.cond(boxed, limited, lambda: (newton, gain))
+    return jax.lax.cond(boxed, limited, lambda: (newton, gain))
 
 
 def _sizes(
@@ -257,9 +256,9 @@ def _sizes(
 
     A size is the largest |x| so far, but at most three natural lengths sqrt(energy / H_ii), and at least what changes the cost by a
     thousand of its roundings. The energy is the largest so far of the cost's own size and of what a Newton step of each variable
-    alone would gain. Variables that start at zero have natural lengths, all shortened by one factor until none costs more than the
-    whole cost along its slope; without a curvature, the least of those lengths along a slope; failing both, the geometric mean of
-    the others.
+    alone would gain. Variables that start at zero have three natural lengths, all shortened by one factor until no natural length
+    costs more than the whole cost along its slope; without a curvature, the least of those lengths along a slope; failing both, the
+    geometric mean of the others.
     """
     curved, sloped = steepness > 0, g != 0
     safe, slope = jnp.where(curved, steepness, 1), jnp.where(sloped, jnp.abs(g), 1)
@@ -271,7 +270,7 @@ def _sizes(
     several = curved & (along > 0) & (x == 0)
     shorter = jnp.minimum(jnp.maximum(height, newton), jnp.min(jnp.where(several, along * steepness, jnp.inf)))
     straight = jnp.min(jnp.where(~curved & (along > 0) & (x == 0), along, jnp.inf))
-    natural = jnp.where(curved & (shorter > 0), shorter / safe, jnp.where(along > 0, straight, 0))
+    natural = jnp.where(curved & (shorter > 0), _CAP * shorter / safe, jnp.where(along > 0, straight, 0))
     found = jnp.where(x == 0, natural, jnp.abs(x))
     known = (found > 0) & jnp.isfinite(found)
     mean = jnp.sum(jnp.where(known, jnp.log(jnp.where(known, found, 1)), 0)) / jnp.maximum(jnp.sum(known), 1).astype(x.dtype)

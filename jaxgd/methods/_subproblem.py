@@ -9,8 +9,9 @@ from jax import lax
 from jaxgd._trees import safe_divisor
 
 FAR = 1e9  # stands for an open end of a box, in units of the variables' sizes
+_REFINEMENTS = 6  # of the multiplier by Newton's method; two or three make it good to a tenth (Moré and Sorensen), which is enough
 _PASSES = 60  # of the projected Newton method at most; it needs about as many as the set of active bounds changes
-_HALVINGS = 8  # of a step along the projected path, all of which are compared
+_HALVINGS = 8  # of a step along the projected path, all of which are compared: the least is 1/128 of the step
 
 
 def least_in_ball(curve: jax.Array, slopes: jax.Array, radius: jax.Array) -> jax.Array:
@@ -26,13 +27,13 @@ def least_in_ball(curve: jax.Array, slopes: jax.Array, radius: jax.Array) -> jax
     def newton(_: Any, multiplier: jax.Array) -> jax.Array:
         q = at(multiplier)
         square = jnp.sum(q * q)
-        bent = jnp.sum(q * q / safe_divisor(curve + multiplier))
-        return multiplier + jnp.maximum((jnp.sqrt(square) / radius - 1) * square / safe_divisor(bent), 0)
+        fall = jnp.sum(q * q / safe_divisor(curve + multiplier))  # half of that of |q|**2 with the multiplier
+        return multiplier + jnp.maximum((jnp.sqrt(square) / radius - 1) * square / safe_divisor(fall), 0)
 
     multiplier = jnp.maximum(jnp.max(jnp.abs(slopes) / radius - curve), 0)
     q = at(multiplier)
     inside = (multiplier == 0) & (jnp.sum(q * q) <= radius * radius)
-    q = jnp.where(inside, q, at(lax.fori_loop(0, 6, newton, multiplier)))
+    q = jnp.where(inside, q, at(lax.fori_loop(0, _REFINEMENTS, newton, multiplier)))
     return q * jnp.minimum(1, radius / safe_divisor(jnp.sqrt(jnp.sum(q * q))))
 
 
@@ -46,7 +47,7 @@ class _Pass(NamedTuple):
 
 
 def least_in_box(matrix: jax.Array, slopes: jax.Array, low: jax.Array, high: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the minimiser d of c'd + d'Bd / 2 in low <= d <= high, and the fall that it gives.
+    """Return the minimiser d of c'd + d'Bd / 2 in low <= d <= high, and its fall.
 
     B is positive semidefinite and 0 lies in the box. Each pass moves the variables that a diagonal Newton step would take to a
     bound onto it, solves for the others, and takes the best of the projections of this step and of parts of it, and of

@@ -1,4 +1,7 @@
-"""The trust region method with the exact Hessian, as a state machine of one evaluation a tick."""
+"""The trust region method with the exact Hessian, as a state machine of one evaluation a tick.
+
+A tick judges the trial, learns from it, proposes the next step, and decides whether the run ends.
+"""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,55 +18,59 @@ from jaxgd.methods._subproblem import least_in_ball, least_in_box
 from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits
 from jaxgd.result import RUNNING, Status
 
-_ACCEPT, _POOR, _GOOD, _NEAR = 1e-4, 0.25, 0.75, 0.8  # of the fall that was predicted, and of the radius
-_GROWTH = 2.0  # of the radius
-_BEND, _ALIGNED, _LONGEST = 0.75, 0.5, 4.0  # a bend is at most so much of a step, and needs a last step along it, not too short
-_STRETCH, _STEADY = 8.0, 0.99  # an extrapolated step is at most so much longer, and its last steps were aligned as well as that
-_ESCAPE = 1e-2  # of the radius: shorter steps at negative curvature are lengthened
-_DOUBT = 10.0  # how much larger rounding may be than it is taken for, where it would hide what is predicted
-_LASTING = 0.8  # of a slope that Newton's step should have taken away: the model is wrong
-_SHRINKS = 0.5  # a gain that falls less than to this part of the last one has come to its rounding
-_NOTHING = 7.0  # power of the rounding unit, of what was gained since the start, that nobody can miss
-_QUIET = 8  # predictions below rounding, or falls that are nothing, in a row that end a run
-_ENDLESS = 100  # points in a row without a minimum in sight, whose falls do not decline, that end a run
-_INFINITE = 3  # costs of minus infinity that end a run
+# A trial is accepted above the first of these ratios of the true to the predicted fall. Below the second the radius becomes a
+# quarter of the step, from the third on it doubles where the step reaches it: J. Nocedal, S. J. Wright, Numerical Optimization
+# (2006), algorithm 4.1. Poor ratios from 0.05 and good ones from 0.5 to 0.9 change evaluations by a few per cent.
+_ACCEPT, _POOR, _GOOD = 1e-4, 0.25, 0.75
+_SHRINK, _GROWTH = 0.25, 2.0
+_EDGE = 0.8  # of the radius: longer steps reach it; those within a box may stay below
+_RETREAT = 0.1  # of a step to a point that is not finite, which does not say how much shorter the next one has to be
+_FARTHEST = 1e18  # radius, whose square has to stay below the largest number of single precision, 3e38
+_ESCAPE = 1e-2  # of the radius: shorter steps at negative curvature are near a saddle, where the slope vanishes
+_HALVED = 0.5  # of the last gain: Newton's gains fall faster than that until they are rounding
+_LASTING = 0.8  # of the slope along a Newton step, which should take it away: so much left says that the model is wrong
+_BELIEVED = 0.01  # roundings of the cost: a gain as small as that is believed of a wrong model too
+_IN_A_ROW = 8  # predictions below rounding, which may gain something together, or falls that are nothing: one may be by chance
+_INFINITE = 3  # costs of minus infinity; a single one may be a pole that the next step avoids
 
 
 class Proposal(NamedTuple):
-    """The step that is being tried: q, in the model's eigenvectors, and the fall that the model predicts for it.
+    """The step that is tried: q, in the model's eigenvectors, and the fall of the cost that the model predicts.
 
-    `inside` says that it is Newton's step, which the radius does not limit, and `stretched` that it was made longer.
+    `newton` says that it is Newton's step, which the radius does not limit.
     """
 
     q: Any
     fall: Any
-    inside: Any
-    stretched: Any
+    newton: Any
 
 
 class Memory(NamedTuple):
     """What is remembered beside the model.
 
-    `first` and `highest` are costs, `mean` the mean fall of the points counted by `endless`; `gain` is that of the last point,
-    where it was calm and Newton's step within the radius. The counts are of points or trials in a row: `slow` Newton steps that
-    were too short, `quiet` predictions below rounding, `idle` falls that are nothing, `refusals`, points without a minimum in sight
-    (`endless`); and of all trials whose cost was minus infinity (`infinite`). `lasting` says that Newton's step has hardly changed
-    the slope along it, as on a long slope with a small kink, where the model promises little and much is to gain.
+    Attributes:
+        radius: the radius of the trust region.
+        first: the cost at the start.
+        highest: the highest cost of an accepted point.
+        gain: what Newton's step promises at the current point, if that is rounding and the step within the radius, else infinity.
+        idle: points in a row where the last fall, the cost and all that is left are nothing beside what was gained.
+        quiet: predictions in a row that the cost's own rounding hides.
+        lasting: whether the last Newton step left the slope along it as it was, as on a long slope with a small kink: the model
+            promises little there, and much is to gain.
+        refusals: trials refused in a row.
+        infinite: trials whose cost was minus infinity.
+        started: whether the start has been evaluated.
     """
 
     radius: Any
     first: Any
     highest: Any
     gain: Any
-    mean: Any
-    slow: Any
-    quiet: Any
     idle: Any
-    refusals: Any
-    endless: Any
-    infinite: Any
+    quiet: Any
     lasting: Any
-    stretchable: Any
+    refusals: Any
+    infinite: Any
     started: Any
 
 
@@ -78,31 +85,27 @@ class TrustRegionState(NamedTuple):
 def _before(x: jax.Array, radius: jax.Array) -> TrustRegionState:
     """Return the state before the first evaluation."""
     zero, count, no = jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32), jnp.asarray(False)
-    memory = Memory(
-        radius.astype(x.dtype), zero, zero, jnp.full_like(zero, jnp.inf), zero, count, count, count, count, count, count, no, no, no
-    )
-    return TrustRegionState(_model.empty(x), Proposal(jnp.zeros_like(x), zero, no, no), memory)
+    memory = Memory(radius.astype(x.dtype), zero, zero, jnp.full_like(zero, jnp.inf), count, count, no, count, count, no)
+    return TrustRegionState(_model.empty(x), Proposal(jnp.zeros_like(x), zero, no), memory)
 
 
 @pytree
 class TrustRegion(Method):
-    """Newton's method with the exact Hessian, in a trust region: for up to some hundreds of parameters.
+    """Minimise by Newton's method with the exact Hessian, in a trust region: for up to some hundreds of parameters.
 
         x_new = x + s * Q q,  q the least of c'q + sum(|l| * q**2) / 2 in |q| <= radius
         s: the sizes of the variables;  l, Q: eigenvalues and eigenvectors of s H s;  c = Q'(s * g)
 
     The sizes make steps relative: s is the largest |x| so far, but at most three natural lengths of a variable, sqrt(energy / H_ii)
-    with the largest energy so far of the cost and of its Newton steps, and a natural length where x starts at zero. A trial is
-    accepted if the cost falls by more than 1e-4 of the fall that the model predicts; where rounding hides the difference, the
-    trapezium of the gradients stands for it, and up to ten roundings where the prediction is below one. The radius is a quarter of
-    the step after a poor prediction, twice itself after a good one at its edge, and otherwise stays; a refused trial costs one
-    evaluation and no new Hessian. At a saddle the step goes along the most negative curvature.
+    with the largest energy so far of the cost and of its Newton steps, and that much where x starts at zero. A trial is accepted if
+    the cost falls by more than 1e-4 of the fall that the model predicts; where rounding hides the difference, the trapezium of the
+    gradients stands for it. The radius is a quarter of the step after a poor prediction or a refusal, a tenth where the trial was
+    not finite, twice itself after a good prediction at its edge, and otherwise stays; a refused trial costs one evaluation and no
+    new Hessian.
 
-    Three things are added to the textbook's method. Absolute eigenvalues, so that one negative direction does not shorten all
-    others. *Bent* steps, which follow a curved valley: where H is positive definite, d becomes d - H**-1 T[d, d] / 2, at most three
-    quarters of d longer, where the third derivative T is taken from the change of H along the last step. *Extrapolated* Newton
-    steps, up to eight times as long, where Newton's steps decline as a geometric series: at multiple roots. Eigenvectors along
-    which curvature and slope are rounding are left alone: a run moves only along what the cost determines.
+    Absolute eigenvalues keep one negative direction from shortening all others. At a saddle, where the gradient vanishes, the step
+    goes along the most negative curvature to the radius. Eigenvectors along which curvature and slope are rounding are left alone:
+    a run moves only along what the cost determines.
 
     Bounds hold variables that a descent would push through them. A step that would leave the box is the least of the model in the
     box, found by a projected Newton method without evaluating the cost.
@@ -110,19 +113,21 @@ class TrustRegion(Method):
     | seen | the run ends as |
     |---|---|
     | the gradient is zero, no curvature negative | CONVERGED |
-    | a minimum in the model; Newton's step gains no more than rounding, and no longer less than a quarter of the last | CONVERGED |
-    | the same, and a trial is refused, or no step moves a parameter | CONVERGED |
-    | rounding hides all movement, and the cost and all that is left at most are eps**2 of what was gained | CONVERGED |
-    | the gain of slow Newton steps is eps**7 of what was gained since the start | CONVERGED |
-    | eight falls in a row, the cost, and all that is left at most are eps**2 of what was gained | CONVERGED |
-    | rounding hides two refused trials, or eight predictions in a row, or all movement, before that | STALLED |
-    | no step moves a parameter, and the last trial was not finite | DIVERGED |
-    | a hundred points in a row without a minimum in the model, whose falls do not decline | UNBOUNDED |
+    | calm twice in a row, and the gain more than half of the last | CONVERGED |
+    | calm, and the gain at most eps**1.5 of the cost, or a trial refused, or over | CONVERGED |
+    | nothing left, and eight falls in a row are nothing | CONVERGED |
+    | nothing left, and rounding hides a refused trial, or over | CONVERGED |
+    | otherwise over, and the last trial not finite | DIVERGED |
+    | otherwise over, or rounding hides the second of two refused trials | STALLED |
+    | the model at the start is not finite | STALLED |
     | the cost leaves the range of its numbers, or is minus infinity three times | UNBOUNDED |
 
-    Rounding is four units of the cost, and that of the parameters where it is hardly more, where the cost itself is no more, or
-    where it is far below all that was gained. A matrix whose smallest eigenvalue may be rounding has no minimum. A gain is not
-    believed where Newton's step has left the slope along it as it was, unless it is below a hundredth of a unit of the cost.
+    *Over*: no step moves a parameter, or the cost's rounding hides eight predictions in a row. *Calm*: the model has a minimum, and
+    Newton's step gains no more than rounding; that is not believed where the last one took away less than a fifth of the slope,
+    unless the gain is below a hundredth of a unit of the cost. *Nothing left*: the cost, and all that there is to gain at most, are
+    eps**2 of what was gained since the highest cost; a fall is nothing where it is no more than that. Rounding is four units of the
+    cost, and that of the parameters where it is hardly more, or where the cost itself is no more. A matrix whose smallest
+    eigenvalue may be rounding has no minimum.
 
     Args:
         radius: the first radius, > 0, relative to the sizes of the variables.
@@ -131,10 +136,8 @@ class TrustRegion(Method):
 
     J. J. Moré, D. C. Sorensen, Computing a trust region step, SIAM J. Sci. Stat. Comput. 4 (1983); A. R. Conn, N. I. M. Gould,
     P. L. Toint, Trust-Region Methods, SIAM (2000); Y. Dauphin et al., Identifying and attacking the saddle point problem, NIPS
-    2014, for absolute eigenvalues; M. K. Transtrum, J. P. Sethna, Geodesic acceleration and the small-curvature approximation for
-    nonlinear least squares, arXiv:1207.4999 (2012), for bent steps, here by the Hessian's change; A. C. Aitken, On Bernoulli's
-    numerical solution of algebraic equations, Proc. R. Soc. Edinburgh 46 (1926), for extrapolation; D. P. Bertsekas, Projected
-    Newton methods for optimization problems with simple constraints, SIAM J. Control Optim. 20 (1982), for the box.
+    2014, for absolute eigenvalues; D. P. Bertsekas, Projected Newton methods for optimization problems with simple constraints,
+    SIAM J. Control Optim. 20 (1982), for the box.
 
     >>> import jax.numpy as jnp, jaxgd
     >>> result = jaxgd.minimize(lambda x: 100 * (x[1] - x[0]**2)**2 + (1 - x[0])**2, [-1.2, 1.0], method=jaxgd.TrustRegion())
@@ -161,38 +164,57 @@ class TrustRegion(Method):
 
     def step(self, point: Point, state: tuple[jax.Array, ...], problem: Problem) -> Step:
         if problem.hessian is None:
-            raise TypeError(
-                'method: TrustRegion needs second derivatives: a method that wraps it requires "hessian" in its traits.'
-            )
+            raise TypeError("method: TrustRegion needs second derivatives: a method that wraps it has to require 'hessian' too.")
         x, x_new, g = pack(problem.current.params), pack(point.params), pack(point.gradient)
         before: TrustRegionState = unbundled(state, _before(x, jnp.zeros(())))
-        hessian, memory = problem.hessian, before.memory
+        hessian, memory, eps = problem.hessian, before.memory, _precision(point.params)
         cost, height = point.cost.astype(x.dtype), problem.current.cost.astype(x.dtype)
-        eps = _precision(point.params)
         box = None if problem.bounds is None else (pack(problem.bounds.lower), pack(problem.bounds.upper))
         finite = all_finite(cost, x_new, g)
-        trial = _judge(before, height - cost, g, finite)
-        wanted = ~memory.started | (finite & (trial.ratio > _ACCEPT))
+        ratio, hidden, left = _judge(before, height - cost, g, finite)
+        wanted = ~memory.started | (finite & (ratio > _ACCEPT))
         highest = jnp.where(memory.started, jnp.maximum(memory.highest, cost), cost)
 
         def arrive() -> tuple[tuple[jax.Array, ...], jax.Array]:
             place = Place(x_new, cost, g, hessian(point.params), _held(x_new, g, box), box)
-            arrived = _model.model(place, x, before.model, memory.started, highest - cost, eps)
-            sound = all_finite(cost, arrived.curvatures, arrived.slopes, arrived.size)
-            return select(sound, bundled(arrived, x.dtype), kept), sound
+            arrived = _model.model(place, before.model, memory.started, highest - cost, eps)
+            usable = all_finite(cost, arrived.curvatures, arrived.slopes, arrived.size)
+            return select(usable, bundled(arrived, x.dtype), kept), usable
 
         kept = bundled(before.model, x.dtype)
-        model, sound = lax.cond(wanted & finite, arrive, lambda: (kept, jnp.asarray(False)))
+        model, usable = lax.cond(wanted & finite, arrive, lambda: (kept, jnp.asarray(False)))
         model = unbundled(model, before.model)
-        outcome = _Outcome(~memory.started | sound, finite & (sound | ~wanted), height - cost, cost)
-        here = jnp.where(outcome.accepted, x_new, x)
-        learnt = _learn(before, trial, outcome, model, highest, eps)
+        trial = _Trial(ratio, hidden, left, ~memory.started | usable, finite & (usable | ~wanted), height - cost, cost)
+        here = jnp.where(trial.accepted, x_new, x)
+        learnt = _learn(before, trial, model, highest, eps)
         proposal, change = _propose(model, learnt, here, box)
-        after = TrustRegionState(model, proposal, learnt)
         stuck = jnp.all(here + change == here)
-        code = _verdict(before, after, trial, outcome, stuck, eps)
-        code = jnp.where(outcome.accepted & ~sound, Status.STALLED.code, code)  # the start, where the model overflows
-        return Step(unpack(change, point.params), bundled(after, x.dtype), outcome.accepted, code)
+        after = TrustRegionState(model, proposal, learnt)
+        code = _verdict(before, after, trial, stuck, eps)
+        code = jnp.where(trial.accepted & ~usable, Status.STALLED.code, code)  # the start, where the model overflows
+        return Step(unpack(change, point.params), bundled(after, x.dtype), trial.accepted, code)
+
+
+class _Trial(NamedTuple):
+    """What became of a trial.
+
+    Attributes:
+        ratio: the fall of the cost over the predicted one.
+        hidden: whether rounding may have made that fall.
+        left: the part of the slope along Newton's step that is left.
+        accepted: whether the trial is the current point now.
+        finite: whether its evaluation and its model are finite.
+        fall: the fall of the cost.
+        cost: the cost at the trial.
+    """
+
+    ratio: Any
+    hidden: Any
+    left: Any
+    accepted: Any
+    finite: Any
+    fall: Any
+    cost: Any
 
 
 def _precision(params: Any) -> float:
@@ -208,87 +230,47 @@ def _held(x: jax.Array, g: jax.Array, box: Any) -> Any:
     return at_active_bound(x, g, low, high) | (low == high)
 
 
-class _Trial(NamedTuple):
-    """What a trial says of the model.
-
-    `ratio` is the fall of the cost over the predicted one, `hidden` says that rounding hides it; `left` is the part of Newton's
-    slope that is left, and `least` the part of the step at which a parabola through the costs is least.
-    """
-
-    ratio: Any
-    hidden: Any
-    left: Any
-    least: Any
-
-
-class _Outcome(NamedTuple):
-    """What became of a trial: whether it is the current point now, whether it was finite; the fall of the cost, and its cost."""
-
-    accepted: Any
-    finite: Any
-    fall: Any
-    cost: Any
+def _judge(state: TrustRegionState, fall: jax.Array, g: jax.Array, finite: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the first three fields of `_Trial`; where rounding hides the fall, the trapezium of the gradients stands for it."""
+    model, q, predicted = state.model, state.proposal.q, state.proposal.fall
+    fell = model.energy(fall)
+    hidden = finite & (jnp.abs(fell) <= model.noise)
+    root = safe_divisor(model.root)  # zero before the start
+    slopes = (g / root * (model.size / root)) @ model.vectors
+    fell = jnp.where(hidden, -jnp.sum((model.slopes + slopes) * q) / 2, fell)
+    slope = jnp.sum(q * model.slopes)
+    left = jnp.where(slope != 0, jnp.sum(q * slopes) / jnp.where(slope != 0, slope, 1), 0)
+    return jnp.where(predicted > 0, fell / safe_divisor(predicted), jnp.where(fell > 0, 1, -1)), hidden, left
 
 
-def _judge(state: TrustRegionState, fall: jax.Array, g: jax.Array, finite: jax.Array) -> _Trial:
-    """Compare a trial with the model."""
-    model, proposal = state.model, state.proposal
-    q, predicted, fell = proposal.q, proposal.fall, model.energy(fall)
-    slopes = (g / safe_divisor(model.root) * (model.size / safe_divisor(model.root))) @ model.vectors
-    slope = jnp.sum(model.slopes * q)
-    hidden = finite & (jnp.abs(fell) <= jnp.where(predicted <= model.noise, _DOUBT, 1) * model.noise)
-    gained = jnp.where(hidden, -jnp.sum((model.slopes + slopes) * q) / 2, fell)
-    ratio = jnp.where(predicted > 0, gained / safe_divisor(predicted), jnp.where(gained > 0, 1, -1))
-    bulge = -2 * (fell + slope)
-    newton = model.newton @ model.vectors
-    whole = jnp.sum(newton * model.slopes)
-    return _Trial(
-        ratio=ratio,
-        hidden=hidden,
-        left=jnp.where(whole != 0, jnp.sum(newton * slopes) / jnp.where(whole != 0, whole, 1), 0),
-        least=jnp.where((bulge > 0) & (slope < 0), -slope / safe_divisor(bulge), 0.5),
-    )
-
-
-def _learn(state: TrustRegionState, trial: _Trial, outcome: _Outcome, model: Model, highest: jax.Array, eps: float) -> Memory:
+def _learn(state: TrustRegionState, trial: _Trial, model: Model, highest: jax.Array, eps: float) -> Memory:
     """Return the radius and the counts after a trial; `highest` is the highest cost if it was accepted."""
-    memory, proposal, first = state.memory, state.proposal, ~state.memory.started
-    accepted = outcome.accepted
-    length = jnp.sqrt(jnp.sum(proposal.q * proposal.q))
-    grown = jnp.where((trial.ratio >= _GOOD) & (length >= _NEAR * memory.radius), _GROWTH * memory.radius, memory.radius)
-    agreed = jnp.where(trial.ratio < _POOR, length / 4, jnp.minimum(grown, 1e18))
-    shrunk = length * jnp.where(outcome.finite, jnp.clip(trial.least, 0.1, 0.5), 0.1)
-    shrunk = jnp.where(proposal.stretched, memory.radius, shrunk)  # the plain Newton step is next
-    slow = proposal.inside & (proposal.stretched | (trial.left > 0.01)) & (trial.ratio > 1)
-    lost = eps**2 * model.energy(highest - outcome.cost)
-    idle = ~model.definite & (model.energy(outcome.fall) <= lost) & _nothing(model, lost, outcome.cost)
-    seen = state.model
-    falls = (seen.curvatures[0] <= seen.blur) & (seen.energy(outcome.fall) > seen.noise) & (outcome.fall >= memory.mean / 4)
-    endless = jnp.where(falls, memory.endless + 1, 0)
-    inside = model.calm & (jnp.sum(model.newton * model.newton) <= jnp.square(jnp.where(first, memory.radius, agreed)))
-    after = Memory(
-        radius=jnp.where(first, memory.radius, agreed),
-        first=jnp.where(first, outcome.cost, memory.first),
+    memory, first = state.memory, ~state.memory.started
+    length = jnp.sqrt(jnp.sum(state.proposal.q * state.proposal.q))
+    longer = jnp.minimum(_GROWTH * memory.radius, _FARTHEST)
+    radius = jnp.where((trial.ratio >= _GOOD) & (length >= _EDGE * memory.radius), longer, memory.radius)
+    radius = jnp.where(first, memory.radius, jnp.where(trial.ratio < _POOR, _SHRINK * length, radius))
+
+    lost = eps**2 * model.energy(highest - trial.cost)
+    idle = ~model.definite & (model.energy(trial.fall) <= lost) & _nothing(model, lost, trial.cost)
+    calm = model.calm & (jnp.sum(model.newton * model.newton) <= radius * radius)
+    accepted = Memory(
+        radius=radius,
+        first=jnp.where(first, trial.cost, memory.first),
         highest=highest,
-        gain=jnp.where(inside, model.gain * model.root * model.root, jnp.inf),
-        mean=jnp.where(falls, memory.mean + (outcome.fall - memory.mean) / jnp.maximum(endless, 1).astype(length.dtype), 0),
-        slow=jnp.where(slow & ~first, memory.slow + 1, 0),
-        quiet=memory.quiet,
+        gain=jnp.where(calm, model.gain * model.root * model.root, jnp.inf),
         idle=jnp.where(idle, memory.idle + 1, 0),
+        quiet=memory.quiet,
+        lasting=state.proposal.newton & (trial.left > _LASTING) & ~first,
         refusals=jnp.zeros_like(memory.refusals),
-        endless=jnp.where(first, 0, endless),
         infinite=memory.infinite,
-        lasting=proposal.inside & (trial.left > _LASTING) & ~first,
-        stretchable=jnp.asarray(True),
         started=jnp.asarray(True),
     )
-    refused = memory._replace(
-        radius=shrunk, refusals=memory.refusals + 1, stretchable=memory.stretchable & ~proposal.stretched, started=jnp.asarray(True)
-    )
-    return select(accepted, after, refused)._replace(
-        quiet=jnp.where(first | (proposal.fall > seen.strict), 0, memory.quiet + 1),
-        infinite=memory.infinite + (outcome.cost == -jnp.inf).astype(jnp.int32),
-    )
+    shorter = jnp.where(trial.finite, _SHRINK, _RETREAT) * length
+    refused = memory._replace(radius=shorter, refusals=memory.refusals + 1)
+    infinite = memory.infinite + (trial.cost == -jnp.inf).astype(jnp.int32)
+    quiet = jnp.where(first | (state.proposal.fall > state.model.strict), 0, memory.quiet + 1)
+    return select(trial.accepted, accepted, refused)._replace(infinite=infinite, quiet=quiet)
 
 
 def _nothing(model: Model, lost: jax.Array, cost: jax.Array) -> jax.Array:
@@ -299,21 +281,13 @@ def _nothing(model: Model, lost: jax.Array, cost: jax.Array) -> jax.Array:
 def _propose(model: Model, memory: Memory, x: jax.Array, box: Any) -> tuple[Proposal, jax.Array]:
     """Return the next step, and the change of the variables that makes it."""
     length = jnp.sqrt(jnp.sum(model.newton * model.newton))
-    negative = model.curvatures[0] < -model.blur
-    inside = (length <= memory.radius) & ~(negative & (length <= _ESCAPE * memory.radius))
-    longer = inside & memory.stretchable & ~model.boxed & ~model.calm  # where rounding hides the cost, a step too long is not seen
-    rate = jnp.where(longer, _extrapolation(model, memory, length), 1)
-    rate = jnp.where(rate > 1, jnp.maximum(jnp.minimum(rate, memory.radius / safe_divisor(length)), 1), 1)
-    step = jnp.where(inside, model.newton, _limited(model, memory, x, box))
-    q = step @ model.vectors
-    fall = -jnp.sum(q * (model.slopes + model.curvatures * q / 2))
+    short = (model.curvatures[0] < -model.blur) & (length <= _ESCAPE * memory.radius)
+    newton = (length <= memory.radius) & ~short
+    step = jnp.where(newton, model.newton, _limited(model, memory.radius, x, box))
+    q, change = step @ model.vectors, model.size * step
+    proposal = Proposal(q, -jnp.sum(q * (model.slopes + model.curvatures * q / 2)), newton)
     if box is None:
-        bend = jnp.where(model.definite & ~model.calm & (rate == 1), 1, 0) * _bend(model, step)
-        step = rate * step + bend
-        return Proposal(step @ model.vectors, fall, inside, rate > 1), model.determined(model.size * step)
-    step = rate * step
-    proposal = Proposal(step @ model.vectors, fall, inside, rate > 1)
-    change = model.size * step
+        return proposal, model.determined(change)
     for side, sign in zip(box, (-1, 1), strict=True):  # beyond the wall, so that the loop puts the variable exactly on it
         wall = side - x
         onto = (sign * step > 0) & (sign * change >= sign * wall - 4 * jnp.finfo(x.dtype).eps * jnp.abs(wall))
@@ -321,16 +295,16 @@ def _propose(model: Model, memory: Memory, x: jax.Array, box: Any) -> tuple[Prop
     return proposal, change
 
 
-def _limited(model: Model, memory: Memory, x: jax.Array, box: Any) -> jax.Array:
-    """Return the step that the radius limits: along the most negative curvature where the rest is short."""
-    q = least_in_ball(model.stiff, model.live, memory.radius)
+def _limited(model: Model, radius: jax.Array, x: jax.Array, box: Any) -> jax.Array:
+    """Return the step that the radius limits, along the most negative curvature where the rest is short."""
+    q = least_in_ball(model.stiff, model.live, radius)
     square = jnp.sum(q * q)
-    saddle = (model.curvatures[0] < -model.blur) & (square <= (_ESCAPE * memory.radius) ** 2)
-    out = jnp.sqrt(jnp.maximum(memory.radius**2 - square + q[0] ** 2, 0))
+    saddle = (model.curvatures[0] < -model.blur) & (square <= (_ESCAPE * radius) ** 2)
+    out = jnp.sqrt(jnp.maximum(radius**2 - square + q[0] ** 2, 0))
     step = model.vectors @ jnp.where(saddle, q.at[0].set(jnp.where(model.slopes[0] > 0, -out, out)), q)
     if box is None:
         return step
-    low, high = (jnp.clip((side - x) / safe_divisor(model.size), -memory.radius, memory.radius) for side in box)
+    low, high = (jnp.clip((side - x) / safe_divisor(model.size), -radius, radius) for side in box)
 
     def within() -> jax.Array:
         return least_in_box(*model.absolute(), low, high)[0]
@@ -338,54 +312,28 @@ def _limited(model: Model, memory: Memory, x: jax.Array, box: Any) -> jax.Array:
     return lax.cond(jnp.any((step < low) | (step > high)), within, lambda: step)
 
 
-def _extrapolation(model: Model, memory: Memory, length: jax.Array) -> jax.Array:
-    """Return how much longer the sum of the Newton steps to come is than the first, if they decline as the last two did."""
-    moved = model.moved
-    square = jnp.sum(moved * moved)
-    decline = jnp.sum(moved * model.newton) / safe_divisor(square)
-    steady = (memory.slow >= 2) & (decline > 0.5) & (decline * jnp.sqrt(square) >= _STEADY * length)
-    return jnp.where(steady, jnp.where(decline < 1 - 1 / _STRETCH, 1 / (1 - decline), _STRETCH), 1)
-
-
-def _bend(model: Model, step: jax.Array) -> jax.Array:
-    """Return what to add to a step that goes on along the last one, since the Hessian changes along it."""
-    moved, length = model.moved, jnp.sqrt(jnp.sum(step * step))
-    square = jnp.sum(moved * moved)
-    part = jnp.sum(moved * step) / safe_divisor(square)
-    along = (jnp.abs(part) * jnp.sqrt(square) >= _ALIGNED * length) & (jnp.abs(part) <= _LONGEST) & (square > 0)
-    excess = (part / 2 * (model.turn @ step)) @ model.vectors
-    bend = -model.vectors @ (excess / safe_divisor(model.stiff))
-    size = jnp.sqrt(jnp.sum(bend * bend))
-    bend = bend * jnp.minimum(1, _BEND * length / safe_divisor(size))
-    return jnp.where(along & jnp.all(jnp.isfinite(bend)), bend, 0)
-
-
-def _verdict(
-    before: TrustRegionState, after: TrustRegionState, trial: _Trial, outcome: _Outcome, stuck: jax.Array, eps: float
-) -> jax.Array:
+def _verdict(before: TrustRegionState, after: TrustRegionState, trial: _Trial, stuck: jax.Array, eps: float) -> jax.Array:
     """Return the code of the end, or of going on: the table of `TrustRegion`."""
-    model, memory, accepted = after.model, after.memory, outcome.accepted
-    cost = jnp.where(accepted, outcome.cost, outcome.cost + outcome.fall)  # of the current point
+    model, memory, accepted, refused = after.model, after.memory, trial.accepted, ~trial.accepted
+    cost = jnp.where(accepted, trial.cost, trial.cost + trial.fall)  # of the current point
+    nothing = _nothing(model, eps**2 * model.energy(memory.highest - cost), cost)
+
     height = model.energy(jnp.abs(cost))
-    gained = model.energy(memory.highest - cost)
-    wrong = memory.lasting & (model.gain > 0.01 * eps * height)
-    calm = model.calm & ~wrong
-    done = calm | _nothing(model, eps**2 * gained, cost)
-
-    rounded = (model.gain <= eps**1.5 * height) | (~wrong & (model.gain * model.root * model.root > _SHRINKS * before.memory.gain))
-    tail = model.sound & (memory.slow >= 3) & (model.gain <= eps**_NOTHING * gained)
-    arrived = accepted & (model.flat | (model.calm & rounded) | tail | (memory.idle >= _QUIET))
-
-    nearly = model.sound & (model.gain <= _DOUBT * model.allowance / 4)
-    refused = ~accepted & (calm | (trial.hidden & (nearly | done))) & ~before.proposal.stretched
-    hidden = ~accepted & trial.hidden & (memory.refusals >= 2)
-    over = hidden | (memory.quiet >= _QUIET) | stuck
-    bad = jnp.where(outcome.finite, Status.STALLED.code, Status.DIVERGED.code)
-    code = jnp.where(over, jnp.where(done, Status.CONVERGED.code, bad), RUNNING)
+    calm = model.calm & ~(memory.lasting & (model.gain > _BELIEVED * eps * height))
+    over = stuck | (memory.quiet >= _IN_A_ROW)
+    rounded = model.gain * model.root * model.root > _HALVED * before.memory.gain
+    surely = calm & (rounded | refused | over | (model.gain <= eps**1.5 * height))
+    no_more = nothing & (over | (refused & trial.hidden))
+    converged = surely | no_more | (accepted & (model.flat | (memory.idle >= _IN_A_ROW)))
 
     largest = float(jnp.finfo(cost.dtype).max)
-    deep = (cost < -(largest**0.5)) & (jnp.abs(cost) * eps > jnp.abs(memory.first))
-    endless = (memory.endless >= _ENDLESS) & (cost < -3 * jnp.abs(memory.first))
-    falling = (accepted & (deep | endless)) | (memory.infinite >= _INFINITE)
-    code = jnp.where(falling, Status.UNBOUNDED.code, code)
-    return jnp.where(arrived | refused, Status.CONVERGED.code, code)
+    deep = accepted & (cost < -(largest**0.5)) & (jnp.abs(cost) * eps > jnp.abs(memory.first))
+    unbounded = deep | (memory.infinite >= _INFINITE)
+    stalled = over | (refused & trial.hidden & (memory.refusals >= 2))
+    ends = (
+        (converged, Status.CONVERGED),
+        (unbounded, Status.UNBOUNDED),
+        (over & ~trial.finite, Status.DIVERGED),
+        (stalled, Status.STALLED),
+    )
+    return jnp.select([seen for seen, _ in ends], [status.code for _, status in ends], RUNNING)
