@@ -95,7 +95,7 @@ def test_of_several_batches_the_end_of_the_best_epoch_is_evaluated_over_all_rows
     assert result.n_evaluations == 8 * 15 + 1
 
 
-@pytest.mark.sweep(keep=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [8, 61])
 @pytest.mark.parametrize("average", [None, 0.4])
 def test_with_validation_data_the_start_and_the_returned_point_count(batch_size: int, average: Any) -> None:

@@ -62,7 +62,7 @@ ONCE: dict[str, tuple[Callable[..., Any], str]] = {
 }
 
 
-@pytest.mark.sweep(keep=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("way", TWICE)
 def test_second_derivatives_of_a_cost_with_a_rule_are_exact(way: str) -> None:
     cost, minimum, curvature = TWICE[way]

@@ -134,6 +134,7 @@ def test_a_column_of_a_table_is_an_array() -> None:
     np.testing.assert_array_equal(lists.params, arrays.params)
 
 
+@pytest.mark.slow
 def test_inputs_are_left_alone() -> None:
     start = {"b": np.array([0.5, 0.5]), "c": jnp.ones(2)}
     data = (X.copy(), jnp.asarray(Y))

@@ -54,7 +54,7 @@ def test_in_minibatches(dtype: Any) -> None:
     assert end.params["x"].dtype == dtype
 
 
-@pytest.mark.sweep(keep=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", NARROW)
 def test_every_method_bounds_and_fixed_parameters(dtype: Any) -> None:
     start = {"a": jnp.zeros(2, dtype), "b": jnp.asarray(0.1, dtype)}

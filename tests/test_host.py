@@ -73,8 +73,8 @@ def test_a_history_longer_than_its_buffer(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_method_that_rejects_points_records_the_accepted_ones() -> None:
-    plain = jaxgd.minimize(rosenbrock, np.zeros(2), history="params", dtype="float64")
-    stepped = jaxgd.minimize(rosenbrock, np.zeros(2), history="params", dtype="float64", callback=lambda progress: None)
+    plain = jaxgd.minimize(rosenbrock, np.array([-1.2, 1.0]), history="params", dtype="float64")
+    stepped = jaxgd.minimize(rosenbrock, np.array([-1.2, 1.0]), history="params", dtype="float64", callback=lambda progress: None)
     assert plain.n_evaluations > plain.n_steps + 1
     assert plain.history is not None and plain.history.cost.shape == (plain.n_steps + 1,)
     jax.tree.map(np.testing.assert_array_equal, plain.history, stepped.history)

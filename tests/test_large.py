@@ -68,7 +68,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10, (x.
 """
 
 
-@pytest.mark.sweep(keep=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [7, 1000, 300_000])
 def test_large_data_are_not_copied(batch_size: int) -> None:
     command = [sys.executable, "-c", MEMORY, str(batch_size)]

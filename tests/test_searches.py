@@ -186,7 +186,7 @@ def test_the_last_resort_does_not_depend_on_the_unit_of_the_cost(unit: float) ->
     assert result.converged and result.cost / unit < 1e-6  # from 0.3, by steps of a tenth of the parameters
 
 
-@pytest.mark.sweep(keep=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("rows, columns", [(1000, 10), (1000, 100), (20_000, 10)])
 @pytest.mark.parametrize("scales", [0, 3])
 def test_regressions_converge_in_single_precision(rows: int, columns: int, scales: float) -> None:

@@ -34,7 +34,7 @@ def test_the_global_minimum_is_found() -> None:
     assert comb.starts is not None and comb.starts.cost.shape == (1000,) and comb.cost == comb.starts.cost.min()
 
 
-@pytest.mark.sweep(keep=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [1, 3, 8])
 @pytest.mark.parametrize("method", [None, jaxgd.GradientDescent(0.02)], ids=["default", "GradientDescent"])
 def test_every_end_is_that_of_a_run_alone(method: Any, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
