@@ -15,8 +15,7 @@ from jaxgd._objective.all_rows import cost_over_all_rows, over_all_rows
 from jaxgd._objective.evaluation import empty_point, value, value_and_gradient
 from jaxgd._problem import Problem, check_choices, precision, problem, table, told
 from jaxgd._run import report
-from jaxgd._run.advance import row
-from jaxgd._run.driver import EPOCHS, Run, RunOptions
+from jaxgd._run.driver import RunOptions, run_of_epochs
 from jaxgd._run.end import AllRows, find_end, start_over_all_rows
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Callback
@@ -165,16 +164,7 @@ def _run(given: Problem, spec: RunSpec, options: RunOptions, found: TuningTarget
     total = int(spec.n_epochs) * spec.source.count
     trace_value = functools.partial(given.trace, value)
     search = found and LearningRateSearch(found, spec, objective.evaluate, trace_value, total)
-    run = Run(
-        EPOCHS,
-        spec,
-        objective,
-        options,
-        view=lambda state: given.complete(report.progress(spec, state)),
-        row=(lambda state: row(spec, state, spec.start)) if spec.names else None,
-        unit="epoch",
-        total=int(spec.n_epochs),
-    )
+    run = run_of_epochs(spec, objective, options, given.complete)
     rows = functions.rows
     rows.prepare(spec)
     if search:
@@ -207,7 +197,7 @@ class _Functions:
 
     @functools.cached_property
     def objective(self) -> Objective:
-        """What the loop asks for."""
+        """The functions that the loop asks for."""
         source: Any = self.spec.source
         return Objective(
             evaluate=self.of_size(source.batch_size),
@@ -218,7 +208,7 @@ class _Functions:
 
     @functools.cached_property
     def rows(self) -> AllRows:
-        """What is evaluated at the end."""
+        """The functions that are evaluated at the end."""
         evaluate = self._all_rows[0]
         return AllRows(evaluate, self._validation[0], empty_point(evaluate, self.spec.start, self.spec.source.data))
 

@@ -15,15 +15,14 @@ from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import empty_point, hessian, value_and_gradient
 from jaxgd._problem import Problem, check_choices, precision, problem, told
 from jaxgd._run import many, report
-from jaxgd._run.advance import row
-from jaxgd._run.driver import EPOCHS, Run, RunOptions
+from jaxgd._run.driver import Run, RunOptions, run_of_epochs
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Callback
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.data.source import AllRows
 from jaxgd.methods.adapters import with_known_traits
-from jaxgd.methods.protocol import Point
+from jaxgd.methods.protocol import Method, Point
 from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.trust_region import TrustRegion
 from jaxgd.result import RUNNING, Result, Starts, Status
@@ -134,14 +133,7 @@ def minimize(
         arrays = given.settled(*arrays)
         evaluate = given.trace(value_and_gradient, *arrays)
         empty = empty_point(evaluate, given.params, *arrays)
-        prepared = functools.partial(given.prepared, stop=stop, steps_per_epoch=1, all_rows=True)
-        adapted, rules = prepared(_default(given.params, evaluate) if method is None else method)
-        second = instead = None
-        if adapted.traits.requires == "hessian":
-            second = _second_derivatives(given, arrays, method)
-            if second is None:
-                instead = LBFGS()
-                adapted, rules = prepared(instead)
+        objective, adapted, rules, instead = _with_method(given, evaluate, arrays, method, stop)
         adapted = with_known_traits(adapted, empty, given.box)
         steps = max_steps or adapted.traits.default_max_steps
         spec = RunSpec(
@@ -157,12 +149,28 @@ def minimize(
             returns_current=True,
             names=names,
         )
-        objective = Objective(evaluate, hessian=second)
         options = RunOptions(callback, progress, jit)
         result = _alone(spec, objective, given, options) if given.draws is None else _best_of_many(spec, objective, given)
         result = _diagnosed(result, spec, evaluate, given)
         result, kept = with_fields(given.complete(result), method=instead), given.beside(adapted)
     return told(result, began, kept)
+
+
+def _with_method(
+    given: Problem, evaluate: Any, arrays: tuple[Any, ...], method: Any, stop: Any
+) -> tuple[Objective, Method, Any, LBFGS | None]:
+    """Return what the run may ask of the cost, the method and the rules.
+
+    The last is again the method, where it replaces the default for want of second derivatives.
+    """
+    prepared = functools.partial(given.prepared, stop=stop, steps_per_epoch=1, all_rows=True)
+    adapted, rules = prepared(_default(given.params, evaluate) if method is None else method)
+    if adapted.traits.requires != "hessian":
+        return Objective(evaluate), adapted, rules, None
+    second = _second_derivatives(given, arrays, method)
+    if second is not None:
+        return Objective(evaluate, hessian=second), adapted, rules, None
+    return Objective(evaluate), *prepared(LBFGS()), LBFGS()
 
 
 def _second_derivatives(given: Problem, arrays: tuple[Any, ...], method: Any) -> Any:
@@ -187,17 +195,7 @@ def _default(params: Any, evaluate: Any) -> Any:
 
 def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOptions) -> Result:
     """Return the result of one run, in the free parameters."""
-    run = Run(
-        EPOCHS,
-        spec,
-        objective,
-        options,
-        view=lambda state: given.complete(report.progress(spec, state)),
-        row=functools.partial(row, spec) if spec.names else None,
-        unit="step",
-        total=int(spec.n_epochs) - 1,
-    )
-    state, chunks = run(spec)
+    state, chunks = run_of_epochs(spec, objective, options, given.complete)(spec)
     return report.result(state, report.history(chunks))
 
 

@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._compile.program import Program, program_for
-from jaxgd._run import fused, stepwise
+from jaxgd._run import fused, report, stepwise
+from jaxgd._run.advance import row
+from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Bar, Callback, Progress, says_true
-from jaxgd._run.state import begin
+from jaxgd._run.state import RunSpec, begin
 from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd.result import RUNNING, Status
 
@@ -142,6 +144,20 @@ class Run:
 
     def _with_capacity(self, spec: Any) -> Any:
         return with_fields(spec, capacity=self.capacity) if self.recorded else spec
+
+
+def run_of_epochs(spec: RunSpec, objective: Objective, options: RunOptions, complete: Callable[[Any], Any]) -> Run:
+    """Return a run of `minimize` or `fit`; `complete` turns free parameters in a view into all of them."""
+    return Run(
+        EPOCHS,
+        spec,
+        objective,
+        options,
+        view=lambda state: complete(report.progress(spec, state)),
+        row=(lambda state: row(spec, state, spec.start)) if spec.names else None,  # a gradient has the shapes of the start
+        unit="step" if spec.returns_current else "epoch",
+        total=int(spec.n_epochs) - spec.returns_current,  # the evaluation of the start is no step
+    )
 
 
 class RunProgress:

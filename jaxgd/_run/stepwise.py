@@ -12,6 +12,7 @@ from jaxgd._run.fused import is_running
 from jaxgd._run.objective import Objective, call
 from jaxgd._run.state import RunSpec, RunState, begin, goes_on, start_epoch
 from jaxgd._run.sums import end_block, one_by_one, start_block, with_cost
+from jaxgd.data.source import Source
 from jaxgd.methods.protocol import Point, Problem
 
 
@@ -32,15 +33,15 @@ def run_epoch(spec: RunSpec, objective: Objective, state: RunState) -> RunState:
     """Do what the fused driver's function of this name does."""
     source = spec.source
     if source.count == 1:
-        rows = _program(_batch, source, state.epoch, jnp.zeros((), jnp.int32))
+        rows = _program(type(source).batch, source, state.epoch, jnp.zeros((), jnp.int32))
         after = _evaluated(_advance, spec, objective, state, objective.evaluate, rows)
     else:
-        order, after = _program(_order, source, state.epoch), _program(start_epoch, spec, state)
+        order, after = _program(type(source).order, source, state.epoch), _program(start_epoch, spec, state)
         while goes_on(spec, after) and after.batch < source.count:
             after = _run_block(spec, objective, after, order)
     validation = None
     if objective.validation is not None:
-        validation = call(objective.validation, _program(_iterate, spec, after), *spec.validation).astype(state.best.cost.dtype)
+        validation = call(objective.validation, spec.iterate(after), *spec.validation).astype(state.best.cost.dtype)
     return _program(end_epoch, spec, state, after, validation)
 
 
@@ -48,10 +49,10 @@ def _run_block(spec: RunSpec, objective: Objective, state: RunState, order: Any)
     """Run the batches of a block."""
     source, first, total = spec.source, state.batch, state.under_way.cost  # type: ignore[union-attr]
     state = _program(start_block, spec, state)
-    block = _program(_block, source, order, state.epoch, first)
+    block = _program(type(source).block, source, order, state.epoch, first)
     for batch in range(int(first), min(int(first) + source.per_block, source.count)):
         last = batch == source.full
-        rows = _program(_take_last if last else _take, source, block, first, np.int32(batch))
+        rows = _program(_take_last if last else type(source).take, source, block, first, np.int32(batch))
         evaluate: Any = objective.evaluate_last if last else objective.evaluate
         state = _evaluated(_advance_last if last else _advance, spec, objective, state, evaluate, rows, first)
         if not goes_on(spec, state):
@@ -83,25 +84,5 @@ def _advance_last(spec: RunSpec, state: RunState, point: Point, matrix: Any, fir
     return _advance(spec, state, point, matrix, first, spec.source.last_weight)
 
 
-def _iterate(spec: RunSpec, state: RunState) -> Any:
-    return spec.iterate(state)
-
-
-def _batch(source: Any, epoch: Any, batch: Any) -> Any:
-    return source.batch(epoch, batch)
-
-
-def _order(source: Any, epoch: Any) -> Any:
-    return source.order(epoch)
-
-
-def _block(source: Any, order: Any, epoch: Any, first: Any) -> Any:
-    return source.block(order, epoch, first)
-
-
-def _take(source: Any, block: Any, first: Any, batch: Any) -> Any:
-    return source.take(block, first, batch)
-
-
-def _take_last(source: Any, block: Any, first: Any, batch: Any) -> Any:
+def _take_last(source: Source, block: Any, first: Any, batch: Any) -> Any:
     return source.take(block, first, batch, last=True)
