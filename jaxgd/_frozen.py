@@ -61,7 +61,7 @@ class Layout(NamedTuple):
 
 @pytree
 class FrozenParameters:
-    """What is held: the arrays of which a part or all is, in the order of their leaves, and the `Layout`."""
+    """The fixed parameters: their arrays in the order of the leaves, and the `Layout`."""
 
     values: tuple[Any, ...]
     held: Layout = static()

@@ -1,4 +1,4 @@
-"""What is to be said of single parameters at the end of a run: which lie at a bound, and which have never moved.
+"""Marks of single parameters at the end of a run: at a bound, never moved.
 
 A run keeps its start and its bounds beside the result, and the rest is found when somebody asks. Inside an outer `jax.jit` or
 `jax.vmap`, where nothing can be kept beside, it is found at once, a byte for each number.
@@ -21,7 +21,7 @@ _ROUNDINGS = 8.0  # from a bound that are still at the bound
 
 
 class Beside(NamedTuple):
-    """What a run keeps beside its result: its start, None if that is large or one of many, its bounds, and what is held.
+    """The data kept beside a result: its start, None if that is large or one of many, its bounds, and what is held.
 
     And the method, if that can tell from its state how much there is left to gain.
     """

@@ -1,7 +1,7 @@
-"""Where numbers that are not finite come from, found on the host after a run that they have ended.
+"""The source of non-finite numbers, found on the host after a run that they have ended.
 
 Data may hold NaN that the cost masks. So they are named as the cause only where the cost and its gradient are not finite at the
-start, and are finite there once other numbers stand in the place of such data.
+start, and are finite there once other numbers replace such data.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""What both verbs start from: the precision, the start, the data, and the cost as a function of the free parameters."""
+"""The common beginning of both verbs: the precision, the start, the data, and the cost as a function of the free parameters."""
 
 import contextlib
 import dataclasses

@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """What there is to say: a sentence, facts with their names, a line for each parameter, and what follows them."""
+    """The text of a summary: a sentence, facts with their names, a line for each parameter, and what follows them."""
 
     sentence: str
     facts: Sequence[tuple[str, str]]

@@ -1,4 +1,4 @@
-"""What a run returns: the point, how it ended, and what was recorded on the way."""
+"""The result of a run: the point, how it ended, and what was recorded on the way."""
 
 import dataclasses
 import enum
@@ -109,7 +109,7 @@ class Best:
 
 @pytree
 class History:
-    """What was recorded, the start included: row k is the state after k steps (`minimize`) or k epochs (`fit`).
+    """The recorded quantities, the start included: row k is the state after k steps (`minimize`) or k epochs (`fit`).
 
     Attributes:
         cost: the cost, (n + 1,). In `fit` with several batches an epoch it is, for the start, the cost over all rows, and after an
@@ -139,7 +139,7 @@ class History:
 
 @pytree
 class Starts:
-    """Where the runs from many starts ended: a row for each start, in the order in which they were drawn.
+    """The ends of the runs from many starts: a row for each start, in the order in which they were drawn.
 
     Attributes:
         params: the parameters' pytree with a leading axis.

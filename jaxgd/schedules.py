@@ -16,13 +16,13 @@ import numpy as np
 from jaxgd._checks import check
 from jaxgd._trees import is_traced, pytree, static, with_fields
 
-AUTO = "auto"  # in the place of a learning rate that is to be found
+AUTO = "auto"  # instead of a learning rate that is to be found
 
 __all__ = ["Cosine", "Exponential", "InverseTime", "PiecewiseConstant", "Schedule", "WarmUp"]
 
 
 class Schedule:
-    """What all schedules share: the count of steps becomes the time, in steps or in epochs."""
+    """Base class of the schedules: the count of steps becomes the time, in steps or in epochs."""
 
     unit: str = "step"
     steps_per_epoch: int = 1

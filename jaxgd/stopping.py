@@ -28,7 +28,10 @@ __getattr__ = renamed(__name__, {"Rule": "StoppingRule"})
 
 
 class Observation(NamedTuple):
-    """What a rule sees. An update rule has `params` and `update`; a progress rule has `params`, `cost` and `gradient`."""
+    """The quantities that a rule sees.
+
+    An update rule has `params` and `update`; a progress rule has `params`, `cost` and `gradient`.
+    """
 
     params: Any
     cost: Any = None

@@ -24,7 +24,7 @@ _NUMBERS = 50_000_000  # of parameters, and of data, that runs side by side look
 
 @pytree
 class Sweep:
-    """Where runs with different learning rates ended.
+    """The ends of runs with different learning rates.
 
     Attributes:
         learning_rate: the rates, ascending if nothing else was asked for, (n,).

@@ -1,6 +1,6 @@
 """gradient_descent() and sgd(): the functions of the well-known tutorials, as thin calls of the two verbs.
 
-They keep the tutorials' defaults and take a cost in the place of a hand-written gradient.
+They keep the tutorials' defaults and take a cost instead of a hand-written gradient.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Whether 64-bit numbers survive in 32 bits: rounding must not merge values that differ.
+"""The test whether 64-bit numbers survive in 32 bits: rounding must not merge values that differ.
 
 A column far from zero loses more than digits that nobody needs. Float32 keeps 24 bits of a number, so the seconds since 1970 come
 in steps of 128, and ten minutes of them in five values. A column is refused where, in float32,

@@ -1,8 +1,8 @@
-"""What a function looks at beside its arguments: closed-over variables, defaults, globals, attributes, and functions among them.
+"""The surroundings of a function: closed-over variables, defaults, globals, attributes, and functions among them.
 
 JAX keeps a copy of a NumPy array in its own precision for as long as anything uses it, and hands out the same copy again when the
-precision is another, or the array has been changed in place. So while a function is traced, `fresh` shows it views of its arrays in
-the place of the arrays, which JAX has not seen before. A view is the same numbers in the same memory.
+precision is another, or the array has been changed in place. So while a function is traced, `fresh` shows it views of its arrays,
+which JAX has not seen before. A view is the same numbers in the same memory.
 """
 
 import contextlib

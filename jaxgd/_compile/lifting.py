@@ -66,7 +66,7 @@ def _operands(eqn: Any) -> list[tuple[Any, bool]]:
 
 
 class _Found:
-    """What is to become an argument of a jaxpr, beside its constants: (aval, value) by name."""
+    """The future arguments of a jaxpr, beside its constants: (aval, value) by name."""
 
     def __init__(self, jaxpr: Any, wanted: Wanted, alone: bool, *, deep: bool = True) -> None:
         self.wanted, self.alone, self.deep = wanted, alone, deep

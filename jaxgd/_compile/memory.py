@@ -1,4 +1,4 @@
-"""What is remembered of a cost from call to call, so that a cost that has not changed is not traced again.
+"""The memory of traced costs: a cost that has not changed is not traced again.
 
 Tracing is most of the time of a short run. `jax.jit` remembers a function by its identity, and so overlooks whatever the function
 depends on when that changes; here a function is known by its code and by the values of all that it looks at: closed-over

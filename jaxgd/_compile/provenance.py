@@ -1,10 +1,10 @@
-"""Which numbers in a trace follow from those that a function closes over, so that others in their place are no new program.
+"""The numbers in a trace that follow from those that a function closes over: other values are no new program.
 
 A closed-over number reaches a jaxpr as a literal: as it is, or as what Python made of it, such as `2 * lam` or `a.mean()`. That
 has to stay the number that Python, in its 64 bits, makes of it. So the function is traced a second time with all numbers that it
 closes over moved a little, each by another share; the literals that moved with them are those, and where several moved alike they
 are one quantity. Where the trace has another structure then, as exponents, shapes and branches have it, only literals that are
-closed-over numbers as they are, and are not common, are told; other numbers in the place of the rest are programs of their own.
+closed-over numbers as they are, and are not common, are told; other numbers instead of the rest are programs of their own.
 
 What is found depends on the function and its arguments alone, and not on calls before: the same call is the same program. Another
 way would be to lift every literal: more numbers for each loop to carry, and powers, quotients and constants that XLA would no

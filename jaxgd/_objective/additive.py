@@ -1,4 +1,4 @@
-"""Whether a cost is a mean or a sum over its rows, found by evaluating it for some of them.
+"""The test whether a cost is a mean or a sum over its rows, by evaluating it for some of them.
 
 The cost of all rows follows from the costs of parts of them if it is c + sum(g(row)) or c + mean(g(row)), where c may depend on the
 parameters. Of two sets of rows A and B, let C and D be A and B with their second halves exchanged. Then

@@ -1,4 +1,4 @@
-"""Whether a cost rises as its curvature promises, one standard error away, both ways along each axis of the error ellipsoid.
+"""The test whether a cost rises as its curvature predicts, one standard error away, along each axis of the error ellipsoid.
 
 The slope's part of the rise is taken off, so that the point need not be the minimum to the last digit. Where rounding moves a point
 that is evaluated, the promise is for the point as it is. In a box, a way ends at the wall.

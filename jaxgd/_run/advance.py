@@ -1,4 +1,4 @@
-"""How a run moves: `advance` takes in one evaluation, `end_epoch` what an epoch has shown. Every driver calls these two.
+"""The moves of a run: `advance` takes in one evaluation, `end_epoch` what an epoch has shown. Every driver calls these two.
 
     evaluation = objective(state.trial, batch)
     state      = advance(spec, state, evaluation)

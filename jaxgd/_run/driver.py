@@ -30,7 +30,7 @@ _BYTES_PER_SECOND = 2e8  # how fast a first segment is guessed to read the data:
 
 
 class RunOptions(NamedTuple):
-    """What the host is asked to do during a run."""
+    """The options of the host during a run."""
 
     callback: Callback | None = None
     progress: bool = False
@@ -161,7 +161,7 @@ def run_of_epochs(spec: RunSpec, objective: Objective, options: RunOptions, comp
 
 
 class RunProgress:
-    """Where a run is: its last state, and the rows recorded up to there.
+    """The progress of a run: its last state, and the rows recorded up to there.
 
     An interrupt may come while a segment is under way (`ahead`): that segment is then still waited for, and nothing of it is lost.
     """

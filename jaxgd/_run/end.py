@@ -23,7 +23,7 @@ _RETURNED, _BEFORE, _BEST, _START, _LAST = map(np.int32, range(5))  # the points
 
 
 class End(NamedTuple):
-    """What is found at the end of a run.
+    """The end of a run.
 
     Attributes:
         point: the point that is returned, with its evaluation over all rows.
@@ -120,7 +120,7 @@ _ON_HOST = _Way(
 
 
 class _Facts(NamedTuple):
-    """What a state says of its points, in scalars."""
+    """The facts of a state about its points, in scalars."""
 
     code: Any
     diverged: Any
@@ -131,7 +131,7 @@ class _Facts(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What was found so far; `costs` are those of the points, by number, NaN where they are not known."""
+    """The findings so far; `costs` are those of the points, by number, NaN where they are not known."""
 
     point: Any
     choice: Any

@@ -24,7 +24,7 @@ _NUMBERS = 2**22  # of data, that all lanes may look at together
 
 @pytree
 class ManySpec:
-    """What all runs are told, their starts, and how many of them run side by side."""
+    """The spec of all runs, their starts, and how many of them run side by side."""
 
     run: RunSpec
     starts: Any
@@ -34,7 +34,7 @@ class ManySpec:
 
     @property
     def source(self) -> Source:
-        """Where the rows of all runs come from."""
+        """The source of the rows of all runs."""
         return self.run.source
 
     @property
@@ -53,7 +53,7 @@ class ManySpec:
 
 
 class Ends(NamedTuple):
-    """Where the runs ended, a row for each start; the code is that of RUNNING where one has not."""
+    """The ends of the runs, a row for each start; the code is that of RUNNING where one has not."""
 
     params: Any
     cost: Any

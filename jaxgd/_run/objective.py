@@ -1,4 +1,4 @@
-"""What a run may ask of a cost."""
+"""The forms of a cost that a run may ask for."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What a callback sees of a run, and the bar that shows it."""
+"""The progress that a callback sees, and the bar that shows it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from jaxgd.result import Best
 
 @pytree
 class Progress:
-    """What a callback sees, between two steps of `minimize` or two epochs of `fit`.
+    """The view of a run that a callback gets, between two steps of `minimize` or two epochs of `fit`.
 
     Attributes:
         step: updates applied so far.

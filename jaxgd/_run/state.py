@@ -1,4 +1,4 @@
-"""What a run is told, `RunSpec`, and what it is between two evaluations, `RunState`: arrays only."""
+"""The specification of a run, `RunSpec`, and its state between two evaluations, `RunState`: arrays only."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from jaxgd.stopping import StoppingRule, needs_gradient
 
 @pytree
 class RunSpec:
-    """What a run is told: everything but its state and its cost.
+    """The specification of a run: everything but its state and its cost.
 
     Attributes:
         empty: the start as a point that was not evaluated, its cost infinite. Its gradient and aux are None where the state keeps
@@ -172,7 +172,7 @@ class RunState(NamedTuple):
 
     @property
     def ticks(self) -> Any:
-        """What the driver counts: epochs."""
+        """The count of the driver: epochs."""
         return self.epoch
 
 

@@ -35,7 +35,7 @@ _MOST = 0.9  # of a run that is not long, for the search altogether, where they 
 
 
 class Tried(NamedTuple):
-    """What a search for a learning rate tried.
+    """The candidates of a search for a learning rate and their costs.
 
     Attributes:
         learning_rate: the candidates, (n,): the largest rate of each; the fastest of either kind first.
@@ -73,7 +73,7 @@ class Shortened(Method):
 
 @pytree
 class Halving:
-    """What a search is told.
+    """The specification of a search.
 
     Attributes:
         spec: what the runs of the candidates are told; the method is the rule whose numbers are sought.

@@ -1,1 +1,1 @@
-"""Where rows come from, and in which order."""
+"""The sources of rows, and their order."""

@@ -1,4 +1,4 @@
-"""Where a run's rows come from: all of them at every step, or an epoch's batches, and how their rows are brought together.
+"""The sources of a run's rows: all of them at every step, or an epoch's batches, and how their rows are brought together.
 
 Rows in a shuffled order are gathered many batches at a time, a *block*: finding the rows of thousands of places at once, and
 reading them at once, costs a fraction of doing so batch by batch, and the steps in between read memory in order. A block is about
@@ -22,7 +22,7 @@ _WIDTH = 16
 
 
 class Source:
-    """Where rows come from: every epoch has `count` batches, brought together block by block.
+    """A source of rows: every epoch has `count` batches, brought together block by block.
 
     Nothing but a source knows where the rows lie. This one has all of them in one batch.
     """
@@ -56,12 +56,12 @@ class Source:
 
     @property
     def last_weight(self) -> float:
-        """What the last, smaller batch counts for in a mean over the rows, where the others count for one each."""
+        """The weight of the last, smaller batch in a mean over the rows, where the others have one each."""
         return 0.0
 
     @property
     def total_weight(self) -> float:
-        """What all batches of an epoch count for together."""
+        """The weight of all batches of an epoch together."""
         return self.full + self.last_weight
 
     def weight(self, count: jax.Array, dtype: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What rounding hides of the cost from L-BFGS, and the probe of the variables that may have more than that to gain."""
+"""The part of the cost that rounding hides from L-BFGS, and the probe of the variables that may have more than that to gain."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ _VISIBLE = 64.0  # over the floor: the cost along a step of 5.7 times the length
 
 
 class Hidden(NamedTuple):
-    """What rounding hides of a fall of the cost.
+    """The part of a fall of the cost that rounding hides.
 
     `floor` is that of the cost's own number and of the variables, eps**2 * `energy` with energy = sum of B_ii * x_i**2, B the
     Hessian; `rough` is what the last trials showed where the cost is rounded more than that.

@@ -25,7 +25,7 @@ _BEYOND = 100.0  # roundings of the cost up to which those of the variables may 
 
 
 class Sizes(NamedTuple):
-    """What the sizes of the variables remember: the largest |x| so far, (n,), and the largest energy so far, as its root."""
+    """The memory of the sizes of the variables: the largest |x| so far, (n,), and the largest energy so far, as its root."""
 
     largest: Any
     energy: Any

@@ -1,4 +1,4 @@
-"""What a search for a learning rate seeks: which number of which rule, and the candidates for it."""
+"""The target of a search for a learning rate: which number of which rule, and the candidates for it."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -70,7 +70,7 @@ class Automatic:
 
 
 class Candidates(NamedTuple):
-    """What is tried: the learning rates, and whether the steps are relative, 0 or 1; two vectors."""
+    """The candidates: the learning rates, and whether the steps are relative, 0 or 1; two vectors."""
 
     learning_rate: Any
     relative: Any
@@ -78,7 +78,7 @@ class Candidates(NamedTuple):
 
 @pytree
 class FieldPath:
-    """Where in a rule the numbers are that are sought.
+    """The place in a rule of the numbers that are sought.
 
     `path` are the names of the fields that lead to that of the learning rate, which is `factor` times the rate that is tried;
     `relative` says that it is also sought whether steps are relative.

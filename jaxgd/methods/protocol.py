@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a method answers to an evaluation.
+    """The answer of a method to an evaluation.
 
     Attributes:
         update: the next point to evaluate is the last accepted point (this one, if `accepted`) plus this pytree.
@@ -43,7 +43,7 @@ class Step(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What a method may ask beside the evaluation that it was given.
+    """The further information that a method may ask for.
 
     Attributes:
         evaluate: params -> `Point`, the evaluation that a tick uses, for the few methods that search by themselves; None where the
@@ -61,7 +61,7 @@ class Problem(NamedTuple):
 
 
 class Traits(NamedTuple):
-    """What a run has to know of a method.
+    """The traits of a method that a run has to know.
 
     Attributes:
         requires: "gradient", or "hessian" for a method that asks for second derivatives too. The latter takes the parameters as one

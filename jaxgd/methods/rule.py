@@ -1,4 +1,4 @@
-"""What all first-order rules share: how what happens to one array is mapped over a pytree, with a learning rate or a schedule."""
+"""The base class of first-order rules: it maps the update of one array over a pytree, with a learning rate or a schedule."""
 
 import warnings
 from typing import Any, ClassVar, NamedTuple

@@ -46,7 +46,7 @@ class Proposal(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What is remembered beside the model.
+    """The memory beside the model.
 
     Attributes:
         radius: the radius of the trust region.
@@ -196,7 +196,7 @@ class TrustRegion(Method):
 
 
 class _Trial(NamedTuple):
-    """What became of a trial.
+    """The outcome of a trial.
 
     Attributes:
         ratio: the fall of the cost over the predicted one.
