@@ -131,7 +131,8 @@ def problem(
     """Check a start, drawn with the key if it is a function key -> params, and what holds its parameters."""
     draws = _starts(start, key, n_starts, dtype, fixed) if n_starts > 1 else None
     everything = start_point(start, key, dtype, fixed) if draws is None else _first(draws)
-    params, frozen, box = split_parameters(everything, fixed, bounds, drawn=is_function(start))
+    everything, box = within("start", everything, bounds, drawn=is_function(start))
+    params, frozen, box = split_parameters(everything, fixed, box)
     types = half_types(everything)
     if types:
         cost, (everything, params, frozen, box, draws) = of_wide(cost, types), widened((everything, params, frozen, box, draws))
@@ -209,22 +210,27 @@ def _key_of(start: Callable[..., Any], key: Any) -> jax.Array:
     return jax.random.key(key) if isinstance(key, int) else key
 
 
-def split_parameters(start: Any, fixed: Any, bounds: Any, *, drawn: bool) -> tuple[Any, FrozenParameters | None, Bounds | None]:
-    """Return the free parameters at the start, the fixed ones, and the box for the free ones.
+def within(name: str, start: Any, bounds: Any, *, drawn: bool = False, roundings: float = 1.0) -> tuple[Any, Bounds | None]:
+    """Return a start moved into the box of its bounds, and that box.
 
-    A `drawn` start is moved into the box.
+    One that is not `drawn` may lie beyond them by a number of roundings.
     """
     params = parameters_of(start)
     box = Bounds.of(bounds, params)
-    if box is not None:
-        if drawn or is_traced(params, box):
-            params = box.project(params)
-        box.check("start", params, roundings=1)
-        start = with_parameters(start, box.rounded(params))
-    held = FrozenParameters.of(fixed, start)
-    if held is None:
+    if box is None:
+        return start, None
+    if drawn or is_traced(params, box):
+        return with_parameters(start, box.project(params)), box
+    box.check(name, params, roundings)
+    return with_parameters(start, box.rounded(params)), box
+
+
+def split_parameters(start: Any, fixed: Any, box: Bounds | None) -> tuple[Any, FrozenParameters | None, Bounds | None]:
+    """Return the free parameters at the start, the fixed ones, and the box for the free ones."""
+    frozen = FrozenParameters.of(fixed, start)
+    if frozen is None:
         return start, None, box
-    return held.free(start), held, None if box is None else Bounds(held.free(box.lower), held.free(box.upper))
+    return frozen.free(start), frozen, None if box is None else Bounds(frozen.free(box.lower), frozen.free(box.upper))
 
 
 def settled(

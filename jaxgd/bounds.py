@@ -65,7 +65,7 @@ class Bounds:
         def one(x: Any, low: Any, high: Any) -> Any:
             if is_traced(x, low, high) or not np.any((np.asarray(x) < low) | (np.asarray(x) > high)):
                 return x
-            return np.asarray(np.clip(np.asarray(x), low, high))
+            return jnp.asarray(np.clip(np.asarray(x), low, high))
 
         return jax.tree.map(one, params, self.lower, self.upper)
 

@@ -110,9 +110,10 @@ def learning_rate_sweep(
     if len(rates) == 0:
         raise ValueError("learning_rates: expected at least one number, got none.")
     with _problem.precision(dtype) as to:
-        parameters = _problem.start_point(start, key, to, fixed)
+        drawn = _problem.is_function(start)
+        parameters, _ = _problem.within("start", _problem.start_point(start, key, to, fixed), bounds, drawn=drawn)
         table, _ = _problem.table("data", data, to)
-        given = _problem.problem(cost, start, key, fixed, bounds, to, has_aux=False, jit=True)
+        given = _problem.problem(cost, parameters, key, fixed, bounds, to, has_aux=False, jit=True)
         (table,) = given.settled(table)
         sizes = [max(1, sum(np.size(leaf) for leaf in jax.tree.leaves(tree))) for tree in (parameters, table)]
 

@@ -29,10 +29,8 @@ from jaxgd._trees import (
     static,
     unpack,
     with_fields,
-    with_parameters,
     working_dtype,
 )
-from jaxgd.bounds import Bounds
 from jaxgd.result import Sentences
 
 _RULE = "give what can't be differentiated a rule by jax.custom_jvp that can"
@@ -200,10 +198,11 @@ def covariance(
     function: Any = cost if residuals is None else residuals
     check_cost.signature(function, ("params",) if data is None else ("params", "data"), name)
     with _problem.precision(dtype) as to:
-        whole = _inside(_problem.parameters("params", params, to, fixed), bounds)
-        free, held, box = _problem.split_parameters(whole, fixed, bounds, drawn=False)
+        given = _problem.parameters("params", params, to, fixed)
+        everything, box = _problem.within("params", given, bounds, roundings=SLACK)
+        free, frozen, box = _problem.split_parameters(everything, fixed, box)
         arrays = () if data is None else (check_trees.data_arrays("data", data, to),)
-        options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": held, "name": name, "origin": Origin(function)}
+        options: dict[str, Any] = {"has_aux": has_aux, "jit": jit, "fixed": frozen, "name": name, "origin": Origin(function)}
         makers, alone = (evaluation.value_and_gradient, evaluation.hessian), evaluation.value
         if residuals is not None:
             makers, alone = (linearised,), half_squares
@@ -223,9 +222,9 @@ def covariance(
             ) from error
         if n_observations is not None and not is_traced(found) and found.squares < 0:
             raise ValueError(f"cost: with n_observations expected half a sum of squares, got {float(found.squares) / 2:.9g}.")
-        plan = (found, points, costs, *multiple, held, parameters_of(whole))
+        plan = (found, points, costs, *multiple, frozen, parameters_of(everything))
         fields = program_for(_covariance, *plan)(*plan)
-        result = Covariance(whole, **fields, names=number_names(parameters_of(whole)))
+        result = Covariance(everything, **fields, names=number_names(parameters_of(everything)))
         result = with_fields(result, code=integer(result.code))
     return _problem.export(result)
 
@@ -241,19 +240,8 @@ def _options(scale: Any, n_observations: Any, residuals: Any) -> None:
             raise ValueError(f"n_observations: expected None beside {other}, got {n_observations}.")
 
 
-def _inside(params: Any, bounds: Any) -> Any:
-    """Parameters that a change of precision has put beyond their bounds, moved back; others have to lie within."""
-    numbers = parameters_of(params)
-    box = Bounds.of(bounds, numbers)
-    if box is None:
-        return params
-    if not is_traced(numbers, box):
-        box.check("params", numbers, SLACK)
-    return with_parameters(params, box.project(numbers))
-
-
 def _covariance(
-    found: Spectrum, points: jax.Array, costs: jax.Array, n: Any, factor: Any, held: FrozenParameters | None, whole: Any
+    found: Spectrum, points: jax.Array, costs: jax.Array, n: Any, factor: Any, frozen: FrozenParameters | None, params: Any
 ) -> dict[str, Any]:
     """Return the fields of the result, for all parameters: those that are held have zeros.
 
@@ -286,15 +274,15 @@ def _covariance(
         "correlation": jnp.where(both, correlation, 0),
         "standard_errors": jnp.where(found.free, errors, 0),
     }
-    if held is not None:
-        n_all, places = sum(leaf.size for leaf in jax.tree.leaves(whole)), held.places(whole)
+    if frozen is not None:
+        n_all, places = sum(leaf.size for leaf in jax.tree.leaves(params)), frozen.places(params)
         for name, value in fields.items():
             at = np.ix_(*(places for _ in value.shape))
             fields[name] = jnp.zeros((n_all,) * value.ndim, value.dtype).at[at].set(value)
     least = jnp.min(found.values)
     condition = jnp.where(least > 0, jnp.max(found.values) / jnp.where(least > 0, least, 1), jnp.inf)
     named = {"factor": factor, "code": code, "condition": jnp.where(found.finite, condition, jnp.nan)}
-    return fields | named | {"standard_errors": unpack(fields["standard_errors"], whole)}
+    return fields | named | {"standard_errors": unpack(fields["standard_errors"], params)}
 
 
 def _sheet(found: Covariance) -> _text.Sheet:

@@ -329,6 +329,14 @@ def test_another_sweep_compiles_nothing(compilations: Any) -> None:
     np.testing.assert_allclose(other.cost, 4 * first.cost, rtol=1e-12)
 
 
+def test_a_sweep_moves_a_drawn_start_into_the_bounds_as_fit_does() -> None:
+    options: dict[str, Any] = {"batch_size": 16, "n_epochs": 1, "key": 0, "dtype": "float64", "bounds": (-1, 1)}
+    start = jaxgd.normal({"w": 3, "b": ()}, scale=100.0)
+    sweep = jaxgd.learning_rate_sweep(plane, start, DATA, learning_rates=[0.1], **options)
+    one = jaxgd.fit(plane, start, DATA, method=jaxgd.GradientDescent(0.1), **options)
+    np.testing.assert_allclose(sweep.cost, [one.cost], rtol=1e-12)
+
+
 @pytest.mark.slow
 def test_a_sweep_is_the_grid_of_runs() -> None:
     rates = [0.003, 0.1, 1.0, 1e9]

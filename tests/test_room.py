@@ -129,7 +129,7 @@ def test_no_derivative_is_taken_for_what_is_held(compilations: Any) -> None:
 
     def primitives(fixed: Any) -> list[str]:
         start = {"held": jnp.float32(1), "free": jnp.float32(2), "part": jnp.ones(3, jnp.float32)}
-        params, held, _ = _problem.split_parameters(start, fixed, None, drawn=False)
+        params, held, _ = _problem.split_parameters(start, fixed, None)
         made = value_and_gradient(cost, has_aux=False, held=held.held if held else None)
         traced = jax.make_jaxpr(made)(params, *((held.values,) if held else ()))
         return [equation.primitive.name for equation in traced.jaxpr.eqns]
