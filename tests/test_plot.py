@@ -97,6 +97,11 @@ def test_a_zero_is_at_the_lower_edge_of_a_logarithm() -> None:
 def test_numbers_at_the_end_of_their_range_are_drawn() -> None:
     for costs in ([1.0, 1e150, 1e308], [1e308, 1e307], [-1e308, -1.0], [1e-300, 0.0, 1e308], [1.0, np.nan], [np.nan]):
         check(plot.cost(recorded(costs, Status.DIVERGED if costs[-1] == 1e308 else Status.MAX_STEPS)).figure)
+    for costs in ([1e308, -1e308, 0.0], [1.7e308, 1.6e308], [-1.7e308, -1.6e308], [1.0, 1e308], [1e308, 1e-308]):
+        ends, rates = np.array(costs), np.geomspace(0.1, 1, len(costs))
+        for log in (None, True) if min(costs) > 0 else (None,):
+            check(plot.starts(Starts(None, ends, np.full(len(costs), 1), None), log=log).figure)
+        check(plot.sweep(Sweep(rates, ends)).figure)
 
 
 def test_a_line_of_millions_keeps_its_extremes() -> None:

@@ -14,8 +14,6 @@ from jaxgd.result import Result, Status
 _FEW = 8  # runs that get a colour and a marker each
 _MANY = 256  # runs above which a band stands for them
 _POINTS = 60_000  # of all lines together
-_DECADES = 200.0  # on either side of one: beyond them matplotlib's ticks on a logarithmic scale leave 64 bits
-_END = 1e307  # the same for linear scales
 _LINES = {"cost": "-", "validation": "--"}
 _EXPECTED = "a Result with a history, several of them, or a dict of them"
 
@@ -177,7 +175,7 @@ def _limit(ax: "Axes", runs: list[_Run], edge: float | None) -> None:
     if not values.size:
         return
     values = np.log10(values) if log else values
-    most = _DECADES if log else _END
+    most = _numbers.DECADES if log else _numbers.END
     if len(leading) == len(runs) and edge is None and np.max(abs(values)) < 0.9 * most:
         return
     low, high = np.clip([values.min(), values.max()], -most, most)

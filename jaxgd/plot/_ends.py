@@ -23,7 +23,8 @@ def starts(result: Result | Starts, *, ax: "Axes | None" = None, log: bool | Non
 
     Each step of the stairs is a minimum, and its width is how many starts found it. The colour and the marker of a point say how
     its run ended, and the legend how many runs ended so. Costs that are not finite, or that diverged far above all others, are at
-    the upper edge. The scale is logarithmic where all costs are positive and most would otherwise lie at the foot.
+    the upper edge. The scale is logarithmic where all costs are positive and most would otherwise lie at the foot. Costs beyond
+    ±1e307, or on a logarithmic scale beyond 1e-200 and 1e200, are drawn there.
 
     Args:
         result: the `Result` of `minimize` with `n_starts`, or its `starts`.
@@ -62,9 +63,10 @@ def starts(result: Result | Starts, *, ax: "Axes | None" = None, log: bool | Non
     ax = _style.axes(ax)
     if log is True or (log is None and _at_the_foot(shown)):
         ax.set_yscale("log")
-    _points(ax, costs, codes, inside)
+    heights = _numbers.drawable(np.where(inside, costs, np.nan), log=ax.get_yscale() == "log")
+    _points(ax, costs, heights, codes)
     if shown.size:
-        _best(ax, 1, shown[0], shown[0])
+        _best(ax, 1, heights[0], shown[0])
     else:
         ax.set_yticks([])
     ax.set(xlabel="start, in the order of the final costs", ylabel="cost at the end")
@@ -94,19 +96,18 @@ def _at_the_foot(shown: np.ndarray) -> bool:
     return bool(rise.size and np.median(rise) < 0.02 * rise[-1])
 
 
-def _points(ax: "Axes", costs: np.ndarray, codes: np.ndarray, inside: np.ndarray) -> None:
-    """Draw the ends, with a colour and a marker for each way to end."""
+def _points(ax: "Axes", costs: np.ndarray, heights: np.ndarray, codes: np.ndarray) -> None:
+    """Draw the ends, with a colour and a marker for each way to end; NaN heights go to the edge."""
     kinds = [status.value.split(":")[0].split(" by ")[0].split(" from ")[0].rstrip(".") for status in Status]
     rank = np.arange(1, len(costs) + 1)
     size = float(np.clip(10 - 2 * np.log10(len(costs)), 3.5, 7.5))
-    heights = np.where(inside, costs, np.nan)
     kept = _numbers.cloud(rank, np.log(heights) if ax.get_yscale() == "log" else heights)
     for kind in dict.fromkeys([*_KINDS, *kinds]):
         mine = np.isin(codes, [code for code, other in enumerate(kinds) if other == kind])
         if not np.any(mine):
             continue
         color, marker = _KINDS.get(kind, (_style.PURPLE, "D"))
-        low, high = kept[mine[kept]], np.flatnonzero(mine & ~inside)
+        low, high = kept[mine[kept]], np.flatnonzero(mine & np.isnan(heights))
         style: dict[str, Any] = {"linestyle": "", "marker": marker, "color": color, "markeredgewidth": 0.3}
         style["markeredgecolor"] = ax.get_facecolor()
         lost = int(np.sum(~np.isfinite(costs[high])))
@@ -114,7 +115,7 @@ def _points(ax: "Axes", costs: np.ndarray, codes: np.ndarray, inside: np.ndarray
         notes = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
         label = f"{kind.lower()}: {int(np.sum(mine)):,}" + (f"\nat the edge: {notes}" if notes else "")
         ax.plot([], [], label=label, markersize=6.5, **style)
-        ax.plot(rank[low], costs[low], rasterized=len(low) > 2000, gid="ends", markersize=size, **style)
+        ax.plot(rank[low], heights[low], rasterized=len(low) > 2000, gid="ends", markersize=size, **style)
         if high.size:  # without points it would count as one at the corner of the figure when a layout is made
             _at_the_edge(ax, rank[high], max(10, 60 * len(high) // len(costs)), gid="edge", markersize=size, **style)
 
@@ -123,7 +124,8 @@ def sweep(sweep: Sweep, *, ax: "Axes | None" = None) -> "Axes":
     """Draw the cost at the end of a run over its learning rate, both logarithmic, and mark the best.
 
     Runs that diverged are marked at the upper edge, and so are those that ended far above the run with the lowest rate, which moved
-    least from the start. Where a cost is negative the scale of the costs is linear; zeros are at the lower edge.
+    least from the start. Where a cost is negative the scale of the costs is linear; zeros are at the lower edge. Costs
+    beyond 1e-200 and 1e200, or on a linear scale beyond ±1e307, are drawn there.
 
     Args:
         sweep: the `Sweep` that `learning_rate_sweep` returned.
@@ -161,7 +163,8 @@ def sweep(sweep: Sweep, *, ax: "Axes | None" = None) -> "Axes":
             ax.set_yscale("log")
             edge = _numbers.floor(known)
         heights = np.where(inside, costs if edge is None else np.where(costs == 0, edge, costs), np.nan)
-        kept, best = _numbers.envelope(heights), np.nanargmin(heights)
+        heights = _numbers.drawable(heights, log=ax.get_yscale() == "log")
+        kept, best = _numbers.envelope(heights), np.nanargmin(np.where(inside, costs, np.nan))
         marker = "o" if len(kept) <= 100 else ""
         ax.plot(rates[kept], heights[kept], marker=marker, markersize=4.5, linewidth=1.4, color=_style.BLUE, gid="cost")
         _best(ax, rates[best], heights[best], rates[best])

@@ -12,6 +12,8 @@ from jaxgd.result import Result, Status
 from jaxgd.uncertainty import Covariance
 
 _MOST = 4000  # points of a line or a path
+DECADES = 200  # on either side of one, beyond which matplotlib's ticks on a logarithmic scale leave 64 bits
+END = 1e307  # the same for a linear scale
 
 
 def concrete(name: str, *trees: Any) -> None:
@@ -104,13 +106,18 @@ def trail(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([kept, np.argmin(points, axis=0), np.argmax(points, axis=0)]))
 
 
+def drawable(values: np.ndarray, *, log: bool) -> np.ndarray:
+    """Return numbers, those that matplotlib can't draw on a scale moved to the end of what it can."""
+    return np.where(values > 0, np.clip(values, 10.0**-DECADES, 10.0**DECADES), values) if log else np.clip(values, -END, END)
+
+
 def floor(values: np.ndarray) -> float | None:
     """Return where to draw zeros on a logarithmic scale, below all other values, or None if there are no zeros."""
     positive = values[np.isfinite(values) & (values > 0)]
     if np.all(values != 0) or not positive.size:
         return None
     low, high = np.log10([positive.min(), positive.max()])
-    return float(10 ** max(low - max(0.3, 0.05 * (high - low)), -200))
+    return float(10 ** max(low - max(0.3, 0.05 * (high - low)), -DECADES))
 
 
 def blown_up(costs: np.ndarray, code: Any) -> bool:
