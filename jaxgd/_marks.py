@@ -56,11 +56,11 @@ def marks(params: Any, gradient: Any, n_steps: Any, beside: Beside) -> Any:
     leaves, structure = jax.tree.flatten(parameters_of(params))
     xp: Any = jnp if is_traced(params, gradient, n_steps, beside[:3]) else np
     nothing = [None] * len(leaves)
-    masks = nothing if beside.fixed is None else _held(beside.fixed, params)
+    masks = nothing if beside.fixed is None else _frozen(beside.fixed, params)
     starts = nothing if beside.start is None else jax.tree.leaves(beside.start)
     lows, highs = (nothing, nothing) if beside.bounds is None else map(jax.tree.leaves, (beside.bounds.lower, beside.bounds.upper))
     found, none = [], np.int8(0)
-    for x, g, start, low, high, held in zip(leaves, jax.tree.leaves(gradient), starts, lows, highs, masks, strict=True):
+    for x, g, start, low, high, frozen in zip(leaves, jax.tree.leaves(gradient), starts, lows, highs, masks, strict=True):
         x, mark = _at_least_32_bits(xp.asarray(x)), xp.zeros(np.shape(x), np.int8)
         if low is not None:
             slack = _ROUNDINGS * float(jnp.finfo(x.dtype).eps) * xp.abs(x)
@@ -68,7 +68,7 @@ def marks(params: Any, gradient: Any, n_steps: Any, beside: Beside) -> Any:
         if start is not None:
             unmoved = (x == _at_least_32_bits(xp.asarray(start)).astype(x.dtype)) & (n_steps > 0) & (mark == 0)
             mark = xp.where(unmoved, xp.where(xp.asarray(g) == 0, np.int8(UNMOVED | FLAT), np.int8(UNMOVED)), mark)
-        found.append(mark if held is None else xp.where(held, none, mark))
+        found.append(mark if frozen is None else xp.where(frozen, none, mark))
     return structure.unflatten(found)
 
 
@@ -76,12 +76,13 @@ def _at_least_32_bits(array: Any) -> Any:
     return array.astype(np.float32) if array.dtype.itemsize < 4 else array
 
 
-def _held(fixed: FrozenParameters, params: Any) -> list[Any]:
-    """Return which of the parameters are held, an array of booleans for each of them."""
+def _frozen(fixed: FrozenParameters, params: Any) -> list[Any]:
+    """Return which of the parameters are frozen, an array of booleans for each of them."""
     leaves = zip(fixed.held.structure.flatten_up_to(params), fixed.held.leaves, strict=True)
-    masks = [(leaf.shape, held) for leaf, held in leaves if is_parameter(leaf)]
+    masks = [(leaf.shape, frozen) for leaf, frozen in leaves if is_parameter(leaf)]
     return [
-        np.frombuffer(held, bool).reshape(shape) if isinstance(held, bytes) else np.bool_(held is True) for shape, held in masks
+        np.frombuffer(frozen, bool).reshape(shape) if isinstance(frozen, bytes) else np.bool_(frozen is True)
+        for shape, frozen in masks
     ]
 
 

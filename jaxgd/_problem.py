@@ -24,7 +24,7 @@ from jaxgd._objective.evaluation import trace_objective, value_and_gradient
 from jaxgd._objective.half_precision import Types, half_types, narrowed, of_wide, widened
 from jaxgd._trees import is_leaf, is_traced, parameters_of, with_fields, with_parameters, working_dtype
 from jaxgd.bounds import Bounds
-from jaxgd.methods.adapters import as_method, check_method, has_rate, seeing_whole_arrays
+from jaxgd.methods.adapters import as_method, check_method, has_rate, seeing_full_arrays
 from jaxgd.methods.protocol import Method
 from jaxgd.result import Best, Result, Starts
 from jaxgd.stopping import Stationary, as_rules
@@ -93,7 +93,7 @@ class Problem:
         default = (Stationary(),) if all_rows and not adapted.traits.checks_convergence else ()
         working = working_dtype(parameters_of(self.start))
         rules = _hyperparameters(as_rules(stop, default), working)
-        return seeing_whole_arrays(_hyperparameters(adapted, working), self.frozen), rules
+        return seeing_full_arrays(_hyperparameters(adapted, working), self.frozen), rules
 
     def complete(self, result: Any) -> Any:
         """Return a result, or a view of the progress, with all parameters in their own types."""
@@ -304,10 +304,10 @@ def _hyperparameters(tree: Any, dtype: Any) -> Any:
             return traced(_schedule, leaf, jax.ShapeDtypeStruct((), jnp.int32), name="learning_rate")
         return leaf.astype(dtype) if isinstance(leaf, jax.Array) else np.array(leaf, dtype)
 
-    def is_whole(node: Any) -> bool:
+    def is_one_leaf(node: Any) -> bool:
         return isinstance(node, list | Traced) or (callable(node) and is_leaf(node))
 
-    return jax.tree.map(convert, tree, is_leaf=is_whole)
+    return jax.tree.map(convert, tree, is_leaf=is_one_leaf)
 
 
 def _schedule(schedule: Callable[..., Any]) -> Callable[..., Any]:

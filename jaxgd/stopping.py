@@ -184,7 +184,7 @@ class _Secant(NamedTuple):
     gradient: Any
     steep: Any
     size: Any
-    held: Any
+    satisfied: Any
 
 
 @pytree
@@ -229,7 +229,7 @@ class Stationary(StoppingRule):
             return jnp.maximum(jnp.abs(x).astype(dtype), most)
 
         step, change = (jax.tree.map(difference, *pair) for pair in ((params, state.params), (gradient, state.gradient)))
-        moved, before = largest(step, dtype), state.held >= 0
+        moved, before = largest(step, dtype), state.satisfied >= 0
         rise = inner(step, change, moved, dtype)
         bent, root = before & (rise > 0), jnp.sqrt(safe_divisor(rise)) * jnp.sqrt(safe_divisor(moved))
         steep = jax.tree.map(lambda y, b: jnp.where(bent & (y != 0), jnp.maximum(jnp.abs(y) / root, b / 4), b), change, state.steep)
@@ -237,9 +237,9 @@ class Stationary(StoppingRule):
         extent = jax.tree.map(lambda b, x, most: b * sizes(x, eps * most), steep, params, size)
         least = jnp.maximum(eps**0.75 * jnp.sqrt(jnp.abs(observation.cost)), 5 * eps * norm(extent, dtype))
         still = all_of(lambda g, b: jnp.abs(g).astype(dtype) <= b * least, gradient, steep)
-        held = jnp.where((bent | (before & (moved == 0))) & still, state.held + 1, 0)
+        satisfied = jnp.where((bent | (before & (moved == 0))) & still, state.satisfied + 1, 0)
         flat = all_of(lambda g: g == 0, gradient)
-        return flat | (held >= 3), _Secant(params, gradient, steep, size, held)
+        return flat | (satisfied >= 3), _Secant(params, gradient, steep, size, satisfied)
 
 
 class _Waiting(NamedTuple):

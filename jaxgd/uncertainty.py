@@ -289,7 +289,7 @@ def _sheet(found: Covariance) -> _text.Sheet:
     """Return what there is to say of a covariance."""
     correlation, names = np.asarray(found.correlation), np.array(found.names)
     errors = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found.standard_errors)])
-    held, lost = np.diagonal(correlation) == 0, names[np.isnan(errors)]
+    fixed, lost = np.diagonal(correlation) == 0, names[np.isnan(errors)]
     facts = []
     if found.status is CovarianceStatus.SINGULAR:
         facts = [("not determined", f"{', '.join(lost[:_SMALL])}{', ...' if len(lost) > _SMALL else ''}")]
@@ -300,9 +300,9 @@ def _sheet(found: Covariance) -> _text.Sheet:
     ):
         facts.append(("condition", f"{float(found.condition):.2g} (of the curvature in its parameters' own units)"))
     notes = []
-    if 1 < np.sum(~held) <= _SMALL and not np.any(np.isnan(errors)):
-        width = max(map(len, names[~held]))
+    if 1 < np.sum(~fixed) <= _SMALL and not np.any(np.isnan(errors)):
+        width = max(map(len, names[~fixed]))
         notes = ["correlation"]
-        for name, row in zip(names[~held], correlation[np.ix_(~held, ~held)], strict=True):
+        for name, row in zip(names[~fixed], correlation[np.ix_(~fixed, ~fixed)], strict=True):
             notes.append(f"{name:<{width}}  " + " ".join(f"{value:7.4f}" for value in row))
     return _text.Sheet(str(found.status), facts, _text.of_tree(found.params, found.standard_errors), notes)

@@ -18,7 +18,7 @@ from jaxgd.methods import first_order
 from jaxgd.methods.protocol import Method, Point, Problem, Step
 from jaxgd.methods.rule import FirstOrderMethod
 
-INNER = ("FirstOrderAdapter", "OptaxMethod", "TracedOptax", "UserMethod", "WholeArrays", "Shortened")  # made by the package alone
+INNER = ("FirstOrderAdapter", "OptaxMethod", "TracedOptax", "UserMethod", "FullArrays", "Shortened")  # made by the package alone
 MODULES = [importlib.import_module(module.name) for module in pkgutil.walk_packages(jaxgd.__path__, "jaxgd.")]
 
 

@@ -263,8 +263,8 @@ def _batch(search: Halving, k: jax.Array) -> tuple[Any, ...]:
 def _advanced(spec: RunSpec, state: RunState, finite: jax.Array, point: Point) -> tuple[RunState, jax.Array]:
     """Return the state of a lane after an evaluation, and whether all so far were finite."""
     after = advance(spec, start_epoch(spec, state), point, Problem())
-    lap: Any = after.under_way
-    return after._replace(under_way=None, batch=state.batch), finite & lap.finite
+    epoch: Any = after.under_way
+    return after._replace(under_way=None, batch=state.batch), finite & epoch.finite
 
 
 def verdict(search: Halving, costs: Any) -> tuple[Candidates, Tried]:

@@ -86,7 +86,7 @@ class UserMethod(_Wrapper):
 
 
 @pytree
-class WholeArrays(_Wrapper):
+class FullArrays(_Wrapper):
     """A method that sees arrays whole although a part of them is fixed: their gradient is zero there, and they stay as they are."""
 
     method: Any
@@ -209,19 +209,19 @@ def _traits(method: Any) -> Traits:
     )
 
 
-def seeing_whole_arrays(method: Method, fixed: FrozenParameters | None) -> Method:
+def seeing_full_arrays(method: Method, fixed: FrozenParameters | None) -> Method:
     """Return a method that sees partly fixed arrays whole, if it looks at their shapes."""
     partly, traits = PartlyFrozen.of(fixed), method.traits
     if partly is None or traits.takes_vector or traits.requires == "hessian":
         return method
     if isinstance(method, FirstOrderAdapter):
         return method if _by_number(method.rule) else with_fields(method, partly=partly)
-    return WholeArrays(method, partly, traits)
+    return FullArrays(method, partly, traits)
 
 
 def with_known_traits(method: Method, empty: Point, bounds: Bounds | None) -> Method:
     """Return the method with all its traits. A method that is written without the base class shows them by its answers."""
-    inner = method.method if isinstance(method, WholeArrays) else method
+    inner = method.method if isinstance(method, FullArrays) else method
     if not isinstance(inner, UserMethod):
         return method
     can_reject, can_end = answers(method, empty, bounds)

@@ -229,10 +229,10 @@ def _bands(ax: "Axes", runs: list[_Run]) -> None:
     kept = np.unique(np.linspace(0, len(longest) - 1, min(len(longest), max(50, 10_000_000 // len(runs)))).astype(int))
     for kind, line in _LINES.items():
         values = [run.costs[kind] for run in runs if kind in run.costs]
-        held = [_held(one, kept) for one in values if np.isfinite(one[0])]
-        if not held:
+        filled = [_filled_forward(one, kept) for one in values if np.isfinite(one[0])]
+        if not filled:
             continue
-        low, lower, median, upper, high = np.quantile(held, [0, 0.25, 0.5, 0.75, 1], axis=0)
+        low, lower, median, upper, high = np.quantile(filled, [0, 0.25, 0.5, 0.75, 1], axis=0)
         if kind == "cost":
             ax.fill_between(longest[kept], low, high, color=_style.SKY, alpha=0.3, linewidth=0, label=f"all {len(runs):,} runs")
             ax.fill_between(longest[kept], lower, upper, color=_style.BLUE, alpha=0.4, linewidth=0, label="the middle half")
@@ -240,7 +240,7 @@ def _bands(ax: "Axes", runs: list[_Run]) -> None:
         ax.plot(longest[kept], median, color=_style.ink(ax), linestyle=line, linewidth=1.4, label=name)
 
 
-def _held(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _filled_forward(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Return the values at some places, each the last finite one up to there."""
     last = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), 0))
     return values[last[np.minimum(places, len(values) - 1)]]

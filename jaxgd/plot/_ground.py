@@ -44,8 +44,8 @@ class Costs:
         self.dtype = _numbers.dtype_of(parameters_of(result.params))
         self.has_aux = result.aux is not None
         with _problem.precision(self.dtype) as to:
-            self.held = FrozenParameters.of(None, result.params)  # functions and the like
-            self.like = jax.tree.map(jnp.asarray, self.held.free(result.params) if self.held else result.params)
+            self.frozen = FrozenParameters.of(None, result.params)  # functions and the like
+            self.like = jax.tree.map(jnp.asarray, self.frozen.free(result.params) if self.frozen else result.params)
             self.arrays: tuple[Any, ...] = () if data is None else (check_trees.data_arrays("data", data, to),)
             try:
                 self.evaluate = self._value(jit=True)
@@ -55,7 +55,7 @@ class Costs:
                 self.traced = False
 
     def _value(self, *, jit: bool) -> Any:
-        make = functools.partial(trace_objective, self.cost, self.like, value, has_aux=self.has_aux, fixed=self.held)
+        make = functools.partial(trace_objective, self.cost, self.like, value, has_aux=self.has_aux, fixed=self.frozen)
         self.arrays = _problem.settled(make, *self.arrays, jit=jit)
         return make(*self.arrays, jit=jit)
 
@@ -80,7 +80,7 @@ class Costs:
     def minimum(self) -> np.ndarray | None:
         """Return the minimum next to the best point of the run, or None if `minimize` finds none there for sure."""
         start = self.result.best.params
-        rest = jax.tree.map(lambda leaf: not is_parameter(leaf), start) if self.held else None
+        rest = jax.tree.map(lambda leaf: not is_parameter(leaf), start) if self.frozen else None
         options: dict[str, Any] = {"fixed": rest, "dtype": self.dtype, "has_aux": self.has_aux, "jit": self.traced}
         found = minimize(self.cost, start, self.data, **options)
         return _numbers.flat(found.params) if found.converged or found.status is Status.STALLED else None
