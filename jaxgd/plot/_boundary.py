@@ -59,21 +59,20 @@ def decision_boundary(
     check.scalar("level", level)
     x, y, columns, axis_names = _table(data)
     low, high = _numbers.window(x[:, columns], x[:1, columns], cut=False)
-    grid = np.stack(np.meshgrid(*np.linspace(low, high, _SIDE).T), axis=-1).reshape(-1, 2)
+    sides = np.linspace(low, high, _SIDE).T
+    grid = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
     rows = np.repeat(x[:1], len(grid), axis=0)
     rows[:, columns] = grid
     classes, margins = _margins(_predicted(predict, params, rows, data[0]), np.unique(y), float(level))
     names = _names(classes, labels)
     ax = _style.axes(ax, 6.4, 4.8)
-    _regions(ax, np.linspace(low, high, _SIDE).T, margins.reshape(len(classes), _SIDE, _SIDE))
+    _regions(ax, sides, margins.reshape(len(classes), _SIDE, _SIDE))
     kept = _numbers.cloud(*x[:, columns].T)
     size = float(np.clip(9 - 1.6 * np.log10(max(len(kept), 1)), 2.5, _SIZE))
     for place, (one, name) in enumerate(zip(classes, names, strict=True)):
         mine = kept[y[kept] == one]
-        color, marker = _style.pair(place)
-        style: dict[str, Any] = {"linestyle": "", "marker": marker, "markersize": size, "color": color, "markeredgewidth": 0.4}
-        style["markeredgecolor"] = ax.get_facecolor()
-        ax.plot(*x[mine][:, columns].T, label=_style.short(name), rasterized=len(mine) > 2000, **style)
+        at = x[np.ix_(mine, columns)].T
+        _style.marks(ax, at[0], at[1], *_style.pair(place), size, markeredgewidth=0.4, label=_style.short(name))
     ax.set(xlabel=axis_names[0], ylabel=axis_names[1], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     _style.ticks(ax)
     ax.legend(framealpha=0.85, ncols=1 + (len(classes) - 1) // 12, markerscale=_SIZE / size)
@@ -145,8 +144,7 @@ def _margins(found: np.ndarray, classes: np.ndarray, level: float) -> tuple[np.n
 
 def _names(classes: np.ndarray, labels: Any) -> list[str]:
     if labels is None or isinstance(labels, dict):
-        known = labels or {}
-        return [str(known.get(one.item(), _style.label(one.item()))) for one in classes]
+        return [str((labels or {}).get(one.item(), _style.label(one.item()))) for one in classes]
     if isinstance(labels, str) or len(labels) != len(classes):
         raise ValueError(f"labels: expected a name for each of {len(classes)} classes, got {check.show(labels)}.")
     return [_style.label(one) for one in labels]

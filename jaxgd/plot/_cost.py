@@ -73,10 +73,11 @@ def cost(
     unit = unit or ("epoch" if in_epochs else "step")
     runs = _named([run for name, result in given for run in _runs(name, result, unit)], labels)
     ax = _style.axes(ax)
+    leading = _shown(_leading(runs))
     edge = None
-    if log is True or (log is None and _spans_a_decade(_shown(_leading(runs)))):
+    if log is True or (log is None and _spans_a_decade(leading)):
         ax.set_yscale("log")
-        edge = _numbers.floor(_shown(_leading(runs)))
+        edge = _numbers.floor(leading)
     if edge is not None:
         runs = [run._replace(costs={kind: np.where(cost == 0, edge, cost) for kind, cost in run.costs.items()}) for run in runs]
     _limit(ax, runs, edge)
@@ -91,16 +92,13 @@ def cost(
 
 def _given(results: Any, labels: Any) -> list[tuple[str, Result]]:
     """Return the results, checked, with the names that they came with."""
-    if isinstance(results, Result):
-        given = [("", results)]
-    elif isinstance(results, dict):
-        if labels is not None:
-            raise ValueError(f"labels: expected None beside a dict of results, got {check.show(labels)}.")
-        given = [(_style.label(name), result) for name, result in results.items()]
-    elif isinstance(results, list | tuple):
-        given = [("", result) for result in results]
-    else:
+    results = [results] if isinstance(results, Result) else results
+    if not isinstance(results, list | tuple | dict):
         raise TypeError(f"results: expected {_EXPECTED}, got {check.show(results)}.")
+    if isinstance(results, dict) and labels is not None:
+        raise ValueError(f"labels: expected None beside a dict of results, got {check.show(labels)}.")
+    named = results.items() if isinstance(results, dict) else (("", result) for result in results)
+    given = [(_style.label(name), result) for name, result in named]
     for _, result in given:
         if not isinstance(result, Result):
             raise TypeError(f"results: expected {_EXPECTED}, among them is {check.show(result)}.")

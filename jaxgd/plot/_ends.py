@@ -106,18 +106,16 @@ def _points(ax: "Axes", costs: np.ndarray, heights: np.ndarray, codes: np.ndarra
         mine = np.isin(codes, [code for code, other in enumerate(kinds) if other == kind])
         if not np.any(mine):
             continue
-        color, marker = _KINDS.get(kind, (_style.PURPLE, "D"))
+        look = _KINDS.get(kind, (_style.PURPLE, "D"))
         low, high = kept[mine[kept]], np.flatnonzero(mine & np.isnan(heights))
-        style: dict[str, Any] = {"linestyle": "", "marker": marker, "color": color, "markeredgewidth": 0.3}
-        style["markeredgecolor"] = ax.get_facecolor()
         lost = int(np.sum(~np.isfinite(costs[high])))
         counts = {"not finite": lost, "far above": len(high) - lost}
         notes = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
         label = f"{kind.lower()}: {int(np.sum(mine)):,}" + (f"\nat the edge: {notes}" if notes else "")
-        ax.plot([], [], label=label, markersize=6.5, **style)
-        ax.plot(rank[low], heights[low], rasterized=len(low) > 2000, gid="ends", markersize=size, **style)
+        _style.marks(ax, [], [], *look, 6.5, markeredgewidth=0.3, label=label)
+        _style.marks(ax, rank[low], heights[low], *look, size, markeredgewidth=0.3, gid="ends")
         if high.size:  # without points it would count as one at the corner of the figure when a layout is made
-            _at_the_edge(ax, rank[high], max(10, 60 * len(high) // len(costs)), gid="edge", markersize=size, **style)
+            _at_the_edge(ax, rank[high], max(10, 60 * len(high) // len(costs)), *look, size, markeredgewidth=0.3, gid="edge")
 
 
 def sweep(sweep: Sweep, *, ax: "Axes | None" = None) -> "Axes":
@@ -174,8 +172,7 @@ def sweep(sweep: Sweep, *, ax: "Axes | None" = None) -> "Axes":
         ax.set_yticks([])
     if not np.all(inside):
         lost = rates[~inside]
-        style = {"marker": "X", "markersize": 7, "color": _style.VERMILLION, "markeredgecolor": ax.get_facecolor(), "linestyle": ""}
-        _at_the_edge(ax, lost, 100, label=f"diverged or far above: {len(lost):,}", **style)
+        _at_the_edge(ax, lost, 100, _style.VERMILLION, "X", 7, label=f"diverged or far above: {len(lost):,}")
     ax.set(xlabel="learning rate", ylabel="cost at the end")
     _style.ticks(ax)
     ax.legend(framealpha=0.85)
@@ -193,11 +190,12 @@ def _near_the_first(costs: np.ndarray) -> np.ndarray:
 
 def _best(ax: "Axes", x: float, y: float, named: float) -> None:
     """Mark the best point with a star, and name one of its numbers in the legend."""
-    style: dict[str, Any] = {"marker": "*", "markersize": 15, "color": _style.ORANGE, "markeredgecolor": _style.ink(ax)}
-    ax.plot([x], [y], linestyle="", zorder=5, label=f"best: {named:.6g}", clip_on=False, **style)
+    style: dict[str, Any] = {"markeredgecolor": _style.ink(ax), "zorder": 5, "clip_on": False}
+    _style.marks(ax, [x], [y], _style.ORANGE, "*", 15, label=f"best: {named:.6g}", **style)
 
 
-def _at_the_edge(ax: "Axes", x: np.ndarray, most: int, **style: Any) -> None:
+def _at_the_edge(ax: "Axes", x: np.ndarray, most: int, color: Any, marker: str, size: float, **style: Any) -> None:
     """Draw marks at the upper edge, `most` of them where there are more."""
     few = x[_numbers.envelope(np.zeros(len(x)), most)]
-    ax.plot(few, np.ones(len(few)), transform=ax.get_xaxis_transform(), clip_on=False, **style)
+    style |= {"transform": ax.get_xaxis_transform(), "clip_on": False}
+    _style.marks(ax, few, np.ones(len(few)), color, marker, size, **style)

@@ -24,23 +24,21 @@ def concrete(name: str, *trees: Any) -> None:
 
 def one_run(result: Any, expected: str = "a Result") -> Result:
     """Check that an object is the result of one run, and return it."""
-    if not isinstance(result, Result):
-        raise TypeError(f"result: expected {expected}, got {check.show(result)}.")
-    concrete("result", result.params, result.code, result.history)
-    if np.ndim(result.code):
-        cure = "take one, as in jax.tree.map(lambda leaf: leaf[0], result)"
-        raise ValueError(f"result: expected that of one run, got those of {np.size(result.code)}: {cure}.")
-    return result
+    return _one("result", result, Result, expected, "run", ": take one, as in jax.tree.map(lambda leaf: leaf[0], result)")
 
 
 def one_covariance(covariance: Any) -> Covariance:
     """Check that an object is the covariance of one fit, and return it."""
-    if not isinstance(covariance, Covariance):
-        raise TypeError(f"covariance: expected a jaxgd.Covariance, got {check.show(covariance)}.")
-    concrete("covariance", covariance)
-    if np.ndim(covariance.code):
-        raise ValueError(f"covariance: expected that of one fit, got those of {np.size(covariance.code)}.")
-    return covariance
+    return _one("covariance", covariance, Covariance, "a jaxgd.Covariance", "fit")
+
+
+def _one(name: str, value: Any, kind: type, expected: str, what: str, cure: str = "") -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {expected}, got {check.show(value)}.")
+    concrete(name, value)
+    if np.ndim(value.code):
+        raise ValueError(f"{name}: expected that of one {what}, got those of {np.size(value.code)}{cure}.")
+    return value
 
 
 def flat(params: Any) -> np.ndarray:

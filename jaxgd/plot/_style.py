@@ -57,6 +57,12 @@ def pair(place: int) -> tuple[str, str]:
     return _COLORS[place % len(_COLORS)], _MARKERS[place % len(_MARKERS)]
 
 
+def marks(ax: "Axes", x: Any, y: Any, color: Any, marker: str, size: float, **style: Any) -> None:
+    """Draw markers, edged in the colour of the paper unless `style` says otherwise, many of them as pixels."""
+    style = {"markeredgecolor": ax.get_facecolor()} | style
+    ax.plot(x, y, linestyle="", color=color, marker=marker, markersize=size, rasterized=len(x) > 2000, **style)
+
+
 def ink(ax: "Axes") -> Any:
     """Return the colour of the labels of some Axes: dark on light paper, light on dark."""
     return ax.xaxis.label.get_color()
