@@ -73,14 +73,6 @@ class Bounds:
         """Return the nearest point in the box."""
         return jax.tree.map(jnp.clip, params, self.lower, self.upper)
 
-    def projected_gradient(self, params: Any, gradient: Any) -> Any:
-        """Return the gradient without what a bound holds back: zero where a descent would leave the box."""
-
-        def one(x: jax.Array, g: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-            return jnp.where(at_active_bound(x, g, low, high), jnp.zeros_like(g), g)
-
-        return jax.tree.map(one, params, gradient, self.lower, self.upper)
-
 
 def _side(sign: int, name: str, value: Any, like: Any) -> Any:
     """Return one part of one side, of the shape of a parameter.
@@ -134,5 +126,11 @@ def apply_update(params: Any, update: Any, bounds: Bounds | None) -> tuple[Any, 
 
 
 def projected_gradient(params: Any, gradient: Any, bounds: Bounds | None) -> Any:
-    """`Bounds.projected_gradient` where there are bounds; the gradient itself where there are none."""
-    return gradient if bounds is None or gradient is None else bounds.projected_gradient(params, gradient)
+    """Return the gradient without what a bound holds back: zero where a descent would leave the box."""
+    if bounds is None or gradient is None:
+        return gradient
+
+    def one(x: jax.Array, g: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+        return jnp.where(at_active_bound(x, g, low, high), jnp.zeros_like(g), g)
+
+    return jax.tree.map(one, params, gradient, bounds.lower, bounds.upper)

@@ -318,7 +318,8 @@ class Result:
 
 def _one(result: Result, errors: Any) -> _text.Sheet:
     """Return what there is to say of a run."""
-    gradient = max((float(np.max(np.abs(leaf), initial=0.0)) for leaf in _arrays(result.gradient)), default=0.0)
+    leaves = (np.asarray(leaf).astype(np.float64) for leaf in jax.tree.leaves(result.gradient))
+    gradient = max((float(np.max(np.abs(leaf), initial=0.0)) for leaf in leaves), default=0.0)
     counts = [_text.plural(result.n_steps, "step"), _text.plural(result.n_evaluations, "evaluation")]
     if result.n_epochs != result.n_steps:
         counts.insert(0, _text.plural(result.n_epochs, "epoch"))
@@ -335,8 +336,9 @@ def _one(result: Result, errors: Any) -> _text.Sheet:
     facts += _about("never moved", [name for name in result.unmoved or () if name not in flat])
     facts += _about("never moved", flat, ": no slope, perhaps the cost does not depend on them")
     passed = not result.converged and result.n_epochs == result.n_steps and bool(result.best.cost < result.cost)
-    rose = not result.status.nonfinite and result.start_cost is not None
-    if rose := rose and bool(above(np.asarray(result.cost), np.asarray(result.start_cost))):
+    known = not result.status.nonfinite and result.start_cost is not None
+    rose = known and bool(above(np.asarray(result.cost), np.asarray(result.start_cost)))
+    if rose:
         facts.append(("start", f"{_text.number(result.start_cost)}: the end is above it"))
     if result.in_parts:
         parts = ", ".join(f"{count} of the {name}" for name, count in result.in_parts.items())
@@ -364,7 +366,3 @@ def _several(result: Result, errors: Any) -> _text.Sheet:
     return _text.Sheet(
         f"{_text.plural(np.size(result.code), 'run')}: {', '.join(ends)}.", facts, _text.of_tree(result.params, errors)
     )
-
-
-def _arrays(tree: Any) -> list[np.ndarray]:
-    return [np.asarray(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)]

@@ -60,15 +60,12 @@ class StoppingRule:
         raise NotImplementedError(f"{type(self).__name__}: a stopping rule needs a method check(observation, state).")
 
 
-def _epsilon(dtype: Any, power: float = 1.0) -> jax.Array:
-    return jnp.asarray(float(jnp.finfo(dtype).eps) ** power, dtype)
-
-
-def _tolerance(rule: Any, dtype: Any, power: float = 1.0) -> tuple[jax.Array, bool]:
-    """Return the tolerance in a precision, and whether it is relative."""
+def _limit(rule: Any, size: jax.Array, power: float = 1.0) -> jax.Array:
+    """Return the tolerance in the precision of a size, multiplied by that where it is relative."""
     if rule.tolerance is None:
-        return _epsilon(dtype, power), True
-    return jnp.asarray(rule.tolerance).astype(dtype), rule.relative
+        return jnp.asarray(float(jnp.finfo(size.dtype).eps) ** power, size.dtype) * size
+    tolerance = jnp.asarray(rule.tolerance).astype(size.dtype)
+    return tolerance * size if rule.relative else tolerance
 
 
 def _check_tolerance(rule: Any) -> None:
@@ -105,8 +102,7 @@ class UpdateTolerance(StoppingRule):
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
         def small(update: jax.Array, params: jax.Array) -> jax.Array:
-            tolerance, relative = _tolerance(self, params.dtype)
-            return jnp.abs(update.astype(params.dtype)) <= (tolerance * jnp.abs(params) if relative else tolerance)
+            return jnp.abs(update.astype(params.dtype)) <= _limit(self, jnp.abs(params))
 
         return all_of(small, observation.update, observation.params), state
 
@@ -140,9 +136,7 @@ class CostTolerance(StoppingRule):
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
         cost = observation.cost
-        tolerance, relative = _tolerance(self, cost.dtype)
-        limit = tolerance * jnp.abs(cost) if relative else tolerance
-        return jnp.abs(cost - state) <= limit, cost
+        return jnp.abs(cost - state) <= _limit(self, jnp.abs(cost)), cost
 
 
 @pytree
@@ -175,8 +169,7 @@ class GradientTolerance(StoppingRule):
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
         size = largest(observation.gradient, state.dtype)
         seen = jnp.maximum(state, size)
-        tolerance, relative = _tolerance(self, state.dtype, power=2 / 3)
-        return size <= (tolerance * seen if relative else tolerance), seen
+        return size <= _limit(self, seen, power=2 / 3), seen
 
 
 class _Secant(NamedTuple):

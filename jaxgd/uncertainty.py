@@ -206,11 +206,11 @@ def covariance(
         makers, alone = (evaluation.value_and_gradient, evaluation.hessian), evaluation.value
         if residuals is not None:
             makers, alone = (linearised,), half_squares
-        make = functools.partial(trace_objective, function, free, makers[0])
-        arrays = _problem.settled(lambda *data, jit: make(*data, **(options | {"jit": jit})), *arrays, jit=jit)
+        make = functools.partial(trace_objective, function, free, **options)
+        arrays = _problem.settled(functools.partial(make, makers[0]), *arrays, jit=jit)
         try:
-            functions = tuple(trace_objective(function, free, make, *arrays, **options) for make in makers)
-            value = trace_objective(function, free, alone, *arrays, **options)
+            functions = tuple(make(maker, *arrays) for maker in makers)
+            value = make(alone, *arrays)
             n = ALL if residuals is not None and scale is None else n_observations
             multiple = None if n is None else np.int32(n), jnp.asarray(1.0 if scale is None else 2 * scale, working_dtype(free))
             plan = (functions, value, free, arrays, box, *multiple)
@@ -250,18 +250,17 @@ def _covariance(
     factor, freedom = scaling(found, n, factor)
     weak = found.values <= found.least
     # the order is that of their weight: the first that holds is told
-    conditions = [
-        ~found.finite,
-        jnp.any(found.values < -found.least),
-        freedom <= 0,
-        jnp.any(weak),
-        contradicts(found, points, costs),
-    ]
-    names = ("NOT_FINITE", "NOT_POSITIVE_DEFINITE", "NO_FREEDOM", "SINGULAR", "NOT_QUADRATIC")
-    codes = [jnp.int32(CovarianceStatus[name].code) for name in names]
-    code = jnp.select(conditions, codes, jnp.int32(CovarianceStatus.POSITIVE_DEFINITE.code))
+    conditions = {
+        CovarianceStatus.NOT_FINITE: ~found.finite,
+        CovarianceStatus.NOT_POSITIVE_DEFINITE: jnp.any(found.values < -found.least),
+        CovarianceStatus.NO_FREEDOM: freedom <= 0,
+        CovarianceStatus.SINGULAR: jnp.any(weak),
+        CovarianceStatus.NOT_QUADRATIC: contradicts(found, points, costs),
+    }
+    codes = [jnp.int32(status.code) for status in conditions]
+    code = jnp.select(list(conditions.values()), codes, jnp.int32(CovarianceStatus.POSITIVE_DEFINITE.code))
     in_null_space = jnp.sum(jnp.where(weak, found.vectors**2, 0), axis=1) > jnp.finfo(factor.dtype).eps
-    unknown = in_null_space | conditions[0] | conditions[1]
+    unknown = in_null_space | ~found.finite | conditions[CovarianceStatus.NOT_POSITIVE_DEFINITE]
     roots = jnp.where(weak, 0, found.vectors / jnp.sqrt(jnp.where(weak, 1, found.values)))
     inverse = jnp.matmul(roots, roots.T, precision=lax.Precision.HIGHEST)
     spread = safe_divisor(jnp.sqrt(jnp.diagonal(inverse)))

@@ -69,7 +69,8 @@ class FirstOrderMethod:
             raise ValueError(f"{type(self).__name__}: params: expected the parameters, on which this update depends, got None.")
         gradients, structure = jax.tree.flatten(gradient)
         values = gradients if params is None else structure.flatten_up_to(params)
-        rates = self._rates(self.rate(state.count), structure)
+        rate = self.rate(state.count)
+        rates = [rate] * len(gradients) if is_number(rate) else structure.flatten_up_to(rate)
         count = None if state.count is None else jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
         updates, memories = [], []
         for g, memory, x, rate in zip(gradients, state.memory, values, rates, strict=True):
@@ -124,11 +125,6 @@ class FirstOrderMethod:
             raise TypeError(f"{name}: expected a number, an array, a schedule or 'auto', got {check.show(rate)}.")
         for path, leaf in leaves:
             check.positive(name + jax.tree_util.keystr(path), leaf, several=True)
-
-    def _rates(self, rate: Any, structure: Any) -> list[Any]:
-        if is_number(rate):
-            return [rate] * structure.num_leaves
-        return structure.flatten_up_to(rate)
 
     def _at(self, rate: Any, dtype: Any) -> Any:
         """Return the rule for one array: the learning rate resolved, every hyperparameter in the precision of the array."""
