@@ -105,20 +105,26 @@ class Halving:
     @property
     def compared(self) -> Any:
         """The data in those rows."""
-        return jax.tree.map(lambda leaf: leaf[self.rows], self.spec.source.data)
+        rows = self.rows
+        return jax.tree.map(lambda leaf: leaf[rows], self.spec.source.data)
 
     @property
     def groups(self) -> list[int]:
         """The number of groups in each round."""
         return [-(-count // self.width) for count in self.counts]
 
-    def method(self, candidate: Candidates, n_steps: Any) -> Shortened:
-        """Return the method of a candidate that gets `n_steps` updates."""
-        return Shortened(self.place.put(self.spec.method, candidate), self.total, n_steps)
-
     def lane(self, candidate: Candidates, n_steps: Any) -> RunSpec:
-        """Return what the run of a candidate is told."""
-        return with_fields(self.spec, method=self.method(candidate, n_steps))
+        """Return what the run of a candidate that gets `n_steps` updates is told."""
+        return with_fields(self.spec, method=Shortened(self.place.put(self.spec.method, candidate), self.total, n_steps))
+
+    def chosen(self, numbers: Any) -> Candidates:
+        """Return some candidates, or one of them, by their numbers."""
+        return Candidates(*(jnp.asarray(column)[numbers] for column in self.candidates))
+
+    @property
+    def each(self) -> Any:
+        """The function that maps another over the lanes of a group; one lane alone need not be mapped."""
+        return _over_one_lane if self.width == 1 else jax.vmap
 
 
 def halving(found: TuningTarget, spec: RunSpec, rule: Any, total: int) -> Halving:
@@ -126,41 +132,20 @@ def halving(found: TuningTarget, spec: RunSpec, rule: Any, total: int) -> Halvin
     tried, source = candidates(found, total), spec.source
     assert isinstance(source, Batches)
     count, size = len(tried.learning_rate), sum(leaf.size for leaf in jax.tree.leaves(spec.start))
-    dtype = jax.tree.leaves(rule)[0].dtype
+    dtype, factor = jax.tree.leaves(rule)[0].dtype, found.place.factor
     kinds = 2 if found.place.relative else 1
-    counts = _counts(count, kinds)
-    own = RunSpec(
-        empty=Point(spec.start, spec.empty.cost, None),
-        method=rule,
-        rules=(),
-        source=with_fields(source, block_bytes=1),
-        validation=(),
-        bounds=spec.bounds,
-        n_epochs=spec.n_epochs,
-        average_from=None,
-        code=np.int32(RUNNING),
-        returns_current=False,
-        names=(),
-    )
+    counts = (count, *(min(count, left) for left in _LEFT[kinds - 1]))
+    source = with_fields(source, block_bytes=1)
     return Halving(
-        spec=own,
+        spec=with_fields(spec, method=rule, rules=(), source=source, validation=(), average_from=None, names=()),
         candidates=Candidates(*(column.astype(dtype) for column in tried)),
-        place=with_fields(found.place, factor=_number(found.place.factor, dtype)),
+        place=with_fields(found.place, factor=factor.astype(dtype) if is_traced(factor) else np.asarray(factor, dtype)),
         n_steps=np.array(_lengths(min(total, _LONGEST), counts, kinds), np.int32),
         total=np.asarray(total, dtype),
         counts=counts,
         width=max(1, min(_WIDTH, count, _NUMBERS // max(size, 1))),
         n_rows=max(rows for rows in _ROWS if rows == _ROWS[0] or _SEEN * rows <= total * source.batch_size),
     )
-
-
-def _number(value: Any, dtype: Any) -> Any:
-    return value.astype(dtype) if is_traced(value) else np.asarray(value, dtype)
-
-
-def _counts(count: int, kinds: int) -> tuple[int, ...]:
-    """Return how many candidates take part in each round."""
-    return (count, *(min(count, left) for left in _LEFT[kinds - 1]))
 
 
 def _lengths(total: int, counts: tuple[int, ...], kinds: int) -> tuple[int, ...]:
@@ -188,9 +173,8 @@ def run_groups(search: Halving, evaluate: Any, value: Any, carry: Any, until: An
 
     def group(carry: Any) -> Any:
         numbers, now = _members(search, carry)
-        lanes = Candidates(*(jnp.asarray(column)[numbers] for column in search.candidates))
-        params, finite = _lanes(search, evaluate, lanes, jnp.asarray(search.n_steps)[now])
-        return _scored(carry, now, numbers, _each(search)(lambda one: value(one, compared))(params), params, finite)
+        params, finite = _lanes(search, evaluate, search.chosen(numbers), jnp.asarray(search.n_steps)[now])
+        return _scored(carry, now, numbers, search.each(lambda one: value(one, compared))(params), params, finite)
 
     return lax.while_loop(lambda carry: carry[0] < until, group, carry)
 
@@ -201,8 +185,7 @@ def run_group_stepwise(search: Halving, evaluate: Any, value: Any, carry: Any) -
     n_steps = jnp.asarray(search.n_steps)[now]
     compared, ends = search.compared, []
     for number in numbers:
-        candidate = Candidates(*(jnp.asarray(column)[number] for column in search.candidates))
-        spec = search.lane(candidate, n_steps)
+        spec = search.lane(search.chosen(number), n_steps)
         state, finite = begin(spec), jnp.asarray(True)
         for k in map(np.int32, range(int(n_steps))):
             rows = program_for(_batch, search, k)(search, k)
@@ -233,7 +216,6 @@ def _scored(carry: Any, now: Any, numbers: Any, costs: Any, params: Any, finite:
 
 def _lanes(search: Halving, evaluate: Any, lanes: Candidates, n_steps: jax.Array) -> tuple[Any, jax.Array]:
     """Return where candidates arrive in `n_steps` updates, and whether all evaluations were finite."""
-    each = _each(search)
 
     def step(carry: Any) -> Any:
         k, states = carry
@@ -244,7 +226,7 @@ def _lanes(search: Halving, evaluate: Any, lanes: Candidates, n_steps: jax.Array
             point = Point(state.trial, *evaluate(state.trial, *rows)[:2])
             return _advanced(search.lane(candidate, n_steps), state, finite, point)
 
-        return k + 1, each(one)(lanes, states)
+        return k + 1, search.each(one)(lanes, states)
 
     def fresh(candidate: Candidates) -> tuple[RunState, jax.Array]:
         return begin(search.lane(candidate, n_steps)), jnp.asarray(True)
@@ -267,23 +249,22 @@ def _advanced(spec: RunSpec, state: RunState, finite: jax.Array, point: Point) -
     return after._replace(under_way=None, batch=state.batch), finite & epoch.finite
 
 
-def verdict(search: Halving, costs: Any) -> tuple[Candidates, Tried]:
-    """Return the best candidate, of the last round in which anything was finite, and what all achieved."""
+def verdict(search: Halving, costs: Any) -> tuple[Candidates, Tried, Any]:
+    """Return the best candidate of the last round in which anything was finite, what all achieved, and a status.
+
+    The run begins with that status: DIVERGED if candidates ran and nothing was finite, else RUNNING.
+    """
     xp: Any = jnp if is_traced(costs) else np
     costs = xp.asarray(costs)
-    last = xp.max(xp.where(xp.any(costs < xp.inf, axis=1), np.arange(len(search.groups), dtype=np.int32), 0))
+    finite = xp.any(costs < xp.inf, axis=1)
+    last = xp.max(xp.where(finite, np.arange(len(search.groups), dtype=np.int32), 0))
     best = xp.argmin(costs[last])
     rates, relative = map(xp.asarray, search.candidates)
     tried = Tried(rates, relative > 0, search.n_steps, costs, search.width * int(np.dot(search.groups, search.n_steps)))
-    return Candidates(rates[best], relative[best]), tried
-
-
-def code(search: Halving, costs: Any) -> Any:
-    """Return the status that a run begins with: DIVERGED if candidates ran and nothing was finite, else RUNNING."""
-    if not np.any(search.n_steps):
-        return np.int32(RUNNING)
-    xp: Any = jnp if is_traced(costs) else np
-    return xp.where(xp.any(costs < xp.inf), np.int32(RUNNING), np.int32(Status.DIVERGED.code))
+    code = np.int32(RUNNING)
+    if np.any(search.n_steps):
+        code = xp.where(xp.any(finite), code, np.int32(Status.DIVERGED.code))
+    return Candidates(rates[best], relative[best]), tried, code
 
 
 def _queue(costs: jax.Array, now: jax.Array, relative: Any) -> jax.Array:
@@ -309,17 +290,11 @@ def _queue(costs: jax.Array, now: jax.Array, relative: Any) -> jax.Array:
     return order[jnp.argsort(place)].astype(jnp.int32)
 
 
-def _each(search: Halving) -> Any:
-    """Return what maps a function over lanes."""
-    return _one_by_one if search.width == 1 else jax.vmap
-
-
-def _one_by_one(function: Any) -> Any:
-    """Do what `jax.vmap` does, for a function that can't be mapped."""
+def _over_one_lane(function: Any) -> Any:
+    """Do what `jax.vmap` does over one lane, for a function that can't be mapped."""
 
     def mapped(*arguments: Any) -> Any:
-        count = jax.tree.leaves(arguments)[0].shape[0]
-        results = [function(*jax.tree.map(lambda leaf, k=k: leaf[k], arguments)) for k in range(count)]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+        result = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result)
 
     return mapped

@@ -50,10 +50,9 @@ class LearningRateSearch:
 
         Where nothing that was tried is finite, the run ends as DIVERGED before its first batch.
         """
-        self.best, self.tried = halving.verdict(self.search, self._costs())
-        spec = with_fields(spec, code=halving.code(self.search, self.tried.cost))
-        self.lost = not is_traced(spec.code) and int(spec.code) != RUNNING
-        return self._chosen(spec)
+        self.best, self.tried, code = halving.verdict(self.search, self._costs())
+        self.lost = not is_traced(code) and int(code) != RUNNING
+        return self._chosen(with_fields(spec, code=code))
 
     def retry_if_worse(self, result: Result, spec: RunSpec, run: Callable[[RunSpec], Result]) -> Result:
         """Retry with a smaller learning rate if the run ended worse than it started; return the best attempt.
