@@ -27,10 +27,6 @@ def _may_count(number: Any) -> bool:
     return number is not None and (is_traced(number) or bool(np.any(np.asarray(number) != 0)))
 
 
-class _Momentum(NamedTuple):
-    update: Any
-
-
 @pytree
 class GradientDescent(FirstOrderMethod):
     """Gradient descent, classical, stochastic, with momentum or with Nesterov's.
@@ -68,19 +64,15 @@ class GradientDescent(FirstOrderMethod):
         bound = super().bind(steps_per_epoch)
         return with_fields(bound, momentum=None) if isinstance(self.momentum, float | int) and self.momentum == 0 else bound
 
-    def init_leaf(self, leaf: jax.Array) -> _Momentum:
-        return _Momentum(None if self.momentum is None else jnp.zeros_like(leaf))
+    def init_leaf(self, leaf: jax.Array) -> jax.Array | None:
+        return None if self.momentum is None else jnp.zeros_like(leaf)
 
     def update_leaf(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         if self.momentum is None:
             return -self.learning_rate * gradient, memory
-        update = self.momentum * memory.update - self.learning_rate * gradient
+        update = self.momentum * memory - self.learning_rate * gradient
         ahead = self.momentum * update - self.learning_rate * gradient if self.nesterov else update
-        return ahead, _Momentum(update)
-
-
-class _Squares(NamedTuple):
-    sum: Any
+        return ahead, update
 
 
 @pytree
@@ -112,13 +104,13 @@ class Adagrad(FirstOrderMethod):
         check.at_least_zero(f"{name}: initial_accumulator", self.initial_accumulator)
         check.at_least_zero(f"{name}: epsilon", self.epsilon)
 
-    def init_leaf(self, leaf: jax.Array) -> _Squares:
-        return _Squares(jnp.full_like(leaf, self.initial_accumulator))
+    def init_leaf(self, leaf: jax.Array) -> jax.Array:
+        return jnp.full_like(leaf, self.initial_accumulator)
 
     def update_leaf(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
-        squares = memory.sum + gradient**2
+        squares = memory + gradient**2
         root = jnp.sqrt(jnp.where(squares > 0, squares + self.epsilon, 1))
-        return -self.learning_rate * gradient / root, _Squares(squares)
+        return -self.learning_rate * gradient / root, squares
 
 
 class _Deltas(NamedTuple):
