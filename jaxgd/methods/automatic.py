@@ -150,10 +150,7 @@ def _factor(schedule: Any) -> Any:
 
 
 def _path(value: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return the names of the fields that lead to "auto" in a learning rate.
-
-    a learning rate itself, or the first number of a schedule, or of one inside.
-    """
+    """Return the names of the fields that lead to "auto": a learning rate itself, or the first number of a schedule."""
     if isinstance(value, str) and value == AUTO:
         return path
     fields = dataclasses.fields(value) if isinstance(value, Schedule) and dataclasses.is_dataclass(value) else ()
