@@ -8,10 +8,12 @@ which JAX has not seen before. A view is the same numbers in the same memory.
 import contextlib
 import functools
 import gc
+import operator
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,7 +28,6 @@ _ATOMS = frozenset(
 _LIBRARIES = frozenset(("jax", "jaxlib", "numpy", "scipy", "optax", "jaxgd")) | sys.stdlib_module_names - {"__main__"}
 JITTED: Any = type(jax.jit(lambda: None))
 _CACHED: Any = type(functools.cache(lambda: None))
-_originals: dict[int, Any] = {}  # of the views in use
 
 
 @functools.lru_cache(1024)
@@ -52,31 +53,78 @@ def globals_of(function: types.FunctionType) -> dict[str, Any]:
     return {name: scope[name] for name in names(function.__code__) if name in scope}
 
 
+class Place(NamedTuple):
+    """The name under which a holder keeps something that a value looks at, and how to get and to put it there."""
+
+    holder: Any
+    name: Any
+    get: Callable[[Any, Any], Any] = getattr
+    put: Callable[[Any, Any, Any], None] = object.__setattr__
+
+
+def places(value: Any) -> Iterator[Place]:
+    """Yield the places in a list, a dict, a `functools.partial`, a function written in Python, or an object."""
+    if isinstance(value, list | dict):
+        yield from _items(value, list(value) if isinstance(value, dict) else range(len(value)))
+    elif isinstance(value, functools.partial):
+        yield from (Place(value, name, put=_put_in_partial) for name in ("func", "args", "keywords"))
+    elif isinstance(value, types.FunctionType):
+        yield from (Place(cell, "cell_contents") for cell in value.__closure__ or ())
+        yield from (Place(value, name) for name in ("__defaults__", "__kwdefaults__"))
+        yield from _items(value.__globals__, globals_of(value))
+    elif not isinstance(value, type):
+        yield from (Place(value, name) for name in slots(type(value)))
+        own = getattr(value, "__dict__", None)
+        yield from _items(own, list(own)) if isinstance(own, dict) else ()
+
+
+def _items(container: Any, keys: Iterable[Any]) -> Iterator[Place]:
+    return (Place(container, key, operator.getitem, operator.setitem) for key in keys)
+
+
+def _put_in_partial(value: Any, name: str, new: Any) -> None:
+    state = {"func": value.func, "args": value.args, "keywords": value.keywords} | {name: new}
+    value.__setstate__((*state.values(), value.__dict__))
+
+
+def _further_places(value: Any) -> Iterator[Place]:
+    """Yield the places in modules that a function looks at, and in the class of an object: all functions and objects share them."""
+    if isinstance(value, types.FunctionType):
+        yield from _items(value.__dict__, list(value.__dict__))
+        for module in globals_of(value).values():
+            if isinstance(module, types.ModuleType) and not is_library(module.__name__):
+                yield from _items(vars(module), [name for name in names(value.__code__) if name in vars(module)])
+    kind = value if isinstance(value, type) else type(value)
+    if not is_library(kind.__module__):
+        yield from (Place(kind, name, _get_from_class, setattr) for name in list(vars(kind)))
+
+
+def _get_from_class(kind: type, name: str) -> Any:
+    """Return an attribute of a class; the function in a property or a static method."""
+    item = vars(kind)[name]
+    return getattr(item, "__func__", getattr(item, "fget", item))
+
+
 def parts(value: Any) -> list[Any]:
     """Return what a value looks at, as far as it is no number and no array itself."""
     if type(value) in _ATOMS or isinstance(value, np.ndarray | np.generic | jax.Array | types.ModuleType | type):
         return []
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple):
         return list(value[:MOST])
-    if isinstance(value, dict):
-        return list(value.values())[:MOST]
-    if isinstance(value, functools.partial):
-        return [value.func, value.args, value.keywords]
     if isinstance(value, types.MethodType):
         return [value.__func__, value.__self__]
     if isinstance(value, JITTED):
         return [value.__wrapped__]
-    if isinstance(value, types.FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
-        return [value.__defaults__, value.__kwdefaults__, *cells, *globals_of(value).values()]
-    return list(attributes(value).values())
+    found = []
+    for place in islice(places(value), MOST):
+        with contextlib.suppress(ValueError, AttributeError):  # a variable without a value yet
+            found.append(place.get(place.holder, place.name))
+    return found
 
 
-def attributes(value: Any) -> dict[str, Any]:
-    """Return the attributes that belong to an object itself."""
-    found = {name: getattr(value, name) for name in slots(type(value)) if hasattr(value, name)}
-    own = getattr(value, "__dict__", None)
-    return {**found, **own} if isinstance(own, dict) else found
+def remade(value: tuple[Any, ...], items: Iterable[Any]) -> Any:
+    """Return a tuple of the same class with other items."""
+    return value._make(items) if hasattr(value, "_make") else type(value)(items)  # type: ignore[attr-defined]
 
 
 def slots(kind: type) -> list[str]:
@@ -87,132 +135,62 @@ def slots(kind: type) -> list[str]:
     ]
 
 
-def _is_filled(cell: types.CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:  # a variable without a value yet
-        return False
-    return True
+class _Views:
+    """A walk through all that functions look at, which puts views in the places of arrays and later restores them."""
 
-
-class _Substitution:
-    """A walk through all that a value looks at, which replaces arrays and later restores them.
-
-    `change` returns the replacement of an array.
-    """
-
-    def __init__(self, change: Callable[[Any], Any]) -> None:
-        self.change = change
+    def __init__(self) -> None:
         self.seen: dict[int, tuple[Any, Any]] = {}  # by identity: the thing, kept alive, and what to put in its place
-        self.put: list[tuple[Callable[[], Any], Callable[[Any], None], Any, Any]] = []
+        self.put: list[tuple[Place, Any, Any]] = []
 
     def __call__(self, value: Any) -> Any:
-        """Return the replacement of a value: often itself. often itself."""
-        if isinstance(value, np.ndarray | jax.Array):
-            return self.change(value)
-        if type(value) in _ATOMS or isinstance(value, np.generic | types.ModuleType) or len(self.seen) > MOST:
+        """Return what to put in the place of a value: mostly itself."""
+        is_array = isinstance(value, np.ndarray | jax.Array)
+        if type(value) in _ATOMS or isinstance(value, np.generic | types.ModuleType) or (len(self.seen) > MOST and not is_array):
             return value
         if id(value) not in self.seen:
             self.seen[id(value)] = value, value
             with contextlib.suppress(Exception):  # whatever objects of the user's do when they are looked at
-                self.seen[id(value)] = value, self.look(value)
+                self.seen[id(value)] = value, _view(value) if is_array else self.look(value)
         return self.seen[id(value)][1]
 
     def look(self, value: Any) -> Any:
         """Look at what a value looks at; of a tuple in which something has changed, a new one."""
         if isinstance(value, tuple):
             items = [self(item) for item in value]
-            make = getattr(value, "_make", tuple if type(value) is tuple else None)
-            if make is None or all(new is old for new, old in zip(items, value, strict=True)):
-                return value
-            return make(items)
-        if isinstance(value, list | dict):
-            self.items(value, list(value) if isinstance(value, dict) else range(len(value)))
-        elif isinstance(value, functools.partial):
-            self.partial(value)
-        elif isinstance(value, types.FunctionType):
-            self.function(value)
-        elif isinstance(value, types.MethodType | JITTED):
-            for part in parts(value):
+            return value if all(map(operator.is_, items, value)) else remade(value, items)
+        if isinstance(value, types.MethodType | JITTED | _CACHED):  # the dictionary of what is cached is among the referents
+            for part in gc.get_referents(value) if isinstance(value, _CACHED) else parts(value):
                 self(part)
-        elif isinstance(value, _CACHED):
-            for part in gc.get_referents(value):  # the dictionary of what is cached is among them
-                self(part)
-        else:
-            self.instance(value)
+            return value
+        for place in chain(places(value), _further_places(value)):
+            self.replace(place)
         return value
+
+    def replace(self, place: Place) -> None:
+        """Look at what is in a place."""
+        with contextlib.suppress(Exception):  # a variable without a value yet, a place that can't be written to
+            old = place.get(place.holder, place.name)
+            new = self(old)
+            if new is not old:
+                place.put(place.holder, place.name, new)
+                self.put.append((place, old, new))
 
     def undo(self) -> None:
         """Put the old things back, unless others have come into their places."""
-        for get, put, old, new in reversed(self.put):
+        for place, old, new in reversed(self.put):
             with contextlib.suppress(Exception):
-                if get() is new:
-                    put(old)
-
-    def place(self, get: Callable[[], Any], put: Callable[[Any], None]) -> None:
-        """Look at what is in a place."""
-        try:
-            old = get()
-        except Exception:  # a variable without a value yet
-            return
-        new = self(old)
-        if new is not old:
-            with contextlib.suppress(Exception):  # a place that can't be written to
-                put(new)
-                self.put.append((get, put, old, new))
-
-    def items(self, container: Any, keys: Iterable[Any]) -> None:
-        """Look at the places in a list or a dict."""
-        for key in keys:
-            if type(container[key]) in _ATOMS:
-                continue
-            self.place(functools.partial(container.__getitem__, key), functools.partial(container.__setitem__, key))
-
-    def partial(self, value: functools.partial[Any]) -> None:
-        """Look at the places in a `functools.partial`."""
-        self(value.func)
-        self(value.keywords)
-        set_state: Callable[..., None] = value.__setstate__  # type: ignore[attr-defined]
-        self.place(lambda: value.args, lambda new: set_state((value.func, new, value.keywords, value.__dict__)))
-
-    def function(self, function: types.FunctionType) -> None:
-        """Look at the places that a function written in Python looks at."""
-        for cell in function.__closure__ or ():
-            self.place(lambda cell=cell: cell.cell_contents, functools.partial(setattr, cell, "cell_contents"))
-        self.place(lambda: function.__defaults__, functools.partial(setattr, function, "__defaults__"))
-        self(function.__kwdefaults__)
-        self(function.__dict__)
-        looked_up = globals_of(function)
-        self.items(function.__globals__, looked_up)
-        for module in looked_up.values():
-            if isinstance(module, types.ModuleType) and not is_library(module.__name__):
-                self.items(vars(module), [name for name in names(function.__code__) if name in vars(module)])
-
-    def instance(self, value: Any) -> None:
-        """Look at the places in an object of a class, or in a class."""
-        kind = value if isinstance(value, type) else type(value)
-        if not is_library(kind.__module__):
-            for name, item in list(vars(kind).items()):
-                self(getattr(item, "__func__", getattr(item, "fget", item)))
-                if isinstance(item, np.ndarray | jax.Array | list | dict | tuple):
-                    self.place(lambda name=name: vars(kind)[name], functools.partial(setattr, kind, name))
-        if kind is not value:
-            self(getattr(value, "__dict__", None))
-            for name in slots(kind):
-                self.place(functools.partial(getattr, value, name), functools.partial(object.__setattr__, value, name))
+                if place.get(place.holder, place.name) is new:
+                    place.put(place.holder, place.name, old)
 
 
 def _view(value: Any) -> Any:
     """Return a view of an array whose type depends on the precision; a 64-bit JAX array in 32 bits."""
-    if isinstance(value, np.ndarray) and value.dtype in _WIDE:
-        original = _originals.get(id(value), value)
-        view = original.view()
-        _originals[id(view)] = original
-        return view
-    if isinstance(value, jax.Array) and not is_traced(value) and value.dtype in _WIDE and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        if value.is_fully_addressable:
-            return jax.device_put(np.asarray(value), value.sharding)
-    return value
+    if value.dtype not in _WIDE or is_traced(value):
+        return value
+    if isinstance(value, np.ndarray):
+        return value.view()
+    narrow = not jax.config.jax_enable_x64 and value.is_fully_addressable  # type: ignore[attr-defined]
+    return jax.device_put(np.asarray(value), value.sharding) if narrow else value
 
 
 def parts_of(tree: Any) -> list[Any]:
@@ -229,21 +207,10 @@ def parts_of(tree: Any) -> list[Any]:
 @contextlib.contextmanager
 def fresh(*roots: Any) -> Iterator[None]:
     """Show functions and objects views of the NumPy arrays that they look at, for as long as they are traced."""
-    views: dict[int, tuple[Any, Any]] = {}
-
-    def change(value: Any) -> Any:
-        if not isinstance(value, np.ndarray | jax.Array):
-            return value
-        if id(value) not in views:
-            views[id(value)] = value, _view(value)
-        return views[id(value)][1]
-
-    walk = _Substitution(change)
+    walk = _Views()
     try:
         for root in roots:
             walk(root)
         yield
     finally:
         walk.undo()
-        for _, view in views.values():
-            _originals.pop(id(view), None)

@@ -5,12 +5,13 @@ import copy
 import functools
 import types
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxgd._compile.closures import JITTED, MOST, attributes, globals_of, parts
+from jaxgd._compile.closures import JITTED, MOST, globals_of, parts, places, remade
 
 _LARGE = 2.0**64
 
@@ -72,40 +73,41 @@ class _Copying:
 
     def _copied(self, value: Any) -> Any:
         if isinstance(value, tuple):
-            items = map(self, value)
-            return value._make(items) if hasattr(value, "_make") else type(value)(items)  # type: ignore[attr-defined]
-        if isinstance(value, functools.partial):
-            return functools.partial(self(value.func), *self(value.args), **self(value.keywords))
+            return remade(value, map(self, value))
         if isinstance(value, types.MethodType):
             return types.MethodType(self(value.__func__), self(value.__self__))
         if isinstance(value, JITTED):
             return jax.jit(self(value.__wrapped__))
-        if isinstance(value, types.FunctionType):
-            return self._function(value)
-        if isinstance(value, list | dict):
-            new = self.copies[id(value)] = copy.copy(value)
-            for key, item in list(enumerate(value) if isinstance(value, list) else value.items())[:MOST]:
-                new[key] = self(item)
-            return new
         if hasattr(type(value), "__del__"):  # what is freed twice may be closed twice
             return value
-        new = self.copies[id(value)] = object.__new__(type(value))
-        for name, item in attributes(value).items():
-            object.__setattr__(new, name, self(item))
+        new = self.copies[id(value)] = _shallow(value)
+        holders = {id(theirs): mine for theirs, mine in zip(_holders(value), _holders(new), strict=True)}
+        for holder, name, get, put in islice(places(value), MOST):
+            with contextlib.suppress(ValueError, AttributeError):  # a variable without a value yet
+                put(holders[id(holder)], name, self(get(holder, name)))
         return new
 
-    def _function(self, function: types.FunctionType) -> Any:
-        looked_up, cells = globals_of(function), tuple(types.CellType() for _ in function.__closure__ or ())
-        scope = dict(function.__globals__) if looked_up else function.__globals__
-        new = self.copies[id(function)] = types.FunctionType(function.__code__, scope, function.__name__, None, cells)
-        new.__defaults__, new.__kwdefaults__ = self(function.__defaults__), self(function.__kwdefaults__)
-        new.__qualname__, new.__module__ = function.__qualname__, function.__module__
-        new.__dict__.update(function.__dict__)
-        for mine, theirs in zip(function.__closure__ or (), cells, strict=True):
-            with contextlib.suppress(ValueError):  # a variable without a value yet
-                theirs.cell_contents = self(mine.cell_contents)
-        scope.update({name: self(item) for name, item in looked_up.items()})
-        return new
+
+def _shallow(value: Any) -> Any:
+    """Return a list, a dict, a `functools.partial`, a function or an object like another, with places of its own."""
+    if isinstance(value, list | dict):
+        return copy.copy(value)
+    if isinstance(value, functools.partial):
+        return functools.partial(value.func, *value.args, **value.keywords)
+    if not isinstance(value, types.FunctionType):
+        return object.__new__(type(value))
+    scope = dict(value.__globals__) if globals_of(value) else value.__globals__
+    cells = tuple(types.CellType() for _ in value.__closure__ or ())
+    new = types.FunctionType(value.__code__, scope, value.__name__, None, cells)
+    new.__dict__.update(value.__dict__)
+    return new
+
+
+def _holders(value: Any) -> list[Any]:
+    """Return the holders of the `places` in a value."""
+    if isinstance(value, types.FunctionType):
+        return [value, value.__globals__, *(value.__closure__ or ())]
+    return [value, getattr(value, "__dict__", None)]
 
 
 @functools.lru_cache(1024)
