@@ -43,73 +43,64 @@ class Identity:
         return isinstance(other, Identity) and self.value is other.value
 
 
-def key(jaxpr: Any) -> Hashable:
+def key(jaxpr: Any, literals: list[Any] | None = None) -> Hashable:
     """Return the key of a jaxpr: hashable, equal for equal programs.
 
-    Its own constants count as arguments, those inside by value.
+    Its own constants count as arguments, those inside by value. If a list of `literals` is given, those that are numbers go there,
+    in order, inside too, and leave only their types in the key, as constants that are arrays then do.
     """
-    return _Keys().of_jaxpr(jaxpr)
+    numbers: dict[Any, int] = {}
+
+    def atom(variable: Any) -> Hashable:
+        if not isinstance(variable, core().Literal):
+            return numbers.setdefault(variable, len(numbers))
+        if literals is not None and _is_number(variable):
+            literals.append(variable)
+            return variable.aval
+        return variable.aval, _value_key(variable.val, literals)
+
+    def declared(variables: Any) -> Hashable:
+        return tuple((atom(variable), variable.aval) for variable in variables)
+
+    def equation(eqn: Any) -> Hashable:
+        custom = eqn.primitive.name in _CUSTOM_RULES
+        params = sorted(eqn.params.items(), key=lambda item: item[0])
+        values = tuple((name, _value_key(value, literals)) for name, value in params if _is_jaxpr(value) or not custom)
+        return eqn.primitive, tuple(map(atom, eqn.invars)), declared(eqn.outvars), values, eqn.ctx
+
+    inputs = declared(jaxpr.constvars), declared(jaxpr.invars)
+    return inputs, tuple(map(equation, jaxpr.eqns)), tuple(map(atom, jaxpr.outvars))
 
 
 def skeleton(jaxpr: Any) -> tuple[Hashable, list[Any]]:
-    """Return the key of a jaxpr without its numbers, and the literals that are numbers, in order, inside too."""
-    keys = _Keys(masked=True)
-    return keys.of_jaxpr(jaxpr), keys.literals
+    """Return the key of a jaxpr without its numbers, and the literals that are numbers."""
+    literals: list[Any] = []
+    return key(jaxpr, literals), literals
 
 
-class _Keys:
-    """Makes keys; if `masked`, numbers and constants that are arrays leave only their types in them."""
-
-    def __init__(self, *, masked: bool = False) -> None:
-        self.masked = masked
-        self.literals: list[Any] = []
-
-    def of_jaxpr(self, jaxpr: Any) -> Hashable:
-        numbers: dict[Any, int] = {}
-
-        def atom(variable: Any) -> Hashable:
-            if not isinstance(variable, core().Literal):
-                return numbers.setdefault(variable, len(numbers))
-            if self.masked and is_number_literal(variable):
-                self.literals.append(variable)
-                return variable.aval
-            return variable.aval, self.of_value(variable.val)
-
-        def declared(variables: Any) -> Hashable:
-            return tuple((atom(variable), variable.aval) for variable in variables)
-
-        def equation(eqn: Any) -> Hashable:
-            custom = eqn.primitive.name in _CUSTOM_RULES
-            params = sorted(eqn.params.items(), key=lambda item: item[0])
-            values = tuple((name, self.of_value(value)) for name, value in params if _is_jaxpr(value) or not custom)
-            return eqn.primitive, tuple(map(atom, eqn.invars)), declared(eqn.outvars), values, eqn.ctx
-
-        inputs = declared(jaxpr.constvars), declared(jaxpr.invars)
-        return inputs, tuple(map(equation, jaxpr.eqns)), tuple(map(atom, jaxpr.outvars))
-
-    def of_value(self, value: Any) -> Hashable:
-        """Return the key of one parameter or literal."""
-        if _is_jaxpr(value):
-            inner = getattr(value, "jaxpr", value)
-            return "jaxpr", self.of_jaxpr(inner), tuple(map(self.of_value, getattr(value, "consts", ())))
-        if isinstance(value, tuple | list):
-            return type(value), tuple(map(self.of_value, value))
-        if isinstance(value, dict):
-            return dict, tuple((self.of_value(name), self.of_value(item)) for name, item in value.items())
-        if isinstance(value, bool | int | float | complex):
-            return type(value), repr(value)
-        if isinstance(value, np.ndarray | np.generic | jax.Array) and not is_traced(value):
-            return (value.dtype, value.shape) if self.masked else array_key(value)
-        try:
-            hash(value)
-        except TypeError:
-            return Identity(value)
-        return type(value), value
+def _value_key(value: Any, literals: list[Any] | None) -> Hashable:
+    """Return the key of one parameter or literal."""
+    if _is_jaxpr(value):
+        constants = tuple(_value_key(constant, literals) for constant in constants_of(value))
+        return "jaxpr", key(opened(value), literals), constants
+    if isinstance(value, tuple | list):
+        return type(value), tuple(_value_key(item, literals) for item in value)
+    if isinstance(value, dict):
+        return dict, _value_key(tuple(value.items()), literals)
+    if isinstance(value, bool | int | float | complex):
+        return type(value), repr(value)
+    if isinstance(value, np.ndarray | np.generic | jax.Array) and not is_traced(value):
+        return array_key(value) if literals is None else (value.dtype, value.shape)
+    try:
+        hash(value)
+    except TypeError:
+        return Identity(value)
+    return type(value), value
 
 
-def is_number_literal(atom: Any) -> bool:
+def _is_number(literal: Any) -> bool:
     """Return whether a literal is a real number, of a floating or an integer type."""
-    return isinstance(atom, core().Literal) and atom.aval.shape == () and atom.aval.dtype.type in _NUMBERS
+    return literal.aval.shape == () and literal.aval.dtype.type in _NUMBERS
 
 
 def bits(literal: Any) -> tuple[Any, bytes]:
@@ -120,7 +111,7 @@ def bits(literal: Any) -> tuple[Any, bytes]:
 def sizes(jaxpr: Any) -> set[int]:
     """Return the lengths and sizes of all arrays of a jaxpr, inside its loops and calls too."""
     found: set[int] = set()
-    for inner in _all_jaxprs(jaxpr):
+    for inner in all_jaxprs(jaxpr):
         variables = [*inner.constvars, *inner.invars, *(variable for eqn in inner.eqns for variable in eqn.outvars)]
         shapes = [getattr(variable.aval, "shape", ()) for variable in variables]
         found.update(length for shape in shapes for length in (*shape, math.prod(shape)))
@@ -129,21 +120,43 @@ def sizes(jaxpr: Any) -> set[int]:
 
 def largest(jaxpr: Any) -> int:
     """Return how many numbers the largest array has that a jaxpr computes, inside its loops and calls too."""
-    variables = (variable for inner in _all_jaxprs(jaxpr) for eqn in inner.eqns for variable in eqn.outvars)
+    variables = (variable for inner in all_jaxprs(jaxpr) for eqn in inner.eqns for variable in eqn.outvars)
     return max((getattr(variable.aval, "size", 1) for variable in variables), default=0)
 
 
-def _all_jaxprs(jaxpr: Any) -> Iterator[Any]:
+def all_jaxprs(jaxpr: Any) -> Iterator[Any]:
     yield jaxpr
     for eqn in jaxpr.eqns:
         for inner in inside(eqn):
-            yield from _all_jaxprs(getattr(inner, "jaxpr", inner))
+            yield from all_jaxprs(opened(inner))
 
 
 def inside(eqn: Any) -> list[Any]:
     """Return the jaxprs in the parameters of an equation."""
     parts = [part for value in eqn.params.values() for part in (value if isinstance(value, tuple | list) else (value,))]
     return [part for part in parts if _is_jaxpr(part)]
+
+
+def opened(inner: Any) -> Any:
+    """Return a jaxpr, which may be closed, as an open one."""
+    return getattr(inner, "jaxpr", inner)
+
+
+def constants_of(inner: Any) -> list[Any]:
+    """Return the constants of a jaxpr, of an open one none."""
+    return getattr(inner, "consts", [])
+
+
+def split_scan(eqn: Any, operands: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return what a scan sees in every lap, what it carries, and what it scans, which has an axis more outside than inside."""
+    body = opened(eqn.params["jaxpr"])
+    n_carried = sum(map(_same_rank, eqn.outvars, body.outvars))
+    n_seen = sum(map(_same_rank, eqn.invars, body.invars))
+    return operands[: n_seen - n_carried], operands[n_seen - n_carried : n_seen], operands[n_seen:]
+
+
+def _same_rank(outside: Any, inside: Any) -> bool:
+    return len(outside.aval.shape) == len(inside.aval.shape)
 
 
 def _is_jaxpr(value: Any) -> bool:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from jaxgd._compile.jaxprs import core, inside
+from jaxgd._compile.jaxprs import all_jaxprs, constants_of, core, inside, opened, split_scan
 
 _RULE = "custom_jvp_call"
 _CALLS = ("jit", "pjit", "closed_call", "core_closed_call", "core_call", "eval_jaxpr", "custom_vjp_call", _RULE)
@@ -23,53 +23,46 @@ Wanted = Mapping[int, Hashable]
 """The identities of literals, and names of the quantities that they stand for: one argument for each."""
 
 
-def with_arguments_first(closed: Any, wanted: Wanted, *, alone: bool = True) -> tuple[Any, tuple[Any, ...]]:
+def with_arguments_first(closed: Any, wanted: Wanted, *, alone: bool = True) -> tuple[Any, dict[Hashable, tuple[Any, Any]]]:
     """Return the jaxpr with its constants as its first arguments, and before them the literals that are wanted.
 
-    Returns it with the values of those before them. As arguments the constants are in no way part of the jaxpr, which is kept for
-    longer than they should be. `alone` says that nobody will differentiate the jaxpr in forward mode: else the functions in it that
-    have a rule for that keep it, and the literals inside them.
+    Returns it with (aval, value) of those before them, by their names. As arguments the constants are in no way part of the jaxpr,
+    which is kept for longer than they should be. `alone` says that nobody will differentiate the jaxpr in forward mode: else the
+    functions in it that have a rule for that keep it, and the literals inside them.
     """
-    program, found = _opened(closed, wanted, alone)
-    return program, tuple(value for _, value in found.values())
-
-
-def _opened(closed: Any, wanted: Wanted, alone: bool) -> tuple[Any, dict[Hashable, tuple[Any, Any]]]:
-    """Return the jaxpr, and (aval, value) of its first arguments but the constants, by their names."""
-    found = _Found(closed.jaxpr, wanted, alone)
+    jaxpr = closed.jaxpr
+    staying = _staying(jaxpr) if wanted else set()
+    wanted = {place: name for place, name in wanted.items() if place not in staying}
+    found = _Found(jaxpr, wanted, alone)
     if found.holding:
         with contextlib.suppress(Exception):  # a kind of equation that can't be traced once more: it stays what it is
-            opened = found.traced_again(closed)
-            if not opened.consts:
-                return opened.jaxpr, found.values
-    jaxpr, found = closed.jaxpr, _Found(closed.jaxpr, wanted, alone, deep=False)
-    variables = {name: core().Var(aval) for name, (aval, _) in found.values.items()}
+            again = found.traced_again(closed)
+            if not again.consts:
+                return again.jaxpr, found.values
+    outside = {wanted.get(id(atom)) for atoms in (*(eqn.invars for eqn in jaxpr.eqns), jaxpr.outvars) for atom in atoms}
+    values = {name: value for name, value in found.values.items() if name in outside}
+    variables = {name: core().Var(aval) for name, (aval, _) in values.items()}
 
-    def argument(atom: Any, free: bool = True) -> Any:
-        return variables.get(wanted.get(id(atom)), atom) if free else atom
+    def arguments(atoms: Any) -> list[Any]:
+        return [variables.get(wanted.get(id(atom)), atom) for atom in atoms]
 
-    equations = [eqn.replace(invars=[argument(*operand) for operand in _operands(eqn)]) for eqn in jaxpr.eqns]
+    equations = [eqn.replace(invars=arguments(eqn.invars)) for eqn in jaxpr.eqns]
     inputs = (*variables.values(), *jaxpr.constvars, *jaxpr.invars)
-    program = core().Jaxpr((), inputs, list(map(argument, jaxpr.outvars)), equations, jaxpr.effects, jaxpr.debug_info)
-    return program, found.values
+    return core().Jaxpr((), inputs, arguments(jaxpr.outvars), equations, jaxpr.effects, jaxpr.debug_info), values
 
 
-def _operands(eqn: Any) -> list[tuple[Any, bool]]:
-    """Return the operands of an equation, and whether each may be any number.
-
-    An exponent that is an integer or a half stays where it is: XLA computes such powers by other means.
-    """
-    if eqn.primitive.name != "pow" or not isinstance(eqn.invars[1], core().Literal):
-        return [(atom, True) for atom in eqn.invars]
-    base, exponent = eqn.invars
-    return [(base, True), (exponent, not (float(exponent.val).is_integer() or abs(float(exponent.val)) == 0.5))]
+def _staying(jaxpr: Any) -> set[int]:
+    """Return the identities of exponents that are integers or halves: XLA computes such powers by other means."""
+    powers = [eqn.invars[1] for inner in all_jaxprs(jaxpr) for eqn in inner.eqns if eqn.primitive.name == "pow"]
+    numbers = [(id(atom), abs(float(atom.val))) for atom in powers if isinstance(atom, core().Literal)]
+    return {place for place, number in numbers if number.is_integer() or number == 0.5}
 
 
 class _Found:
     """The future arguments of a jaxpr, beside its constants: (aval, value) by name."""
 
-    def __init__(self, jaxpr: Any, wanted: Wanted, alone: bool, *, deep: bool = True) -> None:
-        self.wanted, self.alone, self.deep = wanted, alone, deep
+    def __init__(self, jaxpr: Any, wanted: Wanted, alone: bool) -> None:
+        self.wanted, self.alone = wanted, alone
         self.values: dict[Hashable, tuple[Any, Any]] = {}
         self.holding: set[int] = set()  # the identities of the equations with some of it inside
         self.arguments: dict[Hashable, Any] = {}
@@ -79,27 +72,22 @@ class _Found:
         """Note what a jaxpr holds, and whether it does."""
         found = False
         for eqn in jaxpr.eqns:
-            for atom, free in _operands(eqn):
-                found = (free and self._note(atom)) or found
-            if self.deep and eqn.primitive.name in _OPENED and (self.alone or eqn.primitive.name != _RULE):
+            found |= self._note(eqn.invars)
+            if eqn.primitive.name in _OPENED and (self.alone or eqn.primitive.name != _RULE):
                 holds = False
                 for inner in inside(eqn):
-                    body, constants = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
-                    for variable, value in zip(body.constvars, constants, strict=False):
-                        self.values[id(value)] = variable.aval, value
-                    holds = self._look(body) or bool(constants) or holds
+                    body, constants = opened(inner), constants_of(inner)
+                    self.values.update({id(value): (v.aval, value) for v, value in zip(body.constvars, constants, strict=False)})
+                    holds |= self._look(body) or bool(constants)
                 if holds:
                     self.holding.add(id(eqn))
                     found = True
-        for atom in jaxpr.outvars:
-            found = self._note(atom) or found
-        return found
+        return self._note(jaxpr.outvars) or found
 
-    def _note(self, atom: Any) -> bool:
-        name = self.wanted.get(id(atom))
-        if name is not None:
-            self.values[name] = atom.aval, np.asarray(atom.val, atom.aval.dtype)
-        return name is not None
+    def _note(self, atoms: Any) -> bool:
+        wanted = [atom for atom in atoms if id(atom) in self.wanted]
+        self.values.update({self.wanted[id(atom)]: (atom.aval, np.asarray(atom.val, atom.aval.dtype)) for atom in wanted})
+        return bool(wanted)
 
     def traced_again(self, closed: Any) -> Any:
         """Return the jaxpr with these values, and then its constants, as its first arguments."""
@@ -115,14 +103,14 @@ class _Found:
     def _evaluate(self, jaxpr: Any, constants: Any, arguments: Any) -> list[Any]:
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
 
-        def read(atom: Any, free: bool = True) -> Any:
+        def read(atom: Any) -> Any:
             """Return the value of an operand; a literal that is to stay one, itself."""
-            if not isinstance(atom, core().Literal):
-                return env[atom]
-            return self.arguments.get(self.wanted.get(id(atom)), atom) if free else atom
+            if isinstance(atom, core().Literal):
+                return self.arguments.get(self.wanted.get(id(atom)), atom)
+            return env[atom]
 
         for eqn in jaxpr.eqns:
-            operands = [read(*operand) for operand in _operands(eqn)]
+            operands = list(map(read, eqn.invars))
             info = jaxpr.debug_info
             outputs = self._open(eqn, list(map(_array, operands)), info) if id(eqn) in self.holding else _bind(eqn, operands, info)
             env.update(zip(eqn.outvars, outputs, strict=True))
@@ -130,7 +118,7 @@ class _Found:
 
     def _inner(self, inner: Any) -> Callable[..., list[Any]]:
         """Return a jaxpr in the parameters of an equation as a function."""
-        body, constants = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
+        body, constants = opened(inner), constants_of(inner)
         return lambda *arguments: self._evaluate(body, [self.arguments[id(value)] for value in constants], arguments)
 
     def _open(self, eqn: Any, operands: list[Any], info: Any) -> list[Any]:
@@ -153,12 +141,8 @@ class _Found:
         return self._remat(eqn, operands, info)
 
     def _scan(self, eqn: Any, operands: list[Any]) -> list[Any]:
-        """Return a scan; what is scanned has an axis more outside than inside."""
-        body = getattr(eqn.params["jaxpr"], "jaxpr", eqn.params["jaxpr"])
-        n_rows = sum(len(a.aval.shape) > len(b.aval.shape) for a, b in zip(eqn.invars, body.invars, strict=True))
-        n_carry = sum(len(a.aval.shape) == len(b.aval.shape) for a, b in zip(eqn.outvars, body.outvars, strict=True))
-        start = len(operands) - n_rows
-        constants, carry, rows = operands[: start - n_carry], operands[start - n_carry : start], operands[start:]
+        constants, first, rows = split_scan(eqn, operands)
+        n_carry = len(first)
         function = self._inner(eqn.params["jaxpr"])
 
         def step(carry: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -166,14 +150,14 @@ class _Found:
             return outputs[:n_carry], outputs[n_carry:]
 
         options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
-        carry, found = lax.scan(step, carry, rows, **options)
+        carry, found = lax.scan(step, first, rows, **options)
         return [*carry, *found]
 
     def _remat(self, eqn: Any, operands: list[Any], info: Any) -> list[Any]:
         """Return a function that is computed again in the backward pass: the values become its first operands."""
         inner = eqn.params["jaxpr"]
-        constants = list(getattr(inner, "consts", ()))
-        program, found = _opened(core().ClosedJaxpr(getattr(inner, "jaxpr", inner), constants), self.wanted, self.alone)
+        constants = constants_of(inner)
+        program, found = with_arguments_first(core().ClosedJaxpr(opened(inner), constants), self.wanted, alone=self.alone)
         program = core().ClosedJaxpr(program, ()) if isinstance(inner, core().ClosedJaxpr) else program
         known = [self.arguments[name] for name in (*found, *map(id, constants))]
         return _bind(eqn.replace(params={**eqn.params, "jaxpr": program}), [*known, *operands], info)

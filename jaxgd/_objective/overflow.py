@@ -5,7 +5,9 @@ of columns that are cut are followed through the jaxpr of the cost. Indexing and
 whose results fit in 32 bits, whatever the values in those ranges.
 """
 
+import itertools
 import math
+import operator
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -13,7 +15,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._compile.jaxprs import core
+from jaxgd._compile.jaxprs import constants_of, core, inside, opened, split_scan
 from jaxgd._trees import is_traced
 
 _SMALL = 2**16  # numbers of an array that a function closes over, up to which they are looked at
@@ -110,8 +112,8 @@ class _Walk:
         name = eqn.primitive.name
         if name in ("scan", "while", "cond"):
             return {"scan": self.scan, "while": self.loop, "cond": self.branches}[name](eqn, operands)
-        inner = [value for value in eqn.params.values() if hasattr(value, "eqns") or hasattr(value, "jaxpr")]
-        if len(inner) == 1 and len(_opened(inner[0]).invars) == len(operands) and not name.startswith(("scatter", "reduce")):
+        inner = inside(eqn)
+        if len(inner) == 1 and len(opened(inner[0]).invars) == len(operands) and not name.startswith(("scatter", "reduce")):
             return self.call(inner[0], operands)
         if name in _SIDE_BY_SIDE and len(operands) == len(eqn.outvars):
             return operands
@@ -132,9 +134,9 @@ class _Walk:
             if eqn.invars[0].aval.dtype == bool:
                 return Range(0, 1)
             return first if first and most.low <= first.low and first.high <= most.high else most
-        if name not in _ARITHMETIC or len(ranges) < len(operands):
+        if name not in _MONOTONIC | _ARITHMETIC or len(ranges) < len(operands):
             return _any(aval)  # what nothing is known of counts or places, as a rule
-        low, high = _ARITHMETIC[name](self, eqn, *ranges)
+        low, high = _span(_MONOTONIC[name], *ranges) if name in _MONOTONIC else _ARITHMETIC[name](self, eqn, *ranges)
         if most.low <= low and high <= most.high:
             return Range(low, high, columns)
         self.overflowing |= columns
@@ -142,8 +144,8 @@ class _Walk:
 
     def call(self, inner: Any, operands: list[Range | None]) -> list[Range | None]:
         """Return the ranges of what a jaxpr inside an equation returns."""
-        closed_over = [range_of(array) if np.size(array) <= _SMALL else None for array in getattr(inner, "consts", ())]
-        return self.through(_opened(inner), [*closed_over, *operands])
+        closed_over = [range_of(array) if np.size(array) <= _SMALL else None for array in constants_of(inner)]
+        return self.through(opened(inner), [*closed_over, *operands])
 
     def branches(self, eqn: Any, operands: list[Range | None]) -> list[Range | None]:
         """Return the ranges of a choice between jaxprs."""
@@ -151,11 +153,9 @@ class _Walk:
         return [None if any(one is None for one in ranges) else hull(*ranges) for ranges in zip(*found, strict=True)]
 
     def scan(self, eqn: Any, operands: list[Range | None]) -> list[Range | None]:
-        """Return the ranges of a loop over rows: what it sees of rows, and returns row by row, has one axis less inside."""
+        """Return the ranges of a loop over rows."""
         inner = eqn.params["jaxpr"]
-        n_carried = sum(map(_same_rank, eqn.outvars, _opened(inner).outvars))
-        n_seen = sum(map(_same_rank, eqn.invars, _opened(inner).invars))
-        fixed, first, rows = operands[: n_seen - n_carried], operands[n_seen - n_carried : n_seen], operands[n_seen:]
+        fixed, first, rows = split_scan(eqn, operands)
         carry = self.carried(inner, len(fixed), first, lambda carry: self.call(inner, [*fixed, *carry, *rows])[: len(first)])
         return [*carry, *self.call(inner, [*fixed, *carry, *rows])[len(first) :]]
 
@@ -167,7 +167,7 @@ class _Walk:
 
     def carried(self, inner: Any, skip: int, carry: list[Range | None], lap: Callable[..., Any]) -> list[Range | None]:
         """Return the ranges of what a loop carries: those that still grow after a few laps may be anything."""
-        variables = _opened(inner).invars[skip : skip + len(carry)]
+        variables = opened(inner).invars[skip : skip + len(carry)]
         for k in range(_LAPS + 1):
             after = [old if old is None or new is None else hull(old, new) for old, new in zip(carry, lap(carry), strict=True)]
             if after == carry:
@@ -179,43 +179,20 @@ class _Walk:
         return carry
 
 
-def _same_rank(outside: Any, inside: Any) -> bool:
-    return len(outside.aval.shape) == len(inside.aval.shape)
-
-
-def _opened(inner: Any) -> Any:
-    return getattr(inner, "jaxpr", inner)
-
-
 def _count(walk: _Walk, eqn: Any, axes: Iterable[int]) -> int:
     """Return how many numbers are added up along some axes, at most."""
     lengths = [eqn.invars[0].aval.shape[axis] for axis in axes]
     return math.prod(lengths) * (walk.stretch if walk.rows in lengths else 1)
 
 
-def _times(a: Range, b: Range) -> tuple[int, int]:
-    products = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
-    return min(products), max(products)
+def _span(function: Callable[..., int], *ranges: Range) -> tuple[int, int]:
+    """Return the extremes of a function that is monotonic in each argument, on either side of zero."""
+    values = [function(*ends) for ends in itertools.product(*({r.low, r.high, min(max(r.low, 0), r.high)} for r in ranges))]
+    return min(values), max(values)
 
 
-def _power(a: Range, exponent: int) -> tuple[int, int]:
-    ends = [a.low**exponent, a.high**exponent]
-    return min(ends) if a.low > 0 or a.high < 0 or exponent % 2 else 0, max(ends)
-
-
-def _total(a: Range, count: int) -> tuple[int, int]:
-    return a.low * count, a.high * count
-
-
-def _partial(a: Range, count: int) -> tuple[int, int]:
-    """Return the sums of at most `count` numbers."""
-    return min(a.low, a.low * count), max(a.high, a.high * count)
-
-
-def _quotient(a: Range) -> tuple[int, int]:
-    """Return what division by an integer makes of integers: nothing further from zero."""
-    size = max(-a.low, a.high, 0)
-    return -size, size
+def _times(a: Range, low: int, high: int) -> tuple[int, int]:
+    return _span(operator.mul, a, Range(low, high))
 
 
 def _remainder(a: Range, b: Range) -> tuple[int, int]:
@@ -225,16 +202,13 @@ def _remainder(a: Range, b: Range) -> tuple[int, int]:
 
 
 def _scattered(walk: _Walk, eqn: Any, a: Range, _: Range, b: Range) -> tuple[int, int]:
-    low, high = _partial(b, max(1, eqn.invars[2].aval.size))
+    low, high = _times(b, 1, max(1, eqn.invars[2].aval.size))
     return a.low + min(low, 0), a.high + max(high, 0)
 
 
 def _dot(walk: _Walk, eqn: Any, a: Range, b: Range) -> tuple[int, int]:
-    return _total(Range(*_times(a, b)), _count(walk, eqn, eqn.params["dimension_numbers"][0][0]))
-
-
-def _shifted(a: Range, b: Range) -> tuple[int, int]:
-    return _times(a, Range(1, 2 ** min(max(b.high, 0), 64)))
+    count = _count(walk, eqn, eqn.params["dimension_numbers"][0][0])
+    return _span(lambda x, y: x * y * count, a, b)
 
 
 def _masked(eqn: Any, a: Range, b: Range) -> tuple[int, int]:
@@ -259,30 +233,32 @@ _CHOICES = dict.fromkeys(
     "cummin sharding_constraint".split(),
     slice(0, 1),
 ) | {"concatenate": slice(0, None), "pad": slice(0, 2), "select_n": slice(1, None), "dynamic_update_slice": slice(0, 2)}
+_MONOTONIC: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "add_any": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "neg": operator.neg,
+    "abs": abs,
+    "sign": lambda a: (a > 0) - (a < 0),
+    "square": lambda a: a * a,
+    "max": max,
+    "min": min,
+    "clamp": lambda low, x, high: min(max(low, x), high),
+    "shift_left": lambda a, b: a << min(max(b, 0), 64),
+}
 _ARITHMETIC: dict[str, Callable[..., tuple[int, int]]] = {
-    "add": lambda walk, eqn, a, b: (a.low + b.low, a.high + b.high),
-    "add_any": lambda walk, eqn, a, b: (a.low + b.low, a.high + b.high),
-    "sub": lambda walk, eqn, a, b: (a.low - b.high, a.high - b.low),
-    "mul": lambda walk, eqn, a, b: _times(a, b),
-    "neg": lambda walk, eqn, a: (-a.high, -a.low),
-    "abs": lambda walk, eqn, a: (0 if a.low < 0 < a.high else min(abs(a.low), abs(a.high)), max(abs(a.low), abs(a.high))),
-    "sign": lambda walk, eqn, a: (-1, 1),
-    "square": lambda walk, eqn, a: _power(a, 2),
-    "integer_pow": lambda walk, eqn, a: _power(a, eqn.params["y"]),
-    "max": lambda walk, eqn, a, b: (max(a.low, b.low), max(a.high, b.high)),
-    "min": lambda walk, eqn, a, b: (min(a.low, b.low), min(a.high, b.high)),
-    "clamp": lambda walk, eqn, a, b, c: (min(max(a.low, b.low), c.high), min(max(a.high, b.high), c.high)),
-    "div": lambda walk, eqn, a, b: _quotient(a),
+    "integer_pow": lambda walk, eqn, a: _span(lambda x: x ** eqn.params["y"], a),
+    "div": lambda walk, eqn, a, b: _span(lambda x: x, Range(-(size := max(-a.low, a.high, 0)), size)),  # nothing further from zero
     "rem": lambda walk, eqn, a, b: _remainder(a, b),
-    "shift_left": lambda walk, eqn, a, b: _shifted(a, b),
     "shift_right_logical": lambda walk, eqn, a, b: (0, a.high) if a.low >= 0 else _whole(eqn),
     "shift_right_arithmetic": lambda walk, eqn, a, b: (min(a.low, 0), max(a.high, 0)),
     "and": lambda walk, eqn, a, b: _masked(eqn, a, b),
     "or": lambda walk, eqn, a, b: _joined(eqn, a, b),
     "xor": lambda walk, eqn, a, b: _joined(eqn, a, b),
-    "reduce_sum": lambda walk, eqn, a: _total(a, _count(walk, eqn, eqn.params["axes"])),
-    "cumsum": lambda walk, eqn, a: _partial(a, _count(walk, eqn, (eqn.params["axis"],))),
-    "reduce_prod": lambda walk, eqn, a: _times(a, Range(1, 2 ** (64 if max(-a.low, a.high) > 1 else 0))),
+    "reduce_sum": lambda walk, eqn, a: _times(a, count := _count(walk, eqn, eqn.params["axes"]), count),
+    "cumsum": lambda walk, eqn, a: _times(a, 1, _count(walk, eqn, (eqn.params["axis"],))),
+    "reduce_prod": lambda walk, eqn, a: _times(a, 1, 2 ** (64 if max(-a.low, a.high) > 1 else 0)),
     "scatter-add": _scattered,
     "dot_general": _dot,
     "iota": lambda walk, eqn: (0, eqn.outvars[0].aval.size),
