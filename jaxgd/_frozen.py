@@ -1,8 +1,8 @@
-"""FrozenParameters parameters: a run moves the others alone, and no derivative is taken for those that are held.
+"""Frozen parameters: a run moves the others alone, and no derivative is taken for those that are held.
 
 What is no parameter at all (a function, a key, integers that are fixed) is held as well. A run sees a pytree of the same structure,
 its parameters free of all that: None stands for what is held as a whole, and of an array of which a part is free it has that part,
-in one dimension. Methods that look at shapes see such an array whole, see `PartlyFrozen`.
+in one dimension. Methods that look at shapes see such an array whole, see `partly_frozen`.
 """
 
 from collections.abc import Callable
@@ -78,19 +78,17 @@ class FrozenParameters:
             return None
         if not any(isinstance(one, bytes) or (one is False and leaf.size) for leaf, one in zip(leaves, held, strict=True)):
             raise ValueError(check_trees.ALL_FIXED)
-        values = tuple(jnp.asarray(leaf) for leaf, one in zip(leaves, held, strict=True) if one is True or isinstance(one, bytes))
+        values = tuple(jnp.asarray(leaf) for leaf, one in zip(leaves, held, strict=True) if _has_value(one))
         return FrozenParameters(values, Layout(structure, held))
+
+    def movable(self, params: Any, part: Callable[[Any, Any], Any] = lambda leaf, held: leaf) -> Any:
+        """Return some parameters, or anything of their structure, without the leaves that are held as a whole."""
+        leaves = zip(self.held.structure.flatten_up_to(params), self.held.leaves, strict=True)
+        return self.held.structure.unflatten([None if _is_held(one) else part(leaf, one) for leaf, one in leaves])
 
     def free(self, params: Any) -> Any:
         """Return the free ones among some parameters, or among anything of their shapes."""
-        structure, held = self.held
-        leaves = zip(structure.flatten_up_to(params), held, strict=True)
-        return structure.unflatten([None if _is_held(one) else _free_part(leaf, one) for leaf, one in leaves])
-
-    def movable(self, params: Any) -> Any:
-        """Return some parameters, or anything of their structure, without the leaves that are held as a whole."""
-        leaves = zip(self.held.structure.flatten_up_to(params), self.held.leaves, strict=True)
-        return self.held.structure.unflatten([None if _is_held(one) else leaf for leaf, one in leaves])
+        return self.movable(params, _free_part)
 
     def merge(self, free: Any) -> Any:
         """Return all leaves, the free parameters given, the others as they were at the start."""
@@ -106,6 +104,10 @@ class FrozenParameters:
         """Return the gradient for all parameters: zero for fixed ones, None for other leaves."""
         zeros = [jnp.zeros_like(value) if is_parameter(value) else None for value in self.values]
         return parameters_of(self._joined(free, zeros, _filled))
+
+    def rates(self, free: Any) -> Any:
+        """Return learning rates of the free parameters as those of all: 1 for fixed ones."""
+        return self._joined(free, map(jnp.ones_like, self.values), _filled)
 
     def check_alike(self, starts: Any) -> None:
         """Check that many starts, all leaves with a leading axis, have the same values in what is held."""
@@ -140,51 +142,23 @@ class FrozenParameters:
         return self.held.structure.unflatten(leaves)
 
 
-@pytree
-class PartlyFrozen:
-    """The arrays of which a part is held, for a method that sees each of them whole.
+def of_the_free(function: Callable[..., Any], held: Layout) -> Callable[..., Any]:
+    """Return a function of all parameters and data as one of the free ones, the values of the others, and data."""
+    return lambda free, values, *data: function(FrozenParameters(values, held).merge(free), *data)
 
-    `held` says of each of the free parameters which of its numbers are held, None for none.
+
+def partly_frozen(fixed: FrozenParameters | None) -> FrozenParameters | None:
+    """Return the arrays of which a part is held, for a method that sees each of them whole; None if there are none.
+
+    Its leaves are those of the free parameters, without what is held as a whole.
     """
-
-    values: tuple[Any, ...]
-    held: tuple[bytes | None, ...] = static()
-
-    @staticmethod
-    def of(fixed: FrozenParameters | None) -> "PartlyFrozen | None":
-        """Return those among what is held, if there are any."""
-        if fixed is None:
-            return None
-        values, kept, held = iter(fixed.values), [], []
-        for one in fixed.held.leaves:
-            value = next(values) if one is True or isinstance(one, bytes) else None
-            if isinstance(one, bytes):
-                kept.append(value)
-            if not _is_held(one):
-                held.append(one or None)
-        return PartlyFrozen(tuple(kept), tuple(held)) if kept else None
-
-    def full(self, free: Any) -> Any:
-        """Free parameters with each of those arrays whole."""
-        return self._map(free, lambda part, value, held: _filled(value, part, held))
-
-    def gradient(self, free: Any) -> Any:
-        """Return a gradient for the free parameters with each of those arrays whole: it is zero where they are held."""
-        return self._map(free, lambda part, value, held: _filled(jnp.zeros(value.shape, part.dtype), part, held))
-
-    def rates(self, free: Any) -> Any:
-        """Learning rates of the free parameters as those of whole arrays, where what is held has any."""
-        return self._map(free, lambda part, value, held: _filled(jnp.ones(value.shape, part.dtype), part, held))
-
-    def free(self, whole: Any) -> Any:
-        """Return the free parts of what has the shapes of the whole arrays."""
-        return self._map(whole, lambda leaf, value, held: _free_part(leaf, held))
-
-    def _map(self, tree: Any, change: Callable[..., Any]) -> Any:
-        leaves, structure = jax.tree.flatten(tree)
-        values = iter(self.values)
-        changed = [leaf if held is None else change(leaf, next(values), held) for leaf, held in zip(leaves, self.held, strict=True)]
-        return structure.unflatten(changed)
+    if fixed is None:
+        return None
+    structure, held = fixed.held
+    values = zip(filter(_has_value, held), fixed.values, strict=True)
+    partly = tuple(value for one, value in values if isinstance(one, bytes))
+    layout = Layout(jax.tree.structure(fixed.movable(structure.unflatten(held))), tuple(one for one in held if not _is_held(one)))
+    return FrozenParameters(partly, layout) if partly else None
 
 
 def _mask(name: str, value: Any, like: Any) -> np.ndarray:
@@ -213,6 +187,11 @@ def _is_held(held: bool | bytes | Setting) -> bool:
     return held is True or isinstance(held, Setting)
 
 
+def _has_value(held: bool | bytes | Setting) -> bool:
+    """Return whether a leaf is an array, all or a part of which is held."""
+    return held is True or isinstance(held, bytes)
+
+
 def _places(held: Any, size: int) -> np.ndarray:
     """Return the places of the free numbers in an array."""
     mask = np.frombuffer(held, bool) if isinstance(held, bytes) else np.full(size, bool(held))
@@ -225,5 +204,6 @@ def _free_part(leaf: Any, held: Any) -> Any:
 
 
 def _filled(value: Any, part: Any, held: Any) -> Any:
-    """Return an array with its free numbers given."""
-    return value.reshape(-1).at[_places(held, value.size)].set(part, unique_indices=True).reshape(value.shape)
+    """Return an array with its free numbers given, in their precision."""
+    flat = value.reshape(-1).astype(part.dtype)
+    return flat.at[_places(held, value.size)].set(part, unique_indices=True).reshape(value.shape)

@@ -217,4 +217,4 @@ def _best_of_many(spec: RunSpec, objective: Objective, given: Problem) -> Result
     pool, _ = run(all_runs)
     pool = program_for(many.finish, pool, pool.code)(pool, pool.code)
     ends = Starts(pool.ends.params, pool.ends.cost, pool.ends.code, pool.ends.evaluations)
-    return with_fields(report.result(pool.best), starts=given.complete_starts(ends))
+    return with_fields(report.result(pool.best), starts=ends)

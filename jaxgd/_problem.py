@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgd._checks import check, check_trees
 from jaxgd._checks.check_arrays import is_wide, on_device
-from jaxgd._compile.closures import fresh
+from jaxgd._compile.closures import WIDE, fresh
 from jaxgd._compile.memory import traced
 from jaxgd._compile.program import Traced, explained
 from jaxgd._compile.provenance import Origin
@@ -26,10 +26,8 @@ from jaxgd._trees import is_leaf, is_traced, parameters_of, with_fields, with_pa
 from jaxgd.bounds import Bounds
 from jaxgd.methods.adapters import as_method, check_method, has_rate, seeing_full_arrays
 from jaxgd.methods.protocol import Method
-from jaxgd.result import Best, Result, Starts
+from jaxgd.result import Best, Result
 from jaxgd.stopping import Stationary, as_rules
-
-_WIDE = frozenset(np.dtype(name) for name in ("float64", "int64", "uint64", "complex128"))
 
 
 @contextlib.contextmanager
@@ -97,23 +95,23 @@ class Problem:
 
     def complete(self, result: Any) -> Any:
         """Return a result, or a view of the progress, with all parameters in their own types."""
-        return narrowed(result if self.frozen is None else _with_all(result, self.frozen), self.types)
+        if self.frozen is not None:
+            result = _with_params(result, self.frozen.merge, self.frozen.gradient, self.frozen.stacked)
+        if self.types is not None:
+            result = _with_params(result, *[functools.partial(narrowed, types=self.types)] * 3)
+        return result
 
     def beside(self, method: Any = None) -> Beside:
         """Return what is kept beside the result."""
         return beside(self.start, self.bounds, self.frozen, method, one_of_many=self.draws is not None)
 
     def free_starts(self) -> Any:
-        """Return the free parameters of many starts, moved into the box. FrozenParameters ones have to be the same in all."""
+        """Return the free parameters of many starts, moved into the box. Frozen ones have to be the same in all."""
         draws = self.draws
         if self.frozen is not None:
             self.frozen.check_alike(draws)
             draws = jax.vmap(self.frozen.free)(parameters_of(draws))
         return draws if self.box is None else jax.vmap(self.box.project)(draws)
-
-    def complete_starts(self, starts: Starts) -> Starts:
-        """Return the ends of many runs with all parameters."""
-        return starts if self.frozen is None else with_fields(starts, params=self.frozen.stacked(starts.params))
 
 
 def problem(
@@ -257,13 +255,15 @@ def settled(
     return arrays
 
 
-def _with_all(result: Any, fixed: FrozenParameters) -> Any:
-    fields: dict[str, Any] = {"params": fixed.merge(result.params), "best": Best(fixed.merge(result.best.params), result.best.cost)}
-    if hasattr(result, "gradient"):
-        fields["gradient"] = fixed.gradient(result.gradient)
-    history = getattr(result, "history", None)
-    if history is not None and history.params is not None:
-        fields["history"] = with_fields(history, params=fixed.stacked(history.params))
+def _with_params(result: Any, change: Callable[..., Any], gradient: Callable[..., Any], stacked: Callable[..., Any]) -> Any:
+    """Return a result, or a view of the progress, with its parameters, its gradient, and its stacks of parameters changed."""
+    fields: dict[str, Any] = {"params": change(result.params), "best": Best(change(result.best.params), result.best.cost)}
+    if getattr(result, "gradient", None) is not None:
+        fields["gradient"] = gradient(result.gradient)
+    for name in ("history", "starts"):
+        part = getattr(result, name, None)
+        if part is not None and part.params is not None:
+            fields[name] = with_fields(part, params=stacked(part.params))
     return with_fields(result, **fields)
 
 
@@ -275,7 +275,7 @@ def export(tree: Any) -> Any:
     left: dict[int, np.ndarray] = {}  # what stands in several places leaves once
 
     def leave(leaf: Any) -> Any:
-        if not (isinstance(leaf, jax.Array) and leaf.dtype in _WIDE and leaf.is_fully_addressable):
+        if not (isinstance(leaf, jax.Array) and leaf.dtype in WIDE and leaf.is_fully_addressable):
             return leaf
         if id(leaf) not in left:
             left[id(leaf)] = np.asarray(leaf)
@@ -312,9 +312,4 @@ def _hyperparameters(tree: Any, dtype: Any) -> Any:
 
 def _schedule(schedule: Callable[..., Any]) -> Callable[..., Any]:
     """Return a schedule of the user's as it is to be traced."""
-
-    def rate(step: Any) -> Any:
-        with fresh(schedule):
-            return schedule(step)
-
-    return rate
+    return fresh(schedule)(schedule)

@@ -21,7 +21,7 @@ import numpy as np
 from jaxgd._trees import is_traced
 
 MOST = 4000  # things to look at, for one function
-_WIDE = frozenset(np.dtype(name) for name in ("float64", "int64", "uint64", "complex128"))
+WIDE = frozenset(np.dtype(name) for name in ("float64", "int64", "uint64", "complex128"))
 _ATOMS = frozenset(
     (type(None), type(...), bool, int, float, complex, str, bytes, types.BuiltinFunctionType, np.dtype, range, slice)
 )
@@ -38,6 +38,11 @@ def names(code: types.CodeType) -> tuple[str, ...]:
         if isinstance(constant, types.CodeType):
             found.update(dict.fromkeys(names(constant)))
     return tuple(found)
+
+
+def unjitted(function: Any) -> Any:
+    """Return the function that `jax.jit` was given, if that made this one."""
+    return function.__wrapped__ if isinstance(function, JITTED) else function
 
 
 def is_library(module: Any) -> bool:
@@ -185,7 +190,7 @@ class _Views:
 
 def _view(value: Any) -> Any:
     """Return a view of an array whose type depends on the precision; a 64-bit JAX array in 32 bits."""
-    if value.dtype not in _WIDE or is_traced(value):
+    if value.dtype not in WIDE or is_traced(value):
         return value
     if isinstance(value, np.ndarray):
         return value.view()

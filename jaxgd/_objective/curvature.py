@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._checks import check_cost
-from jaxgd._compile.closures import JITTED, fresh
-from jaxgd._frozen import FrozenParameters, Layout
+from jaxgd._compile.closures import fresh, unjitted
+from jaxgd._frozen import Layout, of_the_free
 from jaxgd._objective import derivatives
 from jaxgd._trees import is_traced, norm, pack, pytree, safe_divisor, unpack
 from jaxgd.bounds import Bounds, at_active_bound
@@ -50,11 +50,9 @@ def half_squares(residuals: Any, *, has_aux: bool, held: Layout | None) -> Calla
 
 def _vector(residuals: Any, has_aux: bool, held: Layout | None, free: Any, *arguments: Any) -> jax.Array:
     """Return the residuals as a vector, checked."""
-    if isinstance(residuals, JITTED):
-        residuals = residuals.__wrapped__
-    params, data = (FrozenParameters(arguments[0], held).merge(free), arguments[1:]) if held is not None else (free, arguments)
+    residuals = unjitted(residuals)
     with fresh(residuals):
-        returned = residuals(params, *data)
+        returned = (residuals if held is None else of_the_free(residuals, held))(free, *arguments)
     return pack(check_cost.residual_arrays(returned, has_aux=has_aux))
 
 

@@ -4,18 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks import check_cost
 from jaxgd._compile import jaxprs
-from jaxgd._compile.closures import JITTED, fresh
+from jaxgd._compile.closures import fresh, unjitted
 from jaxgd._compile.memory import traced
 from jaxgd._compile.program import explained
 from jaxgd._compile.provenance import Origin
-from jaxgd._frozen import FrozenParameters, Layout, PartialObjective
+from jaxgd._frozen import FrozenParameters, Layout, PartialObjective, of_the_free
 from jaxgd._objective import derivatives
-from jaxgd._trees import is_traced, pack, unpack
+from jaxgd._trees import at_least_float32, is_traced, pack, unpack
 from jaxgd.methods.protocol import Point
 
 _TOGETHER = 2**22  # numbers of the largest array in a gradient, for all directions that are looked at together
@@ -58,23 +57,15 @@ def hessian(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = No
 
 
 def _checked(cost: Any, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
-    if isinstance(cost, JITTED):
-        cost = cost.__wrapped__  # traced from inside, its closed-over arrays are arguments of the program and not part of it
+    cost = unjitted(cost)  # traced from inside, its closed-over arrays are arguments of the program and not part of it
 
     def checked(*arguments: Any) -> tuple[Any, Any]:
         with fresh(cost):
             returned = cost(*arguments)
         value, aux = check_cost.value(returned, has_aux=has_aux)
-        wide = value.astype(jnp.float32) if jnp.dtype(value.dtype).itemsize < 4 else value
-        return wide, jax.tree.map(check_cost.aux_array, aux)
+        return at_least_float32(value), jax.tree.map(check_cost.aux_array, aux)
 
-    if held is None:
-        return checked
-
-    def of_the_free(free: Any, values: Any, *data: Any) -> tuple[Any, Any]:
-        return checked(FrozenParameters(values, held).merge(free), *data)
-
-    return of_the_free
+    return checked if held is None else of_the_free(checked, held)
 
 
 def trace_objective(
@@ -98,16 +89,8 @@ def trace_objective(
         values = (fixed.values,) if fixed else ()
         function = traced(make, cost, params, *values, *data, name=name, origin=origin, **options)
     else:
-        function = _explained(make(cost, **options), name)
+        function = explained(name, eager=True)(make(cost, **options))
     return PartialObjective(function, fixed.values) if fixed else function
-
-
-def _explained(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def explained_call(*arguments: Any) -> Any:
-        with explained(name, eager=True):
-            return function(*arguments)
-
-    return explained_call
 
 
 def empty_point(evaluate: Callable[..., Any], params: Any, *data: Any) -> Point:

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd._compile.program import JITTED
-from jaxgd._trees import is_parameter, with_fields
-from jaxgd.result import Best
+from jaxgd._compile.closures import unjitted
+from jaxgd._trees import is_parameter
 
 
 class Types(NamedTuple):
@@ -46,8 +45,7 @@ def of_wide(cost: Callable[..., Any], types: Types) -> Callable[..., Any]:
 
 
 def _called(cost: Any, names: tuple[str | None, ...], params: Any, *data: Any) -> Any:
-    inner = cost.__wrapped__ if isinstance(cost, JITTED) else cost
-    return inner(_cast(params, names, jax.tree.structure(params)), *data)
+    return unjitted(cost)(_cast(params, names, jax.tree.structure(params)), *data)
 
 
 def _cast(params: Any, names: tuple[str | None, ...], structure: Any) -> Any:
@@ -55,19 +53,6 @@ def _cast(params: Any, names: tuple[str | None, ...], structure: Any) -> Any:
     return structure.unflatten([leaf if name is None else leaf.astype(jnp.dtype(name)) for leaf, name in pairs])
 
 
-def narrowed(result: Any, types: Types | None) -> Any:
-    """Return a result, or a sight of the progress, with the parameters in their own types."""
-    if types is None:
-        return result
-
-    def cast(params: Any) -> Any:
-        return _cast(params, types.names, types.structure)
-
-    fields: dict[str, Any] = {"params": cast(result.params), "best": Best(cast(result.best.params), result.best.cost)}
-    if getattr(result, "gradient", None) is not None:
-        fields["gradient"] = cast(result.gradient)
-    for name in ("history", "starts"):
-        part = getattr(result, name, None)
-        if part is not None and part.params is not None:
-            fields[name] = with_fields(part, params=cast(part.params))
-    return with_fields(result, **fields)
+def narrowed(params: Any, types: Types) -> Any:
+    """Return parameters, or a gradient, in their own types."""
+    return _cast(params, types.names, types.structure)

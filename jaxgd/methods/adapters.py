@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd._checks import check, check_trees
-from jaxgd._frozen import FrozenParameters, PartlyFrozen
+from jaxgd._frozen import FrozenParameters, partly_frozen
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
 from jaxgd.bounds import Bounds
 from jaxgd.methods import first_order
@@ -37,16 +37,16 @@ class FirstOrderAdapter(Method):
     """
 
     rule: Any
-    partly: PartlyFrozen | None = None
+    partly: FrozenParameters | None = None
 
     def init(self, params: Any) -> Any:
-        return self.rule.init(params if self.partly is None else self.partly.full(params))
+        return self.rule.init(params if self.partly is None else self.partly.merge(params))
 
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
         del problem
         if self.partly is None:
             return Step(*self.rule.update(point.gradient, state, point.params))
-        update, state = self.rule.update(self.partly.gradient(point.gradient), state, self.partly.full(point.params))
+        update, state = self.rule.update(self.partly.gradient(point.gradient), state, self.partly.merge(point.params))
         return Step(self.partly.free(update), state)
 
     def rate(self, count: Any) -> Any:
@@ -90,24 +90,24 @@ class FullArrays(_Wrapper):
     """A method that sees arrays whole although a part of them is fixed: their gradient is zero there, and they stay as they are."""
 
     method: Any
-    partly: PartlyFrozen
+    partly: FrozenParameters
     traits: Traits = static()  # type: ignore[misc]
 
     def init(self, params: Any) -> Any:
-        return self.method.init(self.partly.full(params))
+        return self.method.init(self.partly.merge(params))
 
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
         evaluate, bounds, current = problem.evaluate, problem.bounds, problem.current
         seen = Problem(
             evaluate=evaluate and (lambda params: self._seen(evaluate(self.partly.free(params)))),
-            bounds=bounds and Bounds(self.partly.full(bounds.lower), self.partly.full(bounds.upper)),
+            bounds=bounds and Bounds(self.partly.merge(bounds.lower), self.partly.merge(bounds.upper)),
             current=current and self._seen(current),
         )
         answer = ask(self.method, self._seen(point), state, seen)
         return answer._replace(update=self.partly.free(answer.update))
 
     def _seen(self, point: Point) -> Point:
-        return point._replace(params=self.partly.full(point.params), gradient=self.partly.gradient(point.gradient))
+        return point._replace(params=self.partly.merge(point.params), gradient=self.partly.gradient(point.gradient))
 
 
 def _for_the_free(rule: FirstOrderMethod, params: Any, fixed: FrozenParameters | None) -> FirstOrderMethod:
@@ -130,7 +130,7 @@ def _free_rates(rates: Any, params: Any, fixed: FrozenParameters | None, *, by_n
     if fixed is None:
         return rates
     free = fixed.free(rates)
-    partly = None if by_number else PartlyFrozen.of(fixed)
+    partly = None if by_number else partly_frozen(fixed)
     return free if partly is None else partly.rates(free)
 
 
@@ -211,7 +211,7 @@ def _traits(method: Any) -> Traits:
 
 def seeing_full_arrays(method: Method, fixed: FrozenParameters | None) -> Method:
     """Return a method that sees partly fixed arrays whole, if it looks at their shapes."""
-    partly, traits = PartlyFrozen.of(fixed), method.traits
+    partly, traits = partly_frozen(fixed), method.traits
     if partly is None or traits.takes_vector or traits.requires == "hessian":
         return method
     if isinstance(method, FirstOrderAdapter):
