@@ -35,13 +35,10 @@ class Closure:
                 self.code |= _constants(value.__code__)
             with contextlib.suppress(Exception):  # whatever objects of the user's do when they are looked at
                 for part in parts(value):
-                    self._note(part, id(value))
+                    if isinstance(part, int | float | np.generic | np.ndarray | jax.Array):
+                        self.leaves.append((part, id(value)))
+                    self._above.setdefault(id(part), []).append(id(value))
                     left.append(part)
-
-    def _note(self, part: Any, above: int) -> None:
-        if isinstance(part, int | float | np.generic | np.ndarray | jax.Array):
-            self.leaves.append((part, above))
-        self._above.setdefault(id(part), []).append(above)
 
     def varied(self, change: Callable[[Any], Any]) -> Any:
         """Return a copy of the function with its numbers and arrays changed; itself if nothing changes."""

@@ -23,7 +23,6 @@ import numpy as np
 
 from jaxgd._compile.closures import JITTED
 from jaxgd._compile.jaxprs import Identity, array_key
-from jaxgd._compile.lifting import Wanted
 from jaxgd._compile.program import Traced, trace
 from jaxgd._compile.provenance import Origin
 from jaxgd._trees import is_traced
@@ -89,23 +88,8 @@ def traced(
     **options: Hashable,
 ) -> Traced:
     """`make(function, **options)` traced for arguments like these; see `trace`."""
-    making = functools.partial(make, **options)
-
-    def wanted(jaxpr: Any, arguments: Any) -> Wanted:
-        return (origin or Origin(function)).wanted(jaxpr, making, arguments)
-
+    wanted = functools.partial((origin or Origin(function)).wanted, functools.partial(make, **options))
     return trace(cached(make, function, **options), *arguments, name=name, wanted=wanted)
-
-
-def _looked_at(function: types.FunctionType) -> tuple[Any, ...]:
-    """Return what a function of the user's looks at beside its arguments: globals, closed-over variables, defaults."""
-    scope = function.__globals__
-    names = [scope[name] if name in scope else getattr(builtins, name, _Unknown) for name in _names(function.__code__)]
-    try:
-        closed_over = [cell.cell_contents for cell in function.__closure__ or ()]
-    except ValueError:  # a variable that has no value yet
-        raise _Unknown from None
-    return names, closed_over, function.__defaults__, function.__kwdefaults__
 
 
 def dependencies(function: Callable[..., Any]) -> Hashable:
@@ -150,8 +134,10 @@ def _function_key(value: Any, inside: tuple[Any, ...]) -> Hashable:
         raise _Unknown
     if any(value is outer for outer in inside):
         return "recursive", [value is outer for outer in inside].index(True)
-    inside = (*inside, value)
-    return value.__code__, _names(value.__code__), tuple(_key(part, inside) for part in _looked_at(value))
+    scope, names = value.__globals__, _names(value.__code__)
+    looked_up = [scope[name] if name in scope else getattr(builtins, name) for name in names]
+    closed_over = [cell.cell_contents for cell in value.__closure__ or ()]
+    return value.__code__, names, _key((looked_up, closed_over, value.__defaults__, value.__kwdefaults__), (*inside, value))
 
 
 def _is_library(value: Any) -> bool:

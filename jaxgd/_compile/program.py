@@ -5,6 +5,7 @@ the function's jaxpr. So a compiled program that takes a `Traced` as an argument
 whichever arrays it closes over: fresh lambdas, new data and new hyperparameters compile nothing.
 """
 
+import contextlib
 import functools
 import re
 import sysconfig
@@ -123,10 +124,10 @@ def trace(function: Any, *arguments: Any, name: str = "cost", wanted: Callable[.
     return Traced((*lifted, *closed.consts), code)
 
 
-def _on_device(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Single numbers as arrays of JAX: in an outer program NumPy's would be literals again."""
+def _on_device(lifted: dict[Any, tuple[Any, Any]]) -> tuple[Any, ...]:
+    """Return the values, single numbers as arrays of JAX: in an outer program NumPy's would be literals again."""
     with jax.ensure_compile_time_eval():
-        return tuple(value if np.ndim(value) else jax.device_put(value) for value in values)
+        return tuple(value if np.ndim(value) else jax.device_put(value) for _, value in lifted.values())
 
 
 class Program:
@@ -208,7 +209,7 @@ def _shape_and_dtype(leaf: Any, narrow: dict[Any, Any]) -> tuple[Any, Any]:
     return (jnp.shape(leaf), type(leaf)) if dtype is None else (leaf.shape, narrow.get(dtype, dtype))
 
 
-class explained:
+class explained(contextlib.ContextDecorator):
     """Give JAX's errors on untraceable code a message that names the line and the cure."""
 
     def __init__(self, name: str, *, eager: bool = False) -> None:
@@ -219,31 +220,36 @@ class explained:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        eagerly = "" if self.eager else ", or pass jit=False, which minimize, fit and covariance take"
-        failed = "traced"
         if isinstance(error, Refused):
             raise TypeError(*error.args) from None
-        if isinstance(error, jax.errors.TracerArrayConversionError):
-            problem = "NumPy was called on a value that JAX is tracing"
-            cure = "use the function of the same name in jax.numpy or jax.scipy"
-        elif isinstance(error, jax.errors.TracerBoolConversionError):
-            problem = "a Python `if`, `while`, `and` or `or` looks at a value that JAX is tracing"
-            cure = f"use jax.numpy.where or jax.lax.cond{eagerly}"
-        elif isinstance(error, jax.errors.NonConcreteBooleanIndexError):
-            problem = "an array is indexed by truth values that JAX is tracing"
-            cure = f"use jax.numpy.where, which keeps the shape{eagerly}"
-        elif isinstance(error, _NOT_CONCRETE) or (isinstance(error, TypeError) and str(error).startswith(_NO_SHAPE)):
-            problem = "a value that JAX is tracing was turned into a Python number or the size of an array"
-            cure = "keep it an array, with functions of jax.numpy, and sizes independent of values"
-        elif isinstance(error, TypeError) and _TWO_WIDTHS.search(str(error)):
-            problem = "numbers of 32 and of 64 bits meet in one operation"
-            cure = "convert one of them, or pass as data what comes from a cache that JAX has seen in the other precision"
-        elif found := _not_differentiable(error):
-            failed, (problem, cure) = "differentiated", found
-        else:
-            return
-        message = f"{self.name}: it can't be {failed}: {problem}{_place(trace)}. The cure: {cure}."
-        raise TypeError(message).with_traceback(trace) from None
+        found = _untraceable(error, eager=self.eager) or _not_differentiable(error)
+        if found is not None:
+            problem, cure = found
+            message = f"{self.name}: it can't be {problem}{_place(trace)}. The cure: {cure}."
+            raise TypeError(message).with_traceback(trace) from None
+
+
+def _untraceable(error: BaseException | None, *, eager: bool) -> tuple[str, str] | None:
+    """Return why JAX can't trace something, in words, and the cure, if an error says that."""
+    eagerly = "" if eager else ", or pass jit=False, which minimize, fit and covariance take"
+    if isinstance(error, jax.errors.TracerArrayConversionError):
+        problem = "NumPy was called on a value that JAX is tracing"
+        cure = "use the function of the same name in jax.numpy or jax.scipy"
+    elif isinstance(error, jax.errors.TracerBoolConversionError):
+        problem = "a Python `if`, `while`, `and` or `or` looks at a value that JAX is tracing"
+        cure = f"use jax.numpy.where or jax.lax.cond{eagerly}"
+    elif isinstance(error, jax.errors.NonConcreteBooleanIndexError):
+        problem = "an array is indexed by truth values that JAX is tracing"
+        cure = f"use jax.numpy.where, which keeps the shape{eagerly}"
+    elif isinstance(error, _NOT_CONCRETE) or (isinstance(error, TypeError) and str(error).startswith(_NO_SHAPE)):
+        problem = "a value that JAX is tracing was turned into a Python number or the size of an array"
+        cure = "keep it an array, with functions of jax.numpy, and sizes independent of values"
+    elif isinstance(error, TypeError) and _TWO_WIDTHS.search(str(error)):
+        problem = "numbers of 32 and of 64 bits meet in one operation"
+        cure = "convert one of them, or pass as data what comes from a cache that JAX has seen in the other precision"
+    else:
+        return None
+    return f"traced: {problem}", cure
 
 
 def _not_differentiable(error: BaseException | None) -> tuple[str, str] | None:
@@ -253,11 +259,12 @@ def _not_differentiable(error: BaseException | None) -> tuple[str, str] | None:
         return None
     if text.startswith("Reverse-mode differentiation does not work"):
         loop = "a loop whose length is known only while it runs, lax.while_loop or lax.fori_loop, has no gradient"
-        return loop, f"use lax.scan, or lax.fori_loop with bounds that are Python integers, or {rule}"
+        return f"differentiated: {loop}", f"use lax.scan, or lax.fori_loop with bounds that are Python integers, or {rule}"
     if "callbacks do not support JVP" in text:
-        return "a callback to Python has no derivative", rule
+        return "differentiated: a callback to Python has no derivative", rule
     if text.startswith("Differentiation rule for"):
-        return text.partition(" not ")[0].replace("Differentiation rule for", "JAX has no derivative of"), rule
+        name = text.partition(" not ")[0].removeprefix("Differentiation rule for")
+        return f"differentiated: JAX has no derivative of{name}", rule
     return None
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from jaxgd._compile import jaxprs
 from jaxgd._compile.copies import Closure
 from jaxgd._compile.lifting import Wanted
-from jaxgd._trees import is_traced
+from jaxgd._trees import is_floating, is_traced
 
 _COMMON = frozenset((0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0))
 _SHIFT = 2.0**-5  # of a number, about, by which it is moved: to be seen in bfloat16 too
@@ -58,7 +58,7 @@ class Origin:
                     floats.add(float(value))
         return floats, integers, few
 
-    def wanted(self, jaxpr: Any, make: Callable[[Any], Callable[..., Any]], arguments: Any) -> Wanted:
+    def wanted(self, make: Callable[[Any], Callable[..., Any]], jaxpr: Any, arguments: Any) -> Wanted:
         """Return the literals of a jaxpr that are to become arguments; it is that of `make(function)` for such arguments."""
         key, literals = jaxprs.skeleton(jaxpr)
         explained = _names(_COMMON | self.closure.code | jaxprs.sizes(jaxpr), literals)
@@ -111,23 +111,20 @@ class _Shift:
         self.count = 0
 
     def __call__(self, value: Any) -> Any:
-        kind = type(value)
+        kind, is_array = type(value), isinstance(value, np.ndarray) and 0 < value.size <= _MOST
         if self.floats:
             if kind is float or isinstance(value, np.floating):
                 return kind(self._moved(np.asarray(value)))
-            if isinstance(value, np.ndarray) and 0 < value.size <= _MOST and np.issubdtype(value.dtype, np.floating):
+            if is_array and np.issubdtype(value.dtype, np.floating):
                 return self._moved(value)
-            if isinstance(value, jax.Array) and not is_traced(value) and value.size == 1:
-                return self._moved_on_device(value) if jnp.issubdtype(value.dtype, jnp.floating) else value
+            if isinstance(value, jax.Array) and not is_traced(value) and value.size == 1 and is_floating(value.dtype):
+                with jax.ensure_compile_time_eval():
+                    return jax.device_put(self._moved(np.asarray(value)))
         elif kind is int or isinstance(value, np.integer):
             return kind(value + 1) if abs(int(value)) >= self.least else value
-        elif isinstance(value, np.ndarray) and 0 < value.size <= _MOST and np.issubdtype(value.dtype, np.integer):
+        elif is_array and np.issubdtype(value.dtype, np.integer):
             return value + np.ones((), value.dtype)
         return value
-
-    def _moved_on_device(self, value: jax.Array) -> jax.Array:
-        with jax.ensure_compile_time_eval():
-            return jax.device_put(self._moved(np.asarray(value)))
 
     def _moved(self, value: np.ndarray) -> np.ndarray:
         self.count += 1
