@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import jax
@@ -85,25 +85,27 @@ def scalar(name: str, value: Any) -> np.ndarray | None:
     return array
 
 
+def _each(name: str, array: np.ndarray | None, value: Any, holds: Callable[[Any], Any], expected: str) -> None:
+    """Check that something holds for each number of an array, made of a value."""
+    if array is not None and not np.all(holds(array)):
+        raise ValueError(f"{name}: expected {expected}, got {show(value)}.")
+
+
 def positive(name: str, value: Any, *, several: bool = False) -> None:
     """Check that a number, or each number of an array where there may be several, is finite and above zero."""
     array = real(name, value) if several else scalar(name, value)
-    if array is not None and not np.all((array > 0) & np.isfinite(array)):
-        raise ValueError(f"{name}: expected a finite number > 0, got {show(value)}.")
+    _each(name, array, value, lambda x: (x > 0) & np.isfinite(x), "a finite number > 0")
 
 
 def at_least_zero(name: str, value: Any) -> None:
     """Check that a number is finite and not negative."""
-    array = scalar(name, value)
-    if array is not None and not (array >= 0 and np.isfinite(array)):
-        raise ValueError(f"{name}: expected a finite number >= 0, got {show(value)}.")
+    _each(name, scalar(name, value), value, lambda x: (x >= 0) & np.isfinite(x), "a finite number >= 0")
 
 
 def fraction(name: str, value: Any, *, closed: bool) -> None:
     """Check that a number lies in [0, 1], or in [0, 1) if not closed."""
-    array = scalar(name, value)
-    if array is not None and not (array >= 0 and (array <= 1 if closed else array < 1)):
-        raise ValueError(f"{name}: expected a number in [0, 1{']' if closed else ')'}, got {show(value)}.")
+    expected = f"a number in [0, 1{']' if closed else ')'}"
+    _each(name, scalar(name, value), value, lambda x: (x >= 0) & (x <= 1 if closed else x < 1), expected)
 
 
 def share(name: str, value: Any) -> None:
@@ -141,8 +143,7 @@ def all_true(value: Any) -> bool:
 def switch(name: str, value: Any) -> None:
     """Check that a value is True or False, or a number, 1 or 0, in their place."""
     array = None if isinstance(value, bool | np.bool_) else real(name, value, "True or False")
-    if array is not None and not np.all((array == 0) | (array == 1)):
-        raise ValueError(f"{name}: expected True or False, got {show(value)}.")
+    _each(name, array, value, lambda x: (x == 0) | (x == 1), "True or False")
 
 
 def function(name: str, value: Any, arguments: tuple[str, ...], expected: str, why: str = "") -> None:

@@ -18,54 +18,54 @@ def signature(cost: Any, arguments: tuple[str, ...], name: str = "cost") -> None
 
 def aux_array(leaf: Any) -> jax.Array:
     """Check one leaf of what the cost returned beside its value, and return it as an array."""
+    expected = "cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds"
     try:
         array = jnp.asarray(leaf)
     except (TypeError, ValueError):
-        raise Refused(
-            f"cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds {check.show(leaf)}."
-        ) from None
+        raise Refused(f"{expected} {check.show(leaf)}.") from None
     if jnp.issubdtype(array.dtype, jax.dtypes.extended):
-        raise Refused("cost: with has_aux=True the aux must be a pytree of numbers and arrays, it holds a random key.")
+        raise Refused(f"{expected} a random key.")
     return array
 
 
 def value(value: Any, *, has_aux: bool) -> tuple[jax.Array, Any]:
     """Check what the cost returned while it is traced: a real scalar, or with `has_aux` a pair of it and anything."""
-    aux = None
-    if has_aux:
-        if not isinstance(value, tuple | list) or len(value) != 2:
-            raise Refused(f"cost: with has_aux=True it must return a pair (cost, aux), it returned {_kind(value)}.")
-        value, aux = value
+    value, aux = _pair(value, "cost: with has_aux=True it must return a pair (cost, aux)") if has_aux else (value, None)
+    expected = "cost: it must return a real scalar, it returned"
     if value is None:
-        raise Refused("cost: it must return a real scalar, it returned None: is a `return` missing?")
+        raise Refused(f"{expected} None: is a `return` missing?")
     if isinstance(value, tuple | list | dict):
         pair = len(value) == 2 and not has_aux and not isinstance(value, dict)
-        hint = ": for a pair (cost, aux) pass has_aux=True" if pair else ""
-        raise Refused(f"cost: it must return a real scalar, it returned {_kind(value)}{hint}.")
+        raise Refused(f"{expected} {_kind(value)}{': for a pair (cost, aux) pass has_aux=True' if pair else ''}.")
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError):
-        raise Refused(f"cost: it must return a real scalar, it returned {_kind(value)}.") from None
+        raise Refused(f"{expected} {_kind(value)}.") from None
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise Refused("cost: it must return a real scalar, it returned a complex number: return its real part or its modulus.")
+        raise Refused(f"{expected} a complex number: return its real part or its modulus.")
     if array.shape != ():
-        raise Refused(f"cost: it must return a real scalar, it returned an array of shape {array.shape}: take its sum or mean.")
+        raise Refused(f"{expected} an array of shape {array.shape}: take its sum or mean.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise Refused(f"cost: it must return a real scalar, it returned {_kind(array)}, which has no derivative.")
+        raise Refused(f"{expected} {_kind(array)}, which has no derivative.")
     return array, aux
 
 
 def residual_arrays(value: Any, *, has_aux: bool) -> list[jax.Array]:
     """Check what a function of residuals returned: a pytree of real arrays, or with `has_aux` a pair of it and anything."""
     if has_aux:
-        if not isinstance(value, tuple | list) or len(value) != 2:
-            raise Refused(f"residuals: with has_aux=True they must come in a pair (residuals, aux), it returned {_kind(value)}.")
-        value = value[0]
+        value, _ = _pair(value, "residuals: with has_aux=True they must come in a pair (residuals, aux)")
     leaves = jax.tree.leaves(value)
     for leaf in leaves or [value]:
         if not isinstance(leaf, jax.Array | np.ndarray | float) or not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise Refused(f"residuals: it must return an array of real numbers, or a pytree of them, it returned {_kind(leaf)}.")
     return [jnp.asarray(leaf) for leaf in leaves]
+
+
+def _pair(value: Any, expected: str) -> Any:
+    """Check that a value is a pair, and return it."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise Refused(f"{expected}, it returned {_kind(value)}.")
+    return value
 
 
 def _kind(value: Any) -> str:

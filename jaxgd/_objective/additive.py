@@ -63,8 +63,6 @@ def _costs_of_sets(functions: Any, params: Any, bounds: Any, pairs: Any) -> np.n
     """Return the costs of the sets for each point and pair, an array (points, pairs, 5).
 
     The sets are A, B, C, D, and A and B together. A cost that was not traced is evaluated one by one, at fewer points.
-
-    Those of a cost that was not traced are found one by one, at fewer points.
     """
     points = np.asarray(_POINTS, np.float32)
     if getattr(functions[0], "shapes", None) is None:
