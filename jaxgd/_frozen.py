@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks import check, check_trees, plain
+from jaxgd._compile.memory import Known
 from jaxgd._trees import is_parameter, is_traced, parameters_of, pytree, static
 
 
@@ -37,26 +38,11 @@ class PartialObjective:
         return self.function(params, self.values, *data)
 
 
-class Setting:
-    """A leaf that is no array, a part of a program's structure: equal to another if it is the same, or an equal plain value."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-        is_plain = isinstance(value, bool | int | float | complex | str | bytes | np.generic)
-        self.key = (type(value), repr(value)) if is_plain else id(value)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Setting) and self.key == other.key
-
-
 class Layout(NamedTuple):
-    """The structure of all leaves, and of each whether it is held: all of an array, which of its numbers, or a `Setting`."""
+    """The structure of all leaves, and of each whether it is held: all of an array, which of its numbers, or what is no array."""
 
     structure: Any
-    leaves: tuple[bool | bytes | Setting, ...]
+    leaves: tuple[bool | bytes | Known, ...]
 
 
 @pytree
@@ -112,7 +98,7 @@ class FrozenParameters:
     def check_alike(self, starts: Any) -> None:
         """Check that many starts, all leaves with a leading axis, have the same values in what is held."""
         for leaf, held in zip(self.held.structure.flatten_up_to(starts), self.held.leaves, strict=True):
-            if held is False or isinstance(held, Setting) or is_traced(leaf):
+            if held is False or isinstance(held, Known) or is_traced(leaf):
                 continue
             is_plain = not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
             rows = np.asarray(leaf if is_plain else jax.random.key_data(leaf)).reshape(len(leaf), -1)
@@ -133,7 +119,7 @@ class FrozenParameters:
         """Return all leaves: free ones, held ones, and those of which a part is free, `fill(value, part, held)`."""
         parts, rest, leaves = iter(jax.tree.leaves(free)), iter(values), []
         for held in self.held.leaves:
-            if isinstance(held, Setting):
+            if isinstance(held, Known):
                 leaves.append(held.value)
             elif isinstance(held, bytes):
                 leaves.append(fill(next(rest), next(parts), held))
@@ -143,14 +129,14 @@ class FrozenParameters:
 
 
 def of_the_free(function: Callable[..., Any], held: Layout) -> Callable[..., Any]:
-    """Return a function of all parameters and data as one of the free ones, the values of the others, and data."""
+    """Return a function of all parameters and data as one of free ones, the values of others, and data."""
     return lambda free, values, *data: function(FrozenParameters(values, held).merge(free), *data)
 
 
 def partly_frozen(fixed: FrozenParameters | None) -> FrozenParameters | None:
-    """Return the arrays of which a part is held, for a method that sees each of them whole; None if there are none.
+    """Return the arrays of which a part is held, for a method that sees each of them whole.
 
-    Its leaves are those of the free parameters, without what is held as a whole.
+    None if there are none. The leaves are those of the free parameters, without what is held as a whole.
     """
     if fixed is None:
         return None
@@ -170,10 +156,10 @@ def _mask(name: str, value: Any, like: Any) -> np.ndarray:
     return check_trees.fitting(name, array, like)
 
 
-def _held(leaf: Any, masks: Any) -> bool | bytes | Setting:
+def _held(leaf: Any, masks: Any) -> bool | bytes | Known:
     """Return which numbers of a leaf are fixed. The masks are those of the parameters still to come, or None."""
     if not isinstance(leaf, jax.Array | np.ndarray):
-        return Setting(leaf)
+        return Known(leaf)
     if not is_parameter(leaf):
         return True
     mask = None if masks is None else next(masks)
@@ -182,12 +168,12 @@ def _held(leaf: Any, masks: Any) -> bool | bytes | Setting:
     return True if mask.all() else mask.tobytes()
 
 
-def _is_held(held: bool | bytes | Setting) -> bool:
+def _is_held(held: bool | bytes | Known) -> bool:
     """Return whether all of a leaf is held."""
-    return held is True or isinstance(held, Setting)
+    return held is True or isinstance(held, Known)
 
 
-def _has_value(held: bool | bytes | Setting) -> bool:
+def _has_value(held: bool | bytes | Known) -> bool:
     """Return whether a leaf is an array, all or a part of which is held."""
     return held is True or isinstance(held, bytes)
 

@@ -114,6 +114,8 @@ def _key(value: Any, inside: tuple[Any, ...]) -> Hashable:
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         if is_traced(value) or value.nbytes > _LARGEST or value.dtype == object:
             raise _Unknown
+        if isinstance(value, np.generic):
+            return array_key(value)
         return Identity(value), None if isinstance(value, jax.Array) else array_key(value)  # NumPy's can change in place
     if kind is functools.partial:
         return kind, _key(value.func, inside), _key(value.args, inside), _key(value.keywords, inside)
