@@ -35,7 +35,7 @@ def is_array_like(node: Any) -> bool:
 def number_array(name: str, leaf: Any, *, boolean: bool = False) -> Any:
     """Return one leaf as a NumPy or JAX array; `boolean` says whether truth values are allowed."""
     if isinstance(leaf, jax.Array):
-        array = np.asarray(leaf) if _is_cut(leaf) else leaf
+        array = np.asarray(leaf) if is_wide(leaf) else leaf
     else:
         plain.refuse(name, leaf)
         try:
@@ -100,16 +100,11 @@ def on_device(array: Any) -> Any:
 
 
 def is_wide(array: Any) -> bool:
-    """Return whether a NumPy array holds 64-bit integers that JAX would now cut to 32 bits."""
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iu":
+    """Return whether an array holds 64-bit integers, to be looked at, that JAX would now cut to 32 bits."""
+    dtype = getattr(array, "dtype", None)
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "iu" or jax.dtypes.canonicalize_dtype(dtype) == dtype:
         return False
-    return jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
-
-
-def _is_cut(array: jax.Array) -> bool:
-    """Return the same for a concrete JAX array, made while the 64-bit flag was set."""
-    wide = jnp.issubdtype(array.dtype, jnp.integer) and jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype
-    return wide and not is_traced(array) and array.is_fully_addressable
+    return isinstance(array, np.ndarray) or (not is_traced(array) and array.is_fully_addressable)
 
 
 def cast(name: str, array: Any, dtype: Any, *, exact: bool = False) -> Any:

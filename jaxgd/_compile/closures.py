@@ -59,7 +59,7 @@ def globals_of(function: types.FunctionType) -> dict[str, Any]:
 
 
 class Place(NamedTuple):
-    """The name under which a holder keeps something that a value looks at, and how to get and to put it there."""
+    """The name under which a holder keeps something, and how to get it and to put it there."""
 
     holder: Any
     name: Any
@@ -93,7 +93,7 @@ def _put_in_partial(value: Any, name: str, new: Any) -> None:
 
 
 def _further_places(value: Any) -> Iterator[Place]:
-    """Yield the places in modules that a function looks at, and in the class of an object: all functions and objects share them."""
+    """Yield the places that functions and objects share: in modules and in classes."""
     if isinstance(value, types.FunctionType):
         yield from _items(value.__dict__, list(value.__dict__))
         for module in globals_of(value).values():
@@ -148,7 +148,7 @@ class _Views:
         self.put: list[tuple[Place, Any, Any]] = []
 
     def __call__(self, value: Any) -> Any:
-        """Return what to put in the place of a value: mostly itself."""
+        """Return the replacement of a value: mostly itself."""
         is_array = isinstance(value, np.ndarray | jax.Array)
         if type(value) in _ATOMS or isinstance(value, np.generic | types.ModuleType) or (len(self.seen) > MOST and not is_array):
             return value

@@ -148,7 +148,10 @@ def constants_of(inner: Any) -> list[Any]:
 
 
 def split_scan(eqn: Any, operands: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return what a scan sees in every lap, what it carries, and what it scans, which has an axis more outside than inside."""
+    """Return what a scan sees in every lap, what it carries, and what it scans.
+
+    What is scanned has an axis more outside than inside.
+    """
     body = opened(eqn.params["jaxpr"])
     n_carried = sum(map(_same_rank, eqn.outvars, body.outvars))
     n_seen = sum(map(_same_rank, eqn.invars, body.invars))
