@@ -7,30 +7,21 @@ import jax.numpy as jnp
 
 from jaxgd._trees import all_finite, inner, largest, pytree, safe_divisor, select, working_dtype
 from jaxgd.bounds import apply_update, projected_gradient
+from jaxgd.methods import nonmonotone
+from jaxgd.methods.nonmonotone import Search
 from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits
 from jaxgd.result import RUNNING, Status
 
-_MEMORY = 10  # costs that a new point is compared with
-_DECREASE = 1e-4  # of the predicted decrease, that is enough
 _FIRST = 0.1  # the first step, relative to the largest parameter
 _GROWTH = 4.0  # of the step along negative curvature
-_SHRINK = (0.1, 0.5)  # bounds of the backtracking
 
 
 class SpectralState(NamedTuple):
-    """The rate that is being tried, the last accepted point and its gradient, and the last accepted costs.
+    """The search along the gradient, and the last accepted point with its gradient."""
 
-    `fall` is what the slope predicts for the step that is being tried, -g'(x_new - x); `size` is the gradient's largest component
-    that leads into the box; `length` the largest parameter.
-    """
-
-    rate: Any
+    search: Search
     params: Any
     gradient: Any
-    fall: Any
-    size: Any
-    length: Any
-    costs: Any
     started: Any
 
 
@@ -62,42 +53,28 @@ class SpectralGradient(Method):
 
     def init(self, params: Any) -> SpectralState:
         zero = jnp.zeros((), working_dtype(params))
-        costs = jnp.full_like(zero, -jnp.inf, shape=(_MEMORY,))
-        return SpectralState(zero, params, jax.tree.map(jnp.zeros_like, params), zero, zero, zero, costs, jnp.asarray(False))
+        return SpectralState(nonmonotone.begin(zero), params, jax.tree.map(jnp.zeros_like, params), jnp.asarray(False))
 
     def step(self, point: Point, state: SpectralState, problem: Problem) -> Step:
-        dtype = state.rate.dtype
+        search, dtype = state.search, state.search.rate.dtype
         cost = point.cost.astype(dtype)
         finite = all_finite(point.cost, point.gradient)
-        noise = 4 * jnp.finfo(dtype).eps * jnp.abs(cost)
-        lower = cost <= jnp.max(state.costs) - _DECREASE * state.fall + noise
-        accepted = ~state.started | (finite & lower)
-
-        cut = state.fall / (2 * (cost - state.costs[-1] + state.fall))
-        shorter = state.rate * jnp.clip(jnp.where(finite & jnp.isfinite(cut), cut, _SHRINK[0]), *_SHRINK)
+        accepted = ~state.started | nonmonotone.judge(search, cost, finite)
         longer = jnp.where(state.started, _spectral(point, state, dtype), _first_rate(point, dtype))
-        rate = jnp.where(accepted, longer, shorter)
+        rate = jnp.where(accepted, longer, nonmonotone.shortened(search, cost, finite))
 
         params, gradient = select(accepted, (point.params, point.gradient), (state.params, state.gradient))
         downhill = projected_gradient(params, gradient, problem.bounds)
         size = largest(downhill, dtype)
         update = jax.tree.map(lambda g: -rate.astype(g.dtype) * g, gradient)
         _, step = apply_update(params, update, problem.bounds)
-        length = largest(params, dtype)
-        tiny = rate * size <= jnp.finfo(dtype).eps * length
+        tiny = rate * size <= jnp.finfo(dtype).eps * largest(params, dtype)
         verdict = jnp.where(finite, Status.STALLED.code, Status.DIVERGED.code)
+        fall = -size * inner(gradient, step, size, dtype)
+        search = Search(rate, fall, nonmonotone.remembered(search, cost, accepted))
         return Step(
             update,
-            SpectralState(
-                rate=rate,
-                params=params,
-                gradient=gradient,
-                fall=-size * inner(gradient, step, size, dtype),
-                size=size,
-                length=length,
-                costs=jnp.where(accepted, jnp.append(state.costs[1:], cost), state.costs),
-                started=jnp.asarray(True),
-            ),
+            SpectralState(search, params, gradient, jnp.asarray(True)),
             accepted,
             jnp.where(~accepted & tiny, verdict, RUNNING),
         )
@@ -109,7 +86,7 @@ def _spectral(point: Point, state: SpectralState, dtype: Any) -> jax.Array:
     length = largest(step, dtype)
     square = inner(step, step, length, dtype)
     curvature = inner(step, jax.tree.map(jnp.subtract, point.gradient, state.gradient), length, dtype)
-    return jnp.where(curvature > 0, square / jnp.where(curvature > 0, curvature, 1), _GROWTH * state.rate)
+    return jnp.where(curvature > 0, square / jnp.where(curvature > 0, curvature, 1), _GROWTH * state.search.rate)
 
 
 def _first_rate(point: Point, dtype: Any) -> jax.Array:
