@@ -12,20 +12,12 @@ from jax import lax
 from jaxgd._checks import check
 from jaxgd._trees import all_finite, bundled, pack, pytree, safe_divisor, select, unbundled, unpack
 from jaxgd.bounds import at_active_bound
-from jaxgd.methods import _model
+from jaxgd.methods import _model, ratio_test
 from jaxgd.methods._model import Model, Place
 from jaxgd.methods._subproblem import least_in_ball, least_in_box
 from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits
 from jaxgd.result import RUNNING, Status
 
-# A trial is accepted above the first of these ratios of the true to the predicted fall. Below the second the radius becomes a
-# quarter of the step, from the third on it doubles where the step reaches it: J. Nocedal, S. J. Wright, Numerical Optimization
-# (2006), algorithm 4.1. Poor ratios from 0.05 and good ones from 0.5 to 0.9 change evaluations by a few per cent.
-_ACCEPT, _POOR, _GOOD = 1e-4, 0.25, 0.75
-_SHRINK, _GROWTH = 0.25, 2.0
-_EDGE = 0.8  # of the radius: longer steps reach it; those within a box may stay below
-_RETREAT = 0.1  # of a step to a point that is not finite, which does not say how much shorter the next one has to be
-_FARTHEST = 1e18  # radius, whose square has to stay below the largest number of single precision, 3e38
 _ESCAPE = 1e-2  # of the radius: shorter steps at negative curvature are near a saddle, where the slope vanishes
 _HALVED = 0.5  # of the last gain: Newton's gains fall faster than that until they are rounding
 _LASTING = 0.8  # of the slope along a Newton step, which should take it away: so much left says that the model is wrong
@@ -172,7 +164,7 @@ class TrustRegion(Method):
         box = None if problem.bounds is None else (pack(problem.bounds.lower), pack(problem.bounds.upper))
         finite = all_finite(cost, x_new, g)
         ratio, hidden, left = _judge(before, height - cost, g, finite)
-        wanted = ~memory.started | (finite & (ratio > _ACCEPT))
+        wanted = ~memory.started | ratio_test.judge(ratio, finite)
         highest = jnp.where(memory.started, jnp.maximum(memory.highest, cost), cost)
 
         def arrive() -> tuple[tuple[jax.Array, ...], jax.Array]:
@@ -247,9 +239,7 @@ def _learn(state: TrustRegionState, trial: _Trial, model: Model, highest: jax.Ar
     """Return the radius and the counts after a trial; `highest` is the highest cost if it was accepted."""
     memory, first = state.memory, ~state.memory.started
     length = jnp.sqrt(jnp.sum(state.proposal.q * state.proposal.q))
-    longer = jnp.minimum(_GROWTH * memory.radius, _FARTHEST)
-    radius = jnp.where((trial.ratio >= _GOOD) & (length >= _EDGE * memory.radius), longer, memory.radius)
-    radius = jnp.where(first, memory.radius, jnp.where(trial.ratio < _POOR, _SHRINK * length, radius))
+    radius = jnp.where(first, memory.radius, ratio_test.grown(memory.radius, trial.ratio, length))
 
     lost = eps**2 * model.energy(highest - trial.cost)
     idle = ~model.definite & (model.energy(trial.fall) <= lost) & _nothing(model, lost, trial.cost)
@@ -266,8 +256,7 @@ def _learn(state: TrustRegionState, trial: _Trial, model: Model, highest: jax.Ar
         infinite=memory.infinite,
         started=jnp.asarray(True),
     )
-    shorter = jnp.where(trial.finite, _SHRINK, _RETREAT) * length
-    refused = memory._replace(radius=shorter, refusals=memory.refusals + 1)
+    refused = memory._replace(radius=ratio_test.shortened(length, trial.finite), refusals=memory.refusals + 1)
     infinite = memory.infinite + (trial.cost == -jnp.inf).astype(jnp.int32)
     quiet = jnp.where(first | (state.proposal.fall > state.model.strict), 0, memory.quiet + 1)
     return select(trial.accepted, accepted, refused)._replace(infinite=infinite, quiet=quiet)
