@@ -91,16 +91,12 @@ def settle(search: Search) -> Search:
 def _interpolated(low: Trial, high: Trial, finite: jax.Array) -> jax.Array:
     """Return the minimiser of the cubic that fits both ends of a bracket, kept from the ends.
 
-    Where rounding hides the difference of the costs it is that of the quadratic of the slopes; where the far end was not finite,
-    a tenth of the bracket.
+    Where the far end was not finite, return a tenth of the bracket.
     """
     width = high.rate - low.rate
-    noise = 8 * jnp.finfo(low.cost.dtype).eps * jnp.abs(low.cost)
     chord = (high.cost - low.cost) / safe_divisor(width)
     theta = low.slope + high.slope - 3 * chord
     root = jnp.sqrt(jnp.maximum(theta**2 - low.slope * high.slope, 0))
-    cubic = 1 - (high.slope + root - theta) / (high.slope - low.slope + 2 * root)
-    secant = -low.slope / (high.slope - low.slope)
-    share = jnp.where(jnp.abs(high.cost - low.cost) <= noise, secant, cubic)
+    share = 1 - (high.slope + root - theta) / (high.slope - low.slope + 2 * root)
     share = jnp.where(finite & jnp.isfinite(share), share, _INTERIOR[0])
     return low.rate + jnp.clip(share, *_INTERIOR) * width
