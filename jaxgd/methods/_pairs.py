@@ -38,9 +38,9 @@ def stored(
 ) -> Pairs:
     """Return the pairs with a new one in the free place, where it counts if it is wanted.
 
-    Its s'y has to be positive beyond rounding. Otherwise its products are zero, and no direction has any of its rows. Both vectors
-    are multiplied by |x|**(1/2) / (s'y)**(3/4), with the s'y that the slopes of the search give: that changes nothing in H, and
-    keeps the products in range whatever the units. The s'y are right where y is no older than s: the two loops ask for no others.
+    Its s'y has to be positive. Otherwise its products are zero, and no direction has any of its rows. Both vectors are multiplied
+    by |x|**(1/2) / (s'y)**(3/4), with the s'y that the slopes of the search give: that changes nothing in H, and keeps the products
+    in range whatever the units. The s'y are right where y is no older than s: the two loops ask for no others.
     """
     place = pairs.count % pairs.steps.shape[0]
     gain = safe_divisor(trial.rate * (trial.slope - search.slope))
@@ -48,8 +48,7 @@ def stored(
     s, y = jnp.where(wanted, share * s, 0), jnp.where(wanted, share * y, 0)
     steps, changes = pairs.steps.at[place].set(s), pairs.changes.at[place].set(y)
     across, along = steps @ y, changes @ (sizes * y)
-    positive = across[place] > jnp.finfo(s.dtype).eps * jnp.abs(trial.rate * search.slope * share) * share
-    useful = wanted & positive & all_finite(across[place], across, along)
+    useful = wanted & (across[place] > 0) & all_finite(across[place], across, along)
     across, along = jnp.where(useful, across, 0), jnp.where(useful, along, 0)
     return Pairs(
         steps,
