@@ -33,7 +33,6 @@ from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits
 from jaxgd.result import RUNNING, Status
 
 _FIRST = 0.1  # the first step along the gradient, relative to the largest parameter
-_NEAR = 1e4  # so much left to gain, over what rounding hides, is not the end
 _FEW = 2  # accepted points without a fall, after which a run that is known to be at its end ends
 _IDLE = 5  # accepted points whose fall rounding may have made, that end a run
 
@@ -194,7 +193,7 @@ def _found(there: Place, change: _Change, state: LBFGSState) -> _Next:
     hidden = state.hidden._replace(rough=jnp.where(change.fell, 0, state.hidden.rough))
     hidden = _ends.hidden_at(there, change.y, change.rise, state.origin, hidden)
     left = jnp.where((slope <= 0) | ~change.started, -slope / 2, jnp.inf)
-    idle = jnp.where(change.fell | (down & (left > _NEAR * hidden.floor)), 0, state.idle + 1)
+    idle = jnp.where(change.fell, 0, state.idle + 1)
     direction, slope, rate = lax.cond(
         down, lambda: (direction, slope, jnp.ones_like(slope)), lambda: _descent(there, change, state.sizes)
     )
@@ -213,15 +212,13 @@ def _found(there: Place, change: _Change, state: LBFGSState) -> _Next:
 def _continued(trial: Trial, long: jax.Array, finite: jax.Array, state: LBFGSState, here: Place) -> _Next:
     """Return how the run goes on after a trial that was not accepted.
 
-    A search ends where its bracket has no room, or where the slopes at its ends, in a probe, promise no more than rounding hides.
+    A search ends where its bracket has no room. A probe that is far too long is shortened until its effect is just visible.
     """
     hidden, probing = state.hidden, state.probing
     search = line_search.narrowed(state.search, trial, finite, long)
     rise = trial.rate * (trial.slope - state.search.slope)
-    over = probing & finite & (rise > 0)
-    near = rise <= _ends.farthest(hidden.floor, here.eps)
-    search = search._replace(rate=jnp.where(over & ~near, trial.rate * _ends.visible(hidden.floor, rise), search.rate))
-    vain = over & near & (~long | ((trial.rate * state.search.slope) ** 2 <= 2 * hidden.floor * rise))
+    over = probing & finite & (rise > _ends.farthest(hidden.floor, here.eps))
+    search = search._replace(rate=jnp.where(over, trial.rate * _ends.visible(hidden.floor, rise), search.rate))
     low, gap = search.low, search.high.rate - search.low.rate
     rounding = here.eps / 2 * jnp.abs(here.params + low.rate * state.direction)
     tight = jnp.all(gap * jnp.abs(state.direction) <= rounding)
@@ -232,7 +229,7 @@ def _continued(trial: Trial, long: jax.Array, finite: jax.Array, state: LBFGSSta
     far = jnp.max(jnp.abs(here.params + low.rate * state.direction)) > most
     fleeing = ~finite & ((low.cost < -most) | (far & (low.cost < 0) & (here.cost - low.cost > hidden.floor)))
     fleeing = fleeing | (tight & (search.high.cost == -jnp.inf))
-    ended = tight | vain | fleeing
+    ended = tight | fleeing
     better = (low.rate > 0) & ((here.cost - low.cost > hidden.largest) | fleeing)
     return _Next(
         direction=state.direction,
