@@ -41,6 +41,7 @@ from jaxgd import schedules, stopping
 from jaxgd._fit import fit
 from jaxgd._minimize import minimize
 from jaxgd._run.progress import Progress
+from jaxgd._run.saved import Resume
 from jaxgd._trees import pytree
 from jaxgd.methods.automatic import Automatic
 from jaxgd.methods.first_order import Adadelta, Adagrad, Adam, GradientDescent, RMSProp
@@ -70,6 +71,7 @@ __all__ = [
     "Progress",
     "RMSProp",
     "Result",
+    "Resume",
     "SpectralGradient",
     "Starts",
     "Status",

@@ -19,6 +19,7 @@ from jaxgd._run.driver import RunOptions, run_of_epochs
 from jaxgd._run.end import AllRows, find_end, start_over_all_rows
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Callback
+from jaxgd._run.saved import Call, Saved, as_resume, parts_of
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
 from jaxgd._tuning.search import LearningRateSearch
@@ -50,6 +51,7 @@ def fit(
     has_aux: bool = False,
     callback: Callback | None = None,
     progress: bool = False,
+    resume: Any = None,
     jit: bool = True,
 ) -> Result:
     """Minimise a scalar cost in minibatches.
@@ -88,6 +90,8 @@ def fit(
         has_aux: as in `minimize`; aux is that of all rows.
         callback: a function of the `Progress`, called after every epoch; it stops the run by returning True.
         progress: whether to show a bar (needs tqdm).
+        resume: the `Result` of such a call, as in `minimize`; more epochs may be asked for. A search for a learning rate is not
+            repeated.
         jit: as in `minimize`.
 
     Returns:
@@ -125,6 +129,7 @@ def fit(
     check_cost.signature(cost, ("params", "batch"))
     key = check.random_key(key)
     check_choices(method, stop, names, all_rows=False)
+    options, asked = RunOptions(callback, progress, jit, as_resume(resume)), Automatic() if method is None else method
     with precision(dtype) as to:
         arrays, n_rows = table("data", data, to)
         batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
@@ -132,9 +137,8 @@ def fit(
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit)
         arrays, *held_out = given.settled(arrays, *held_out, sample=functools.partial(_rows_like, size=batch_size))
         n_batches = math.ceil(n_rows / batch_size)
-        method = Automatic() if method is None else method
-        found = tuning_target(method, n_epochs * n_batches)
-        method, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)
+        found = tuning_target(asked, n_epochs * n_batches)
+        method, rules = given.prepared(found.rule if found else asked, stop, n_batches, all_rows=False)
         seed = _seed(key, shuffle, all_rows=batch_size == n_rows)
         spec = RunSpec(
             empty=Point(given.params, None, None),
@@ -149,18 +153,23 @@ def fit(
             returns_current=False,
             names=names,
         )
-        result = _run(given, spec, RunOptions(callback, progress, jit), found)
+        named = {"fixed": given.frozen, "key": key, "batch_size": batch_size, "shuffle": shuffle, "average": average}
+        result = _run(given, spec, options, found, functools.partial(parts_of, method=asked, **named))
         result, kept = given.complete(result), given.beside()
     return told(result, began, kept)
 
 
-def _run(given: Problem, spec: RunSpec, options: RunOptions, found: TuningTarget | None) -> Result:
+def _run(
+    given: Problem, spec: RunSpec, options: RunOptions, found: TuningTarget | None, parts: Callable[..., dict[str, Any]]
+) -> Result:
     """Find a learning rate if that is sought, run the epochs, and settle on the point to return.
 
     Compiling begins as soon as the loop is traced; what else is traced and searched is done beside it.
     """
     functions = _Functions(given, spec)
     objective, spec = functions.objective, functions.with_shapes(spec)
+    call = Call(parts(spec, objective.evaluate if options.jit else given.cost))
+    saved = options.checked(call)
     total = int(spec.n_epochs) * spec.source.count
     trace_value = functools.partial(given.trace, value)
     search = found and LearningRateSearch(found, spec, objective.evaluate, trace_value, total)
@@ -168,15 +177,16 @@ def _run(given: Problem, spec: RunSpec, options: RunOptions, found: TuningTarget
     rows = functions.rows
     rows.prepare(spec)
     if search:
-        spec = search(spec)
+        spec = search(spec, saved and saved.tuning)
 
-    def attempt(spec: RunSpec) -> Result:
-        state, chunks = run(spec)
+    def attempt(spec: RunSpec, saved: Saved | None = None) -> Result:
+        state, chunks = run(spec, saved)
         end = find_end(spec, state, rows)
         history = report.history_over_all_rows(spec, state, end, chunks, rows) if spec.names else None
-        return report.result_over_all_rows(spec, state, end, history)
+        result = report.result_over_all_rows(spec, state, end, history)
+        return with_fields(result, saved=Saved.of(chunks, search and search.tuning, call))
 
-    result = attempt(spec)
+    result = attempt(spec, saved)
     if search:
         result = search.retry_if_worse(result, spec, attempt)
     result = with_fields(result, in_parts=functions.in_parts)

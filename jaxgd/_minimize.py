@@ -18,6 +18,7 @@ from jaxgd._run import many, report
 from jaxgd._run.driver import Run, RunOptions, run_of_epochs
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Callback
+from jaxgd._run.saved import Call, Saved, as_resume, parts_of
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.data.source import AllRows
@@ -49,6 +50,7 @@ def minimize(
     has_aux: bool = False,
     callback: Callback | None = None,
     progress: bool = False,
+    resume: Any = None,
     jit: bool = True,
 ) -> Result:
     """Minimise a scalar cost; where data are given, all of them are used in every step.
@@ -94,6 +96,9 @@ def minimize(
         has_aux: whether the cost returns a pair (cost, aux); the aux of the returned point is `result.aux`.
         callback: a function of the `Progress`, called after every step; it stops the run by returning True.
         progress: whether to show a bar (needs tqdm).
+        resume: the `Result` of such a call, to go on from where it ended, to the numbers of one run without a pause, bit for bit.
+            All other arguments have to be the same, but for `max_steps`, which counts from the start of the run, and what only
+            looks at it. `Resume(result, force=True)` goes on although versions or hardware have changed.
         jit: False calls the cost as it is, step by step, so that Python control flow may look at values; the numbers are the same
             to rounding, and the cost is called once more at the start.
 
@@ -125,8 +130,9 @@ def minimize(
     key = check.random_key(key)
     n_starts = check.integer("n_starts", n_starts, 1, 2**31 - 2)
     if n_starts > 1:
-        check.alone("n_starts", n_starts, history=history, callback=callback, progress=progress, jit=not jit)
+        check.alone("n_starts", n_starts, history=history, callback=callback, progress=progress, resume=resume, jit=not jit)
     check_choices(method, stop, names, all_rows=True)
+    options = RunOptions(callback, progress, jit, as_resume(resume))
     with precision(dtype) as to:
         arrays = () if data is None else (check_trees.data_arrays("data", data, to),)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts)
@@ -149,8 +155,8 @@ def minimize(
             returns_current=True,
             names=names,
         )
-        options = RunOptions(callback, progress, jit)
-        result = _alone(spec, objective, given, options) if given.draws is None else _best_of_many(spec, objective, given)
+        call = Call(parts_of(spec, evaluate if jit else cost, method, fixed=given.frozen, key=key))
+        result = _alone(spec, objective, given, options, call) if given.draws is None else _best_of_many(spec, objective, given)
         result = _diagnosed(result, spec, evaluate, given)
         result, kept = with_fields(given.complete(result), method=instead), given.beside(adapted)
     return told(result, began, kept)
@@ -193,10 +199,11 @@ def _default(params: Any, evaluate: Any) -> Any:
     return LBFGS() if size > _LARGE or size * getattr(evaluate, "largest", 0) > _DEAR else TrustRegion()
 
 
-def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOptions) -> Result:
+def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOptions, call: Call) -> Result:
     """Return the result of one run, in the free parameters."""
-    state, chunks = run_of_epochs(spec, objective, options, given.complete)(spec)
-    return report.result(state, report.history(chunks))
+    saved = options.checked(call)
+    state, chunks = run_of_epochs(spec, objective, options, given.complete)(spec, saved)
+    return with_fields(report.result(state, report.history(chunks)), saved=Saved.of(chunks, None, call))
 
 
 def _diagnosed(result: Result, spec: RunSpec, evaluate: Any, given: Problem) -> Result:

@@ -282,7 +282,7 @@ def export(tree: Any) -> Any:
         return left[id(leaf)]
 
     exported = jax.tree.map(leave, tree)
-    return with_fields(exported, cause=tree.cause) if isinstance(tree, Result) else exported
+    return with_fields(exported, cause=tree.cause, saved=tree.saved) if isinstance(tree, Result) else exported
 
 
 def told(result: Any, began: float, beside: Beside) -> Any:

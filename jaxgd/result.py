@@ -183,7 +183,7 @@ class Result:
             and of other points for `best`, and the gradients of a history.
         history: a `History`, or None if none was asked for.
         aux: what the cost returned beside its value (`has_aux=True`), at `params`.
-        state: the state of the run, a pytree of arrays.
+        state: the state of the run, a pytree of arrays: with `saved` it is all that `resume=` needs to go on from here.
         code: the number of the status, for programs that trace the run; `status` is for people.
         starts: the `Starts`, where there were several.
         method: the method that a search for a learning rate chose, ready to be used without a search; `LBFGS()` where `minimize`
@@ -201,6 +201,8 @@ class Result:
         marks: what `at_bounds` and `unmoved` come from where the run was traced by an outer program; None elsewhere.
         gain: the same for `estimated_gain`.
         beside: what they come from elsewhere; no leaf of the pytree, as `seconds`.
+        saved: what `resume=` needs beside the state: the rows recorded, and by what the call is known again. It is pickled with the
+            result, but no leaf of the pytree either.
 
     A result is a pytree, so `jax.vmap` and `jax.jit` can return one, and it can be pickled. Printed it says what matters:
 
@@ -234,6 +236,7 @@ class Result:
     seconds: float | None = untracked(default=None)
     cause: str | None = untracked(default=None)
     beside: Any = untracked(default=None)
+    saved: Any = untracked(default=None)
 
     @property
     def status(self) -> Any:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks.check import Refused
-from jaxgd._compile import jaxprs
+from jaxgd._compile import fingerprint, jaxprs
 from jaxgd._compile.closures import JITTED, fresh, parts_of
 from jaxgd._compile.lifting import Wanted, with_arguments_first
 from jaxgd._trees import is_traced
@@ -54,6 +54,9 @@ class _Code:
     @functools.cached_property
     def largest(self) -> int:
         return jaxprs.largest(self.jaxpr)
+
+    def __repr__(self) -> str:
+        return f"program {fingerprint.of_key(self.key)}"
 
     def __hash__(self) -> int:
         return self.hash

@@ -18,6 +18,7 @@ from jaxgd._run import fused, report, stepwise
 from jaxgd._run.advance import row
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Bar, Callback, Progress, says_true
+from jaxgd._run.saved import Call, Resume, Saved, reopened
 from jaxgd._run.state import RunSpec, begin
 from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd.result import RUNNING, Status
@@ -35,6 +36,21 @@ class RunOptions(NamedTuple):
     callback: Callback | None = None
     progress: bool = False
     jit: bool = True
+    resume: Resume | None = None
+
+    def checked(self, call: Call) -> Saved | None:
+        """Return the run to go on with, if there is one and this call may."""
+        if self.resume is None:
+            return None
+        if call.is_traced:
+            raise _no_pauses("resume")
+        saved = self.resume.saved()
+        call.check(saved.call, force=self.resume.force)
+        return saved
+
+
+def _no_pauses(name: str) -> ValueError:
+    return ValueError(f"{name}: expected none inside jax.jit, jax.vmap or jax.grad, where a run has no pauses.")
 
 
 class Loop(NamedTuple):
@@ -86,8 +102,7 @@ class Run:
         self.program: Program | None = None
         if self.inside:
             if options.callback or options.progress:
-                name = "callback" if options.callback else "progress"
-                raise ValueError(f"{name}: expected none inside jax.jit, jax.vmap or jax.grad, where a run has no pauses.")
+                raise _no_pauses("callback" if options.callback else "progress")
             self.capacity, self.blank = self.limit if row else 0, None
             return
         begin = program_for(loop.begin, spec)
@@ -101,8 +116,10 @@ class Run:
             self.program = program_for(loop.run_segment, spec, objective)
             self.program.prepare(spec, objective, self.blank, np.int32(0))
 
-    def __call__(self, spec: Any) -> tuple[Any, list[Any]]:
+    def __call__(self, spec: Any, saved: Saved | None = None) -> tuple[Any, list[Any]]:
         """Run to the end; return the last state, and the rows recorded, a pytree of arrays for each segment.
+
+        A `saved` run goes on; without one the run begins.
 
         `spec` may have other numbers than the one that the run was made for. While somebody else traces the run, it is one segment,
         and its rows are padded to the length that they can have at most.
@@ -117,8 +134,10 @@ class Run:
         if self.program:
             self.program.wait()
         length = SegmentLength(self.program, spec, self.options)
-        progress = RunProgress(self.blank)
-        seen = 0
+        progress = (
+            RunProgress(spec, self.blank, []) if saved is None else RunProgress(spec, reopened(spec, self.blank, saved), saved.rows)
+        )
+        seen = progress.ticks
         with Bar(self.options.progress, self.unit, self.total) as bar:
             try:
                 while progress.code == RUNNING:
@@ -166,33 +185,31 @@ class RunProgress:
     An interrupt may come while a segment is under way (`ahead`): that segment is then still waited for, and nothing of it is lost.
     """
 
-    def __init__(self, state: Any) -> None:
-        self.state = state
-        self.chunks: list[Any] = []
+    def __init__(self, spec: Any, state: Any, chunks: list[Any]) -> None:
+        self.state, self.chunks = state, list(chunks)
         self.ahead: Any = None
-        self.ticks, self.rows, self.code = 0, 0, RUNNING
+        self.code, self.ticks, self.rows = _counts(spec, state)
 
     def arrive(self, spec: Any) -> None:
         """Wait for the segment ahead, if there is one, and take it in."""
         if self.ahead is None:
             return
         state, rows = self.ahead
-        code, ticks, n_rows = integer(state.code), integer(state.ticks), integer(spec.n_rows(state)) if rows else 0
+        code, ticks, n_rows = _counts(spec, state)
         chunk = [jax.tree.map(lambda leaf: np.asarray(leaf)[: n_rows - self.rows].copy(), rows)] if rows else []
-        self.state, self.code, self.ticks, self.rows, self.chunks, self.ahead = (
-            state,
-            code,
-            ticks,
-            n_rows,
-            self.chunks + chunk,
-            None,
-        )
+        self.chunks, self.state, self.ahead = self.chunks + chunk, state, None
+        self.code, self.ticks, self.rows = code, ticks, n_rows
 
     def end(self, status: Status) -> None:
         """End a run that has not ended by itself."""
         if self.code == RUNNING:
             self.code = status.code
             self.state = self.state._replace(code=np.int32(status.code))
+
+
+def _counts(spec: Any, state: Any) -> tuple[int, int, int]:
+    """Return the code of a state, its ticks, and the rows recorded up to it where a history is."""
+    return integer(state.code), integer(state.ticks), integer(spec.n_rows(state)) if spec.capacity else 0
 
 
 def _padded(rows: Any, n_rows: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgd._compile.program import program_for
 from jaxgd._run.objective import call, is_eager
+from jaxgd._run.saved import Tuning
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
 from jaxgd._tuning import halving
@@ -45,14 +46,22 @@ class LearningRateSearch:
         self.tried: Any = None
         self.lost = False
 
-    def __call__(self, spec: RunSpec) -> RunSpec:
-        """Return what the run is told, with the numbers that were found.
+    def __call__(self, spec: RunSpec, before: Tuning | None = None) -> RunSpec:
+        """Return what the run is told, with the numbers that were found; those of a search made `before` are taken as they are.
 
         Where nothing that was tried is finite, the run ends as DIVERGED before its first batch.
         """
-        self.best, self.tried, code = halving.verdict(self.search, self._costs())
+        if before is None:
+            self.best, self.tried, code = halving.verdict(self.search, self._costs())
+        else:
+            self.best, self.tried, code = *before, spec.code
         self.lost = not is_traced(code) and int(code) != RUNNING
         return self._chosen(with_fields(spec, code=code))
+
+    @property
+    def tuning(self) -> Tuning:
+        """What was found, for a run that goes on later."""
+        return Tuning(self.best, self.tried)
 
     def retry_if_worse(self, result: Result, spec: RunSpec, run: Callable[[RunSpec], Result]) -> Result:
         """Retry with a smaller learning rate if the run ended worse than it started; return the best attempt.

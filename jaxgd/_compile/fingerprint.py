@@ -1,0 +1,109 @@
+"""Fingerprints: digests of arrays, arguments and programs that are the same in every process.
+
+Programs are known within a process by keys that hold objects, and abroad by a digest of what these objects say of themselves.
+"""
+
+import hashlib
+import re
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgd._compile import jaxprs
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_SMALL = 2**16  # bytes of an array whose values are always compared
+_PIECE = 2**24  # bytes that are read at once
+
+
+def digest(tree: Any) -> str:
+    """Return a digest of the structure of a pytree, with the shapes and dtypes of its arrays and the values of small ones."""
+    leaves, structure = jax.tree.flatten(tree)
+    return _sha256(text(structure), *map(_leaf, leaves))
+
+
+def of_key(key: Any) -> str:
+    """Return a digest of the key of a program."""
+    return _sha256(text(key))
+
+
+def digest_of_large(tree: Any) -> str | None:
+    """Return a digest of the values of all large arrays of a pytree; None where there is none, or only its shape is left."""
+    large = [leaf for leaf in jax.tree.leaves(tree) if is_large(leaf)]
+    if not large or any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in large):
+        return None
+    return _sha256(*map(_contents, large))
+
+
+def is_large(leaf: Any) -> bool:
+    """Return whether a leaf is an array that is compared by its values only where that was asked for."""
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and leaf.size * leaf.dtype.itemsize > _SMALL
+
+
+def kept(tree: Any) -> Any:
+    """Return a pytree with the shapes and dtypes of its large arrays in their places, which then need not be kept."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if is_large(leaf) else leaf, tree)
+
+
+def text(value: Any) -> str:
+    """Return a text of a key of a program, or of a part of one, without anything that differs from process to process."""
+    if isinstance(value, tuple | list):
+        return f"({','.join(map(text, value))})"
+    if isinstance(value, jaxprs.Identity):
+        return text(value.value)
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, jaxprs.core().Primitive):
+        return value.name
+    code = getattr(value, "__code__", None)
+    if code is not None:
+        return f"{value.__module__}.{value.__qualname__}:{_sha256(code.co_code)}"
+    return _ADDRESS.sub("", repr(value))
+
+
+def shown(tree: Any) -> str:
+    """Return a pytree in one short line, its arrays by their dtypes and shapes and its numbers by their values."""
+    line = _ADDRESS.sub("", " ".join(repr(jax.tree.map(_Shown, tree)).split()))
+    return line if len(line) <= 120 else line[:117] + "..."
+
+
+class _Shown:
+    """A leaf as it is shown."""
+
+    def __init__(self, leaf: Any) -> None:
+        self.leaf = leaf
+
+    def __repr__(self) -> str:
+        leaf = self.leaf
+        if not hasattr(leaf, "dtype"):
+            return repr(leaf)
+        if leaf.shape == () and not isinstance(leaf, jax.ShapeDtypeStruct) and leaf.dtype.kind in "fiub":
+            return f"{np.asarray(leaf).item():g}"
+        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+
+
+def _leaf(leaf: Any) -> str:
+    if not hasattr(leaf, "dtype"):
+        return text(leaf)
+    return f"{leaf.dtype}{leaf.shape}" + ("" if is_large(leaf) else _contents(leaf))
+
+
+def _contents(leaf: Any) -> str:
+    """Return a digest of the values of an array, a piece at a time."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    found = hashlib.sha256()
+    rows = np.asarray(leaf).reshape(-1)
+    step = max(1, _PIECE // rows.dtype.itemsize)
+    for first in range(0, rows.size, step):
+        found.update(np.ascontiguousarray(rows[first : first + step]).view(np.uint8))
+    return found.hexdigest()
+
+
+def _sha256(*parts: str | bytes) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part.encode() if isinstance(part, str) else part)
+        found.update(b"\0")
+    return found.hexdigest()

@@ -1,0 +1,220 @@
+"""A run that was saved: its state, what it recorded, and the identity of the call, which has to be that of the call that goes on."""
+
+import dataclasses
+import functools
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jaxlib
+import numpy as np
+
+from jaxgd._checks import check
+from jaxgd._compile import fingerprint
+from jaxgd._run.state import Mean, RunSpec, RunState
+from jaxgd._trees import integer, is_traced
+from jaxgd.methods.automatic import is_sought
+from jaxgd.result import RUNNING, Result, Status
+
+_ENDS_OF_CALLS = (Status.MAX_STEPS, Status.MAX_EPOCHS, Status.WORSE, Status.CALLBACK, Status.INTERRUPTED)
+_ANOTHER = "To begin another run where that one ended, pass its params as the start, without resume"
+
+
+class Part(NamedTuple):
+    """A part of a call as it is compared: digests, the second of the values of large arrays where they are known, and a text."""
+
+    digest: str
+    values: str | None
+    text: str
+
+
+class Call:
+    """The identity of a call: what has to be the same in a call that goes on with its run.
+
+    Args:
+        parts: the parts by the names of the arguments: pytrees, each with what is shown of it.
+        with_values: whether large arrays are read and compared by their values, and not by their shapes alone.
+    """
+
+    def __init__(self, parts: dict[str, tuple[Any, Any]], *, with_values: bool = False) -> None:
+        some_large = not with_values and any(map(fingerprint.is_large, jax.tree.leaves(parts)))
+        self._parts = fingerprint.kept(parts) if some_large else parts
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether an outer program traces the call."""
+        return is_traced([tree for tree, _ in self._parts.values()])
+
+    @functools.cached_property
+    def prints(self) -> dict[str, Part]:
+        """The parts as they are compared."""
+        of, of_large, show = fingerprint.digest, fingerprint.digest_of_large, fingerprint.shown
+        return {name: Part(of(tree), of_large(tree), show(shown)) for name, (tree, shown) in self._parts.items()}
+
+    @functools.cached_property
+    def place(self) -> dict[str, str]:
+        """The versions and the hardware that the bits of a run depend on."""
+        device = jax.devices()[0]
+        kind = _processor() if device.platform == "cpu" else device.device_kind
+        return {"version of JAX": jax.__version__, "version of jaxlib": jaxlib.__version__, "hardware": kind}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"prints": self.prints, "place": self.place}
+
+    def check(self, before: "Call", *, force: bool) -> None:
+        """Check that this call may go on with the run of another one; `force` lets versions and hardware differ."""
+        moved = [name for name, value in self.place.items() if before.place.get(name) != value]
+        if moved and not force:
+            changes = ", ".join(f"{name}: {before.place.get(name)} then, {self.place[name]} now" for name in moved)
+            raise ValueError(
+                f"resume: the same bits are not to be had after a change of versions or hardware ({changes}). "
+                "To go on all the same, pass jaxgd.Resume(..., force=True)."
+            )
+        skipped = {"cost", "method"} if any("version" in name for name in moved) else set()
+        for name in [name for name in self.prints if name not in skipped]:
+            now, then = self.prints[name], before.prints.get(name)
+            if then is None or now.digest != then.digest or (now.values != then.values and now.values and then.values):
+                raise ValueError(f"resume: {name} differs from that of the run to go on with{_difference(now, then)}. {_ANOTHER}.")
+
+
+def _difference(now: Part, then: Part | None) -> str:
+    if then is None or now.text == then.text:
+        return ""
+    return f": expected {then.text}, got {now.text}"
+
+
+@functools.cache
+def _processor() -> str:
+    """Return the name of the processor: XLA compiles for what it offers."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "CPU part"))]
+    return f"{platform.machine()} {names[0] if names else platform.processor()}".strip()
+
+
+class Tuning(NamedTuple):
+    """The findings of a search for a learning rate: the best candidate, and what was tried."""
+
+    best: Any
+    tried: Any
+
+
+class Saved(NamedTuple):
+    """A run that was saved.
+
+    Attributes:
+        fields: the fields of its state by name: pytrees, or lists of their leaves.
+        rows: the rows of its history, a pytree of arrays for each segment.
+        tuning: the findings of the search before it; None where there was none.
+        call: the identity of the call; None where JAX has rebuilt the result.
+    """
+
+    fields: dict[str, Any]
+    rows: list[Any]
+    tuning: Tuning | None
+    call: Call
+
+    @staticmethod
+    def of(rows: list[Any], tuning: Tuning | None, call: Call) -> "Saved | None":
+        """Return what is saved beside the state of a result; None inside an outer program."""
+        return None if call.is_traced else Saved({}, rows, tuning, call)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """A run to go on with, for the argument `resume` of `minimize` and `fit`.
+
+    Args:
+        run: the `Result` of a run.
+        force: whether to go on although the version of JAX or the hardware has changed, which may change the last bits of the
+            numbers.
+
+    >>> import jaxgd
+    >>> def cost(x):
+    ...     return (x - 3.0) ** 2
+    >>> some = jaxgd.minimize(cost, 0.0, method=jaxgd.Adam(0.1), max_steps=10)
+    >>> more = jaxgd.minimize(cost, 0.0, method=jaxgd.Adam(0.1), max_steps=20, resume=jaxgd.Resume(some))
+    >>> more.params == jaxgd.minimize(cost, 0.0, method=jaxgd.Adam(0.1), max_steps=20).params
+    Array(True, dtype=bool)
+    """
+
+    run: Any
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        check.flag("Resume: force", self.force)
+        if not isinstance(self.run, Result):
+            raise TypeError(f"resume: expected a Result, got {check.show(self.run)}.")
+        if np.ndim(self.run.code) or self.run.state is None or self.run.saved is None or self.run.starts is not None:
+            raise ValueError(
+                "resume: expected the Result of one call as it was returned, got one that JAX has rebuilt or of many starts."
+            )
+
+    def saved(self) -> Saved:
+        """Return the run with all that is needed to go on."""
+        return self.run.saved._replace(fields=self.run.state._asdict())
+
+
+def as_resume(resume: Any) -> Resume | None:
+    """Check the argument `resume`."""
+    return resume if resume is None or isinstance(resume, Resume) else Resume(resume)
+
+
+def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the parts of the call of a run: what is compared, and what is shown of it.
+
+    `cost` is the traced cost, or the function where it runs as Python, and `method` what the user gave: that is compared where a
+    search completes it, since a schedule then lasts as long as the call, and else the method as it runs.
+    """
+    source = spec.source
+    parts = {name: (value, value) for name, value in others.items()}
+    parts |= {
+        "start": (spec.start, spec.start),
+        "data": (source.data, source.data),
+        "validation": (spec.validation, spec.validation),
+        "method": (method if is_sought(method) else spec.method, method),
+        "stop": (spec.rules, spec.rules),
+        "bounds": (spec.bounds, spec.bounds),
+        "history": (spec.names, spec.names),
+    }
+    return parts | {"cost": (cost, "")}
+
+
+def reopened(spec: RunSpec, blank: RunState, saved: Saved) -> RunState:
+    """Return the state of a saved run as the call of this spec goes on with it.
+
+    A run that had come to the end of its call, or was broken off, runs again where there are epochs left for it.
+    """
+    state = blank._replace(**{name: _restored(getattr(blank, name), value) for name, value in saved.fields.items()})
+    done, code = integer(state.epoch), integer(state.code)
+    unit, less = ("max_steps", 1) if spec.returns_current else ("n_epochs", 0)
+    if done > int(spec.n_epochs):
+        raise ValueError(
+            f"{unit}: expected at least the {done - less} that the run to go on with has done, got {int(spec.n_epochs) - less}."
+        )
+    if code in [status.code for status in _ENDS_OF_CALLS] and done < int(spec.n_epochs):
+        state = state._replace(code=np.int32(RUNNING))
+    return state if spec.average_from is None else state._replace(mean=_mean(spec, state))
+
+
+def _mean(spec: RunSpec, state: RunState) -> Mean:
+    """Return the mean of the iterates as it is at this place of the run: begun where this call begins it."""
+    mean: Any = state.mean
+    epoch, batch = map(int, spec.average_from)
+    begun = (int(state.epoch) - epoch) * spec.source.count + max(int(state.batch) - 1, 0) - batch
+    if begun <= 0:
+        return Mean(jax.tree.map(np.zeros_like, mean.params), np.zeros_like(mean.count))
+    if begun != int(mean.count):
+        raise ValueError(
+            f"average: the mean of this call has {begun} iterates where the run to go on with stopped, and that run averaged "
+            f"{int(mean.count)} there: pass as many n_epochs as that call did, or go on from a place before its average begins."
+        )
+    return mean
+
+
+def _restored(like: Any, value: Any) -> Any:
+    """Return a saved part of a state in the structure of another."""
+    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(value))
