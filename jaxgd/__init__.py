@@ -37,7 +37,7 @@ Without a method nothing has to be tuned: `minimize` takes `TrustRegion` for up 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxgd import schedules, stopping
+from jaxgd import callbacks, schedules, stopping
 from jaxgd._fit import fit
 from jaxgd._minimize import minimize
 from jaxgd._run.progress import Progress
@@ -77,6 +77,7 @@ __all__ = [
     "Status",
     "Sweep",
     "TrustRegion",
+    "callbacks",
     "covariance",
     "fit",
     "gradient_descent",

@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from jaxgd._run.saved import Call, Saved, as_resume, parts_of
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
 from jaxgd._tuning.search import LearningRateSearch
+from jaxgd.callbacks import as_callbacks
 from jaxgd.data import shuffle as orders
 from jaxgd.data.source import Batches
 from jaxgd.methods.adapters import with_known_traits
@@ -49,8 +50,8 @@ def fit(
     dtype: Any = None,
     history: Any = None,
     has_aux: bool = False,
-    callback: Callback | None = None,
-    progress: bool = False,
+    callback: Callback | Sequence[Callback] | None = None,
+    progress: bool | str = False,
     resume: Any = None,
     jit: bool = True,
 ) -> Result:
@@ -120,7 +121,8 @@ def fit(
     (3.0, 4.0)
     """
     began = time.perf_counter()
-    check.options(callback, has_aux=has_aux, progress=progress, jit=jit)
+    check.options(has_aux=has_aux, progress=progress, jit=jit)
+    callbacks = as_callbacks(callback)
     n_epochs = check.integer("n_epochs", n_epochs, 1, 2**31 - 2)
     names = check.history_names(history, () if validation is None else ("validation_cost",))
     check.one_of("shuffle", shuffle, (True, False, "replacement"))
@@ -129,7 +131,7 @@ def fit(
     check_cost.signature(cost, ("params", "batch"))
     key = check.random_key(key)
     check_choices(method, stop, names, all_rows=False)
-    options, asked = RunOptions(callback, progress, jit, as_resume(resume)), Automatic() if method is None else method
+    options, asked = RunOptions(callbacks, progress, jit, as_resume(resume)), Automatic() if method is None else method
     with precision(dtype) as to:
         arrays, n_rows = table("data", data, to)
         batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
@@ -173,8 +175,8 @@ def _run(
     total = int(spec.n_epochs) * spec.source.count
     trace_value = functools.partial(given.trace, value)
     search = found and LearningRateSearch(found, spec, objective.evaluate, trace_value, total)
-    run = run_of_epochs(spec, objective, options, given.complete)
     rows = functions.rows
+    run = run_of_epochs(spec, objective, options, given.complete, rows)
     rows.prepare(spec)
     if search:
         spec = search(spec, saved and saved.tuning)

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved, as_resume, parts_of
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
+from jaxgd.callbacks import as_callbacks
 from jaxgd.data.source import AllRows
 from jaxgd.methods.adapters import with_known_traits
 from jaxgd.methods.protocol import Method, Point
@@ -48,8 +49,8 @@ def minimize(
     dtype: Any = None,
     history: Any = None,
     has_aux: bool = False,
-    callback: Callback | None = None,
-    progress: bool = False,
+    callback: Callback | Sequence[Callback] | None = None,
+    progress: bool | str = False,
     resume: Any = None,
     jit: bool = True,
 ) -> Result:
@@ -122,7 +123,8 @@ def minimize(
     (True, 1.714)
     """
     began = time.perf_counter()
-    check.options(callback, has_aux=has_aux, progress=progress, jit=jit)
+    check.options(has_aux=has_aux, progress=progress, jit=jit)
+    callbacks = as_callbacks(callback)
     if max_steps is not None:
         max_steps = check.integer("max_steps", max_steps, 1, 2**31 - 2)
     names = check.history_names(history)
@@ -132,7 +134,7 @@ def minimize(
     if n_starts > 1:
         check.alone("n_starts", n_starts, history=history, callback=callback, progress=progress, resume=resume, jit=not jit)
     check_choices(method, stop, names, all_rows=True)
-    options = RunOptions(callback, progress, jit, as_resume(resume))
+    options = RunOptions(callbacks, progress, jit, as_resume(resume))
     with precision(dtype) as to:
         arrays = () if data is None else (check_trees.data_arrays("data", data, to),)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts)

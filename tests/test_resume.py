@@ -115,7 +115,11 @@ def test_a_search_for_a_rate_is_not_repeated(traces: Any) -> None:
     some = fit(30, **options)
     more = fit(40, resume=some, **options)
     assert same(fit(30, resume=some, **options), some)
-    assert more.method.learning_rate.initial == some.method.learning_rate.initial and more.n_epochs == 40 and np.array_equal(more.tried.cost, some.tried.cost)
+    assert (
+        more.method.learning_rate.initial == some.method.learning_rate.initial
+        and more.n_epochs == 40
+        and np.array_equal(more.tried.cost, some.tried.cost)
+    )
 
 
 def changed(**options: Any) -> Callable[[Result], Any]:

@@ -170,13 +170,15 @@ def progress_bar() -> Any:
     return tqdm
 
 
-def options(callback: Any, progress: Any = False, **flags: Any) -> None:
+def options(progress: Any = False, **flags: Any) -> None:
     """Check the options that both verbs share."""
-    for name, value in (flags | {"progress": progress}).items():
+    for name, value in flags.items():
         flag(name, value)
-    if callback is not None:
-        function("callback", callback, ("progress",), "None or a function, called as callback(progress)")
-    if progress:
+    if isinstance(progress, str):
+        one_of("progress", progress, (True, False, "bar", "lines", "auto"))
+    else:
+        flag("progress", progress)
+    if progress not in (False, "lines"):
         progress_bar()
 
 

@@ -120,7 +120,7 @@ def _noted(spec: RunSpec, state: RunState, point: Point, last: Any, finite: Any,
     gradient = lap.gradient
     if gradient is not None:
         gradient = jax.tree.map(lambda s, g: s + _weighted(at_least_float32(g), weight), gradient, point.gradient)
-    return EpochState(finite, None, None, total, gradient)
+    return EpochState(finite, None, None, total, gradient, lap.earlier)
 
 
 def _weighted(number: jax.Array, weight: float) -> jax.Array:

@@ -17,10 +17,12 @@ from jaxgd._compile.program import Program, program_for
 from jaxgd._run import fused, report, stepwise
 from jaxgd._run.advance import row
 from jaxgd._run.objective import Objective
-from jaxgd._run.progress import Bar, Callback, Progress, says_true
+from jaxgd._run.progress import Progress, display, says_true
 from jaxgd._run.saved import Call, Resume, Saved, reopened
-from jaxgd._run.state import RunSpec, begin
+from jaxgd._run.state import RunSpec, begin, goes_on
+from jaxgd._run.sums import begin_part
 from jaxgd._trees import integer, is_traced, with_fields
+from jaxgd.callbacks import Every
 from jaxgd.result import RUNNING, Status
 
 _SECONDS = 0.5
@@ -33,8 +35,8 @@ _BYTES_PER_SECOND = 2e8  # how fast a first segment is guessed to read the data:
 class RunOptions(NamedTuple):
     """The options of the host during a run."""
 
-    callback: Callback | None = None
-    progress: bool = False
+    callbacks: tuple[Every, ...] = ()
+    progress: bool | str = False
     jit: bool = True
     resume: Resume | None = None
 
@@ -96,13 +98,15 @@ class Run:
     ) -> None:
         self.loop, self.objective, self.options = loop, objective, options
         self.view, self.unit, self.total = view, unit, total
-        self.limit = int(spec.n_epochs)
+        self.limit, self.count = int(spec.n_epochs), spec.source.count
+        rows = [leaf.shape[0] for leaf in jax.tree.leaves(spec.source.data) if leaf.ndim]
+        self.rows_per_batch = rows[0] / self.count if rows else None
         self.inside = is_traced(spec, objective if options.jit else ())
         self.recorded = row is not None
         self.program: Program | None = None
         if self.inside:
-            if options.callback or options.progress:
-                raise _no_pauses("callback" if options.callback else "progress")
+            if options.callbacks or options.progress:
+                raise _no_pauses("callback" if options.callbacks else "progress")
             self.capacity, self.blank = self.limit if row else 0, None
             return
         begin = program_for(loop.begin, spec)
@@ -110,7 +114,7 @@ class Run:
         self.capacity = 0
         if row is not None:
             most = _capacity(jax.eval_shape(row, self.blank))
-            self.capacity = min(most, _CALLBACK_ROWS) if options.callback else most
+            self.capacity = min(most, _CALLBACK_ROWS) if options.callbacks else most
         if options.jit:
             spec = self._with_capacity(spec)
             self.program = program_for(loop.run_segment, spec, objective)
@@ -119,10 +123,8 @@ class Run:
     def __call__(self, spec: Any, saved: Saved | None = None) -> tuple[Any, list[Any]]:
         """Run to the end; return the last state, and the rows recorded, a pytree of arrays for each segment.
 
-        A `saved` run goes on; without one the run begins.
-
-        `spec` may have other numbers than the one that the run was made for. While somebody else traces the run, it is one segment,
-        and its rows are padded to the length that they can have at most.
+        A `saved` run goes on; without one the run begins. `spec` may have other numbers than the one that the run was made for.
+        While somebody else traces the run, it is one segment, and its rows are padded to the length that they can have at most.
 
         A `KeyboardInterrupt` ends the run after the segment under way; while the first is still compiled there is nothing to
         return, and it is raised.
@@ -134,45 +136,66 @@ class Run:
         if self.program:
             self.program.wait()
         length = SegmentLength(self.program, spec, self.options)
-        progress = (
-            RunProgress(spec, self.blank, []) if saved is None else RunProgress(spec, reopened(spec, self.blank, saved), saved.rows)
-        )
-        seen = progress.ticks
-        with Bar(self.options.progress, self.unit, self.total) as bar:
+        if saved is None:
+            progress = RunProgress(spec, self.blank, [])
+        else:
+            progress = RunProgress(spec, reopened(spec, self.blank, saved), saved.rows)
+        with Audience(self, progress, resumed=saved is not None) as audience:
             try:
                 while progress.code == RUNNING:
-                    began, ticks = time.perf_counter(), progress.ticks
-                    until = np.int32(min(ticks + length.ticks(), self.limit))
-                    segment = self.program or stepwise.run_segment
-                    progress.ahead = segment(spec, self.objective, progress.state, until)
+                    began, place = time.perf_counter(), progress.place
+                    progress.ahead = self._segment(spec, progress, audience.next_stop(length.ticks()))
                     progress.arrive(spec)
-                    length.measure(progress.ticks - ticks, time.perf_counter() - began)
-                    if self.options.callback or self.options.progress:
-                        view = self.view(progress.state)
-                        if view.epoch > seen:
-                            seen = view.epoch
-                            bar.show(view)
-                            if self.options.callback and says_true(self.options.callback(view)):
-                                progress.end(Status.CALLBACK)
+                    seconds = time.perf_counter() - began
+                    length.measure((progress.place - place) / spec.source.count, seconds)
+                    if audience.stops(progress, seconds):
+                        progress.end(Status.CALLBACK)
             except KeyboardInterrupt:
                 progress.arrive(spec)
-                if progress.ticks == 0:
+                if progress.place == 0:
                     raise
                 progress.end(Status.INTERRUPTED)
         return progress.state, progress.chunks
+
+    def _segment(self, spec: Any, progress: "RunProgress", stop: int) -> tuple[Any, Any]:
+        """Run until `stop`, a number of batches: whole epochs, or a part of one."""
+        count, state, call = spec.source.count, progress.state, self._call
+        epoch, batch = divmod(stop, count)
+        within = getattr(state, "under_way", None) is not None
+        if not within and epoch > progress.ticks:
+            return call(self.loop.run_segment, stepwise.run_segment, spec, self.objective, state, np.int32(min(epoch, self.limit)))
+        if not within:
+            state = call(begin_part, None, spec, call(begin, None, spec) if progress.place == 0 else state)
+        until = batch if epoch == progress.ticks else count
+        state = call(fused.run_part, stepwise.run_part, spec, self.objective, state, np.int32(until))
+        if integer(state.batch) < count and integer(goes_on(spec, state)):
+            return state, {}
+        return call(fused.end_part, stepwise.end_part, spec, self.objective, state)
+
+    def _call(self, function: Any, eager: Any, *arguments: Any) -> Any:
+        """Call a function as a program, or what stands for it where the cost runs as Python."""
+        if eager is not None and not self.options.jit:
+            return eager(*arguments)
+        program = self.program if function is self.loop.run_segment else program_for(function, *arguments[:2])
+        return program(*arguments)  # type: ignore[misc]
 
     def _with_capacity(self, spec: Any) -> Any:
         return with_fields(spec, capacity=self.capacity) if self.recorded else spec
 
 
-def run_of_epochs(spec: RunSpec, objective: Objective, options: RunOptions, complete: Callable[[Any], Any]) -> Run:
-    """Return a run of `minimize` or `fit`; `complete` turns free parameters in a view into all of them."""
+def run_of_epochs(
+    spec: RunSpec, objective: Objective, options: RunOptions, complete: Callable[[Any], Any], rows: Any = None
+) -> Run:
+    """Return a run of `minimize` or `fit`; `complete` turns free parameters in a view into all of them.
+
+    `rows` is what evaluates the cost over all rows where the state does not hold that.
+    """
     return Run(
         EPOCHS,
         spec,
         objective,
         options,
-        view=lambda state: complete(report.progress(spec, state)),
+        view=lambda state: complete(report.progress(spec, state, rows)),
         row=(lambda state: row(spec, state, spec.start)) if spec.names else None,  # a gradient has the shapes of the start
         unit="step" if spec.returns_current else "epoch",
         total=int(spec.n_epochs) - spec.returns_current,  # the evaluation of the start is no step
@@ -183,22 +206,24 @@ class RunProgress:
     """The progress of a run: its last state, and the rows recorded up to there.
 
     An interrupt may come while a segment is under way (`ahead`): that segment is then still waited for, and nothing of it is lost.
+    `place` counts the batches so far.
     """
 
     def __init__(self, spec: Any, state: Any, chunks: list[Any]) -> None:
         self.state, self.chunks = state, list(chunks)
         self.ahead: Any = None
-        self.code, self.ticks, self.rows = _counts(spec, state)
+        self._count(spec, state)
 
     def arrive(self, spec: Any) -> None:
         """Wait for the segment ahead, if there is one, and take it in."""
         if self.ahead is None:
             return
-        state, rows = self.ahead
-        code, ticks, n_rows = _counts(spec, state)
-        chunk = [jax.tree.map(lambda leaf: np.asarray(leaf)[: n_rows - self.rows].copy(), rows)] if rows else []
-        self.chunks, self.state, self.ahead = self.chunks + chunk, state, None
-        self.code, self.ticks, self.rows = code, ticks, n_rows
+        (state, rows), before = self.ahead, self.rows
+        jax.block_until_ready(state)
+        self.ahead, self.state = None, state
+        self._count(spec, state)
+        if rows:
+            self.chunks.append(jax.tree.map(lambda leaf: np.asarray(leaf)[: self.rows - before].copy(), rows))
 
     def end(self, status: Status) -> None:
         """End a run that has not ended by itself."""
@@ -206,10 +231,60 @@ class RunProgress:
             self.code = status.code
             self.state = self.state._replace(code=np.int32(status.code))
 
+    def _count(self, spec: Any, state: Any) -> None:
+        self.code, self.ticks = integer(state.code), integer(state.ticks)
+        self.place = self.ticks * spec.source.count + (integer(state.batch) if spec.source.count > 1 else 0)
+        self.rows = integer(spec.n_rows(state)) if spec.capacity else 0
 
-def _counts(spec: Any, state: Any) -> tuple[int, int, int]:
-    """Return the code of a state, its ticks, and the rows recorded up to it where a history is."""
-    return integer(state.code), integer(state.ticks), integer(spec.n_rows(state)) if spec.capacity else 0
+
+class Audience:
+    """All that look at a run between its segments: the callbacks and the display."""
+
+    def __init__(self, run: Run, progress: RunProgress, *, resumed: bool) -> None:
+        self.run, self.callbacks = run, run.options.callbacks
+        self.display = display(run.options.progress, run.unit, run.total)
+        self.wanted = bool(self.callbacks or run.options.progress)
+        self.seconds = 0.0
+        self.place, self.before = progress.place, self._view(progress, 0.0) if resumed and self.wanted else None
+        self.seen = (0, 0) if self.before is None else (int(self.before.step), int(self.before.epoch))
+
+    def __enter__(self) -> "Audience":
+        self.display.__enter__()
+        for one in self.callbacks:
+            one.begin(self.before)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for one in self.callbacks:
+            one.end()
+        self.display.__exit__(*error)
+
+    def next_stop(self, epochs: int) -> int:
+        """Return the batch to stop at, so that all callbacks are called in time, and after `epochs` epochs at most."""
+        count, (step, epoch) = self.run.count, self.seen
+        stops = [(self.place // count + epochs) * count]
+        for one in self.callbacks:
+            steps, epochs = one.left(step, epoch)
+            stops += [self.place + steps, (self.place // count + epochs) * count]
+        return min(stops)
+
+    def stops(self, progress: RunProgress, seconds: float) -> bool:
+        """Show where the run is to all who want to see it; return whether one of them stops it."""
+        batches, self.place = progress.place - self.place, progress.place
+        self.seconds += seconds
+        if not self.wanted:
+            return False
+        view = self._view(progress, batches / seconds if seconds > 0 else 0.0)
+        before, self.seen = self.seen, (int(view.step), int(view.epoch))
+        if self.seen[1] > before[1]:
+            self.display.show(view)
+        due = [one for one in self.callbacks if one.is_due(before, self.seen)]
+        return any([says_true(one(view)) for one in due])
+
+    def _view(self, progress: RunProgress, batches_per_second: float) -> Progress:
+        rows = self.run.rows_per_batch
+        speed = None if rows is None else batches_per_second * rows
+        return with_fields(self.run.view(progress.state), seconds=self.seconds, rows_per_second=speed)
 
 
 def _padded(rows: Any, n_rows: Any) -> Any:
@@ -237,7 +312,7 @@ class SegmentLength:
         self.seconds = _SECONDS_WITH_BAR if options.progress else _SECONDS
         guess = sum(leaf.nbytes for leaf in jax.tree.leaves(spec.source.data)) / _BYTES_PER_SECOND
         self.first = min(_FIRST_TICKS, max(1, int(self.seconds / (guess + 1e-9))))
-        self.most = 1 if options.callback or program is None else spec.capacity or None
+        self.most = 1 if program is None else spec.capacity or None
         self.in_common = jax.process_count() > 1 and any(
             isinstance(leaf, jax.Array) and not leaf.is_fully_addressable for leaf in jax.tree.leaves(spec)
         )
@@ -249,7 +324,7 @@ class SegmentLength:
         ticks = ticks if self.most is None else min(ticks, self.most)
         return _of_process_0(ticks) if self.in_common else ticks
 
-    def measure(self, ticks: int, seconds: float) -> None:
+    def measure(self, ticks: float, seconds: float) -> None:
         """Learn from a segment; the first of a program has to find what was compiled, and says little."""
         if self.program and self.program.is_cold:
             self.program.is_cold = False

@@ -3,6 +3,7 @@
 One call may be the whole run or one epoch of it: the state is arrays only, the body is the same program, and so are the bits.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from jax import lax
 from jaxgd._run.advance import advance, end_epoch, row
 from jaxgd._run.objective import Objective
 from jaxgd._run.state import RunSpec, RunState, begin, goes_on, start_epoch
-from jaxgd._run.sums import end_block, one_by_one, start_block, with_cost
+from jaxgd._run.sums import after_part, closed, end_block, first_of_block, one_by_one, plus, start_block, with_cost
 from jaxgd._trees import select
 from jaxgd.methods.protocol import Point, Problem
 from jaxgd.result import RUNNING
@@ -37,11 +38,7 @@ def continue_run(spec: RunSpec, objective: Objective, state: RunState, until: An
     if not spec.names:
         return run_until(state, until), {}
 
-    def recorded_row(state: RunState) -> dict[str, Any]:
-        all_rows = objective.all_rows
-        return row(spec, state, None if all_rows is None else all_rows(spec.iterate(state), spec.source.data)[1])
-
-    return _recorded(run_until, recorded_row, spec, state, until)
+    return _recorded(run_until, functools.partial(_row, spec, objective), spec, state, until)
 
 
 def is_running(state: RunState, until: Any) -> Any:
@@ -53,10 +50,20 @@ def is_running(state: RunState, until: Any) -> Any:
 def run_epoch(spec: RunSpec, objective: Objective, state: RunState) -> RunState:
     """Run one epoch: all its batches, and what follows from them."""
     after = _run_batches(spec, objective, state)
-    validation = None
-    if objective.validation is not None:
-        validation = objective.validation(spec.iterate(after), *spec.validation).astype(state.best.cost.dtype)
-    return end_epoch(spec, state, after, validation)
+    return end_epoch(spec, state, after, _validation(spec, objective, after))
+
+
+def _validation(spec: RunSpec, objective: Objective, state: RunState) -> Any:
+    """Return the cost on the validation data after an epoch; None where there are none."""
+    if objective.validation is None:
+        return None
+    return objective.validation(spec.iterate(state), *spec.validation).astype(state.best.cost.dtype)
+
+
+def _row(spec: RunSpec, objective: Objective, state: RunState) -> dict[str, Any]:
+    """Return what the history records of a state."""
+    all_rows = objective.all_rows
+    return row(spec, state, None if all_rows is None else all_rows(spec.iterate(state), spec.source.data)[1])
 
 
 def _run_batches(spec: RunSpec, objective: Objective, state: RunState) -> RunState:
@@ -70,13 +77,10 @@ def _run_batches(spec: RunSpec, objective: Objective, state: RunState) -> RunSta
         return _run_block(spec, objective, state, order)
 
     def another(carry: Any) -> Any:
-        """Add up the blocks by W. Kahan's compensated summation (Commun. ACM 8, 1965)."""
         state, error = carry
-        total = state.under_way.cost
         one = _run_block(spec, objective, state, order)
-        corrected = one.under_way.cost - error  # type: ignore[union-attr]
-        new = total + corrected
-        return with_cost(one, new), (new - total) - corrected
+        total, error = plus(state.under_way.cost, error, one.under_way.cost)  # type: ignore[union-attr]
+        return with_cost(one, total), error
 
     def unfinished(carry: Any) -> Any:
         return goes_on(spec, carry[0]) & (carry[0].batch < source.count)
@@ -85,9 +89,18 @@ def _run_batches(spec: RunSpec, objective: Objective, state: RunState) -> RunSta
 
 
 def _run_block(spec: RunSpec, objective: Objective, state: RunState, order: Any) -> RunState:
-    """Run the batches of a block: the full ones in a loop, then the smaller one in a loop of at most one turn."""
-    source, first = spec.source, state.batch
-    state = start_block(spec, state)
+    """Run a block, from its first batch to its last."""
+    first = state.batch
+    until = first + spec.source.per_block
+    return end_block(spec, _run_until(spec, objective, start_block(spec, state), order, first, until), first)
+
+
+def _run_until(spec: RunSpec, objective: Objective, state: RunState, order: Any, first: Any, until: Any) -> RunState:
+    """Run the batches before `until` of the block that begins with the batch `first`.
+
+    The full ones run in a loop, then the smaller one in a loop of at most one turn.
+    """
+    source = spec.source
     rows = source.block(order, state.epoch, first)
     noted = first if one_by_one(spec) else None
 
@@ -98,11 +111,31 @@ def _run_block(spec: RunSpec, objective: Objective, state: RunState, order: Any)
 
         return lax.while_loop(lambda state: goes_on(spec, state) & (state.batch < end), batch, state)
 
-    state = loop(state, jnp.minimum(first + source.per_block, source.full), objective.evaluate, 1.0, last=False)
+    state = loop(state, jnp.minimum(until, source.full), objective.evaluate, 1.0, last=False)
     if source.last_size:
-        end = jnp.where(state.batch == source.full, source.count, first)
+        end = jnp.where(state.batch == source.full, jnp.minimum(until, source.count), first)
         state = loop(state, end, objective.evaluate_last, source.last_weight, last=True)
-    return end_block(spec, state, first)
+    return state
+
+
+def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -> RunState:
+    """Run the batches before `until` of the epoch under way: by the same loops as a whole epoch, and so to the same bits."""
+    order = spec.source.order(state.epoch)
+    until = jnp.minimum(until, spec.source.count)
+
+    def within_block(state: RunState) -> RunState:
+        state, first = first_of_block(spec, state)
+        end = jnp.minimum(until, first + spec.source.per_block)
+        return after_part(spec, _run_until(spec, objective, state, order, first, end), first)
+
+    return lax.while_loop(lambda state: goes_on(spec, state) & (state.batch < until), within_block, state)
+
+
+def end_part(spec: RunSpec, objective: Objective, state: RunState) -> tuple[RunState, Any]:
+    """Return the state after an epoch within which the run may have paused, and the row of the history."""
+    before, after = closed(state)
+    state = end_epoch(spec, before, after, _validation(spec, objective, after))
+    return state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], _row(spec, objective, state) if spec.names else {})
 
 
 def _evaluated(

@@ -1,13 +1,15 @@
 """The progress that a callback sees, and the bar that shows it."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxgd import _text
 from jaxgd._checks import check
-from jaxgd._trees import pytree
+from jaxgd._trees import pytree, untracked
 from jaxgd.result import Best
 
 
@@ -23,6 +25,8 @@ class Progress:
         validation_cost: in `fit` the cost of `params` on the validation data; None where there are none.
         best: `best.params` and `best.cost` so far; in `fit`, until it has ended, without the start and, where the costs of points
             over all rows are not known on the way, the end of the epoch with the lowest `cost`, with that.
+        seconds: the time since the call began to run, without that of compiling.
+        rows_per_second: how many rows of the data were looked at in a second, lately; None where there are no data.
 
     >>> import jaxgd
     >>> def watch(progress):
@@ -41,6 +45,23 @@ class Progress:
     cost: Any
     validation_cost: Any
     best: Best
+    seconds: float | None = untracked(default=None)
+    rows_per_second: float | None = untracked(default=None)
+    details: dict[str, Callable[[], Any]] | None = untracked(default=None)
+
+    @property
+    def learning_rate(self) -> Any:
+        """The rate of the next update; None where the method has none."""
+        return self._detail("learning_rate")
+
+    @property
+    def gradient_norm(self) -> Any:
+        """The Euclidean norm of the gradient over all rows; in `fit` one more pass over the data, made when it is asked for."""
+        return self._detail("gradient_norm")
+
+    def _detail(self, name: str) -> Any:
+        found = (self.details or {}).get(name)
+        return None if found is None else found()
 
 
 Callback = Callable[[Progress], Any]
@@ -54,22 +75,61 @@ def says_true(answer: Any) -> bool:
     return answer is True
 
 
-class Bar:
-    """A progress bar of tqdm, or nothing."""
+class Display:
+    """A display of the progress: nothing; see its subclasses."""
 
-    def __init__(self, wanted: bool, unit: str, total: int) -> None:
-        self.bar = check.progress_bar()(total=total, unit=unit) if wanted else None
-
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> "Display":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        """Leave the display."""
 
     def show(self, progress: Progress) -> None:
-        """Move to where the run is, with the cost beside."""
-        if self.bar is not None:
-            costs = {"cost": progress.cost, "validation": progress.validation_cost}
-            self.bar.set_postfix({name: f"{float(cost):.6g}" for name, cost in costs.items() if cost is not None}, refresh=False)
-            self.bar.update(int(progress.epoch) - self.bar.n)
+        """Show where the run is."""
+
+
+class Bar(Display):
+    """A progress bar of tqdm, which knows terminals and notebooks."""
+
+    def __init__(self, unit: str, total: int) -> None:
+        self.bar = check.progress_bar()(total=total, unit=unit)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def show(self, progress: Progress) -> None:
+        self.bar.set_postfix(_quantities(progress), refresh=False)
+        self.bar.update(int(progress.epoch) - self.bar.n)
+
+
+class Lines(Display):
+    """A line for each epoch, or for each pause where epochs are short."""
+
+    def __init__(self, unit: str, total: int) -> None:
+        self.unit, self.total, self.before = unit, total, 0
+
+    def show(self, progress: Progress) -> None:
+        epoch = int(progress.epoch)
+        if epoch > self.before:
+            self.before = epoch
+            place = f"{self.unit} {epoch:{len(str(self.total))}d}/{self.total}"
+            rate = progress.rows_per_second
+            speed = [f"{rate:.3g} rows/s"] if rate else []
+            shown = [f"{name} {value}" for name, value in _quantities(progress).items()]
+            print("  ".join([place, *shown, *speed, _text.duration(progress.seconds or 0.0)]), flush=True)
+
+
+def display(wanted: bool | str, unit: str, total: int) -> Display:
+    """Return the display for the argument `progress`."""
+    if wanted == "auto":
+        wanted = sys.stderr.isatty() or "ipykernel" in sys.modules
+    if not wanted:
+        return Display()
+    return Lines(unit, total) if wanted == "lines" else Bar(unit, total)
+
+
+def _quantities(progress: Progress) -> dict[str, str]:
+    """Return the costs of a run, and its learning rate if that is one number, as they are shown."""
+    rate = progress.learning_rate
+    values = {"cost": progress.cost, "validation": progress.validation_cost, "rate": rate if np.ndim(rate) == 0 else None}
+    return {name: f"{float(value):.6g}" for name, value in values.items() if value is not None}

@@ -10,19 +10,27 @@ from jaxgd._run.advance import row
 from jaxgd._run.end import AllRows, End, start_over_all_rows
 from jaxgd._run.progress import Progress
 from jaxgd._run.state import RunSpec, RunState, begin
-from jaxgd._trees import integer, is_traced, select, with_fields
+from jaxgd._trees import integer, is_traced, norm, select, with_fields
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, History, Result, Status
 
 
-def progress(spec: RunSpec, state: RunState) -> Progress:
-    """Return what a callback sees of a run."""
+def progress(spec: RunSpec, state: RunState, rows: AllRows | None = None) -> Progress:
+    """Return what a callback sees of a run; `rows` evaluates the cost over all rows where the state does not hold that."""
+
+    def gradient_norm() -> Any:
+        gradient = state.current.gradient if rows is None else rows.at(spec.iterate(state), spec.source.data)[0].gradient
+        return norm(gradient, spec.empty.cost.dtype)
+
+    details = {"gradient_norm": gradient_norm}
+    if hasattr(spec.method, "rate"):
+        details["learning_rate"] = lambda: spec.method.rate(spec.updates(state))  # type: ignore[attr-defined]
     if spec.returns_current:
         step = int(state.steps)
-        return Progress(step, step, state.current.params, state.current.cost, None, state.best)
+        return Progress(step, step, state.current.params, state.current.cost, None, state.best, details=details)
     epoch = int(state.epoch)
-    step = epoch * spec.source.count + max(int(state.batch) - 1, 0)
-    return Progress(step, epoch, spec.iterate(state), state.epoch_cost, state.validation_cost, state.best)
+    step = epoch * spec.source.count + int(state.extra)
+    return Progress(step, epoch, spec.iterate(state), state.epoch_cost, state.validation_cost, state.best, details=details)
 
 
 def result(state: RunState, history: History | None = None) -> Result:
@@ -51,7 +59,7 @@ def result_over_all_rows(spec: RunSpec, state: RunState, end: End, history: Hist
     if state.steps is not None:
         n_steps = integer(state.steps)
     else:
-        n_steps = seen - _flag(batch > 0)
+        n_steps = seen if state.under_way is not None else seen - _flag(batch > 0)
         one_back = (code == Status.DIVERGED.code) | (choice == 1)  # the point before the last iterate is returned
         n_steps = n_steps - _flag(one_back) * _flag(n_steps > 0)
     return Result(

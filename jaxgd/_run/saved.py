@@ -1,4 +1,4 @@
-"""A run that was saved: its state, what it recorded, and the identity of the call, which has to be that of the call that goes on."""
+"""A run that was saved: its state, what it recorded, and the identity of the call, by which the call that goes on is known."""
 
 import dataclasses
 import functools
@@ -13,6 +13,7 @@ import numpy as np
 from jaxgd._checks import check
 from jaxgd._compile import fingerprint
 from jaxgd._run.state import Mean, RunSpec, RunState
+from jaxgd._run.sums import begin_part
 from jaxgd._trees import integer, is_traced
 from jaxgd.methods.automatic import is_sought
 from jaxgd.result import RUNNING, Result, Status
@@ -188,6 +189,8 @@ def reopened(spec: RunSpec, blank: RunState, saved: Saved) -> RunState:
 
     A run that had come to the end of its call, or was broken off, runs again where there are epochs left for it.
     """
+    if jax.tree.leaves(saved.fields["under_way"]):
+        blank = blank._replace(under_way=jax.eval_shape(begin_part, spec, blank).under_way)
     state = blank._replace(**{name: _restored(getattr(blank, name), value) for name, value in saved.fields.items()})
     done, code = integer(state.epoch), integer(state.code)
     unit, less = ("max_steps", 1) if spec.returns_current else ("n_epochs", 0)
@@ -204,7 +207,7 @@ def _mean(spec: RunSpec, state: RunState) -> Mean:
     """Return the mean of the iterates as it is at this place of the run: begun where this call begins it."""
     mean: Any = state.mean
     epoch, batch = map(int, spec.average_from)
-    begun = (int(state.epoch) - epoch) * spec.source.count + max(int(state.batch) - 1, 0) - batch
+    begun = (int(state.epoch) - epoch) * spec.source.count + int(state.extra) - batch
     if begun <= 0:
         return Mean(jax.tree.map(np.zeros_like, mean.params), np.zeros_like(mean.count))
     if begun != int(mean.count):

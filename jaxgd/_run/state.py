@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgd._trees import at_least_float32, pytree, static
 from jaxgd.bounds import Bounds
@@ -91,7 +92,7 @@ class RunSpec:
             return state.steps
         most, per_epoch = jnp.iinfo(jnp.int32).max, self.source.count
         exact = state.epoch < (most - per_epoch) // per_epoch
-        return jnp.where(exact, state.epoch * per_epoch + state.batch - (state.batch > 0).astype(jnp.int32), most)
+        return jnp.where(exact, state.epoch * per_epoch + state.extra, most)
 
     def n_rows(self, state: Any) -> Any:
         """Return the length of the history: every accepted point of `minimize`, every epoch of `fit` but the start."""
@@ -114,6 +115,7 @@ class EpochState(NamedTuple):
         seen: the last finite point that was evaluated, where a batch is all rows; else None.
         cost: the sum over the batches, a smaller one counting for less. In a block of many batches it holds their costs one by one.
         gradient: the sum of the gradients, None where no rule asks for it.
+        earlier: in a run that pauses within an epoch, the sum of the costs of the blocks before, and its rounding error.
     """
 
     finite: Any
@@ -121,6 +123,7 @@ class EpochState(NamedTuple):
     seen: Any
     cost: Any
     gradient: Any
+    earlier: Any = None
 
 
 class RunState(NamedTuple):
@@ -134,9 +137,9 @@ class RunState(NamedTuple):
         method: the state of the method.
         rules: the states of the stopping rules.
         mean: the mean of the iterates; None for no average.
-        under_way: the state of the epoch under way; None between epochs.
+        under_way: the state of the epoch under way; None between epochs, and after one that was broken off.
         epoch: whole passes over the rows. In `minimize` every evaluation is one.
-        batch: the batches evaluated in an epoch that was broken off, the one that broke it included.
+        batch: the batches evaluated in an epoch under way, or broken off, the one that broke it included.
         steps: the updates that led to the current point; None where they follow from `epoch` and `batch`.
         epoch_cost: the mean over the rows of the costs of the last epoch's batches, each at the point before its update.
         validation_cost: the cost on the validation data after the last whole epoch.
@@ -169,6 +172,11 @@ class RunState(NamedTuple):
     def is_first(self) -> Any:
         """Whether nothing was evaluated yet."""
         return (self.epoch == 0) & (self.batch == 0)
+
+    @property
+    def extra(self) -> Any:
+        """The updates applied after the last whole epoch: one fewer than batches where the last of them broke the epoch off."""
+        return self.batch if self.under_way is not None else self.batch - (self.batch > 0).astype(np.int32)
 
     @property
     def ticks(self) -> Any:

@@ -10,8 +10,8 @@ from jaxgd._compile.program import program_for
 from jaxgd._run.advance import advance, end_epoch, row
 from jaxgd._run.fused import is_running
 from jaxgd._run.objective import Objective, call
-from jaxgd._run.state import RunSpec, RunState, begin, goes_on, start_epoch
-from jaxgd._run.sums import end_block, one_by_one, start_block, with_cost
+from jaxgd._run.state import RunSpec, RunState, begin, goes_on
+from jaxgd._run.sums import after_part, begin_part, closed, first_of_block, one_by_one
 from jaxgd.data.source import Source
 from jaxgd.methods.protocol import Point, Problem
 
@@ -21,44 +21,54 @@ def run_segment(spec: RunSpec, objective: Objective, state: RunState, until: Any
     state = _program(begin, spec) if state.is_first else state
     rows = []
     while is_running(state, until):
-        before, state = state, run_epoch(spec, objective, state)
+        before, (state, new) = state, run_epoch(spec, objective, state)
         if spec.names and spec.n_rows(state) > spec.n_rows(before):
-            all_rows = objective.all_rows
-            gradient = None if all_rows is None else call(all_rows, spec.iterate(state), spec.source.data)[1]
-            rows.append(_program(row, spec, state, gradient))
-    return state, jax.tree.map(lambda *leaves: np.stack(leaves), *rows) if rows else {}
+            rows.append(new)
+    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows) if rows else {}
 
 
-def run_epoch(spec: RunSpec, objective: Objective, state: RunState) -> RunState:
-    """Do what the fused driver's function of this name does."""
+def run_epoch(spec: RunSpec, objective: Objective, state: RunState) -> tuple[RunState, Any]:
+    """Run one epoch, and return the row of the history as well."""
     source = spec.source
-    if source.count == 1:
-        rows = _program(type(source).batch, source, state.epoch, jnp.zeros((), jnp.int32))
-        after = _evaluated(_advance, spec, objective, state, objective.evaluate, rows)
-    else:
-        order, after = _program(type(source).order, source, state.epoch), _program(start_epoch, spec, state)
-        while goes_on(spec, after) and after.batch < source.count:
-            after = _run_block(spec, objective, after, order)
+    if source.count > 1:
+        return end_part(spec, objective, run_part(spec, objective, _program(begin_part, spec, state), source.count))
+    rows = _program(type(source).batch, source, state.epoch, jnp.zeros((), jnp.int32))
+    return _ended(spec, objective, state, _evaluated(_advance, spec, objective, state, objective.evaluate, rows))
+
+
+def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -> RunState:
+    """Do what the fused driver's function of this name does."""
+    source, until = spec.source, min(int(until), spec.source.count)
+    order = _program(type(source).order, source, state.epoch)
+    while goes_on(spec, state) and state.batch < until:
+        state, first = _program(first_of_block, spec, state)
+        block = _program(type(source).block, source, order, state.epoch, first)
+        for batch in range(int(state.batch), min(int(first) + source.per_block, until)):
+            last = batch == source.full
+            rows = _program(_take_last if last else type(source).take, source, block, first, np.int32(batch))
+            evaluate: Any = objective.evaluate_last if last else objective.evaluate
+            state = _evaluated(_advance_last if last else _advance, spec, objective, state, evaluate, rows, first)
+            if not goes_on(spec, state):
+                break
+        state = _program(after_part, spec, state, first)
+    return state
+
+
+def end_part(spec: RunSpec, objective: Objective, state: RunState) -> tuple[RunState, Any]:
+    """Do what the fused driver's function of this name does."""
+    return _ended(spec, objective, *_program(closed, state))
+
+
+def _ended(spec: RunSpec, objective: Objective, before: RunState, after: RunState) -> tuple[RunState, Any]:
+    """Return the state after an epoch, and the row of the history."""
     validation = None
     if objective.validation is not None:
-        validation = call(objective.validation, spec.iterate(after), *spec.validation).astype(state.best.cost.dtype)
-    return _program(end_epoch, spec, state, after, validation)
-
-
-def _run_block(spec: RunSpec, objective: Objective, state: RunState, order: Any) -> RunState:
-    """Run the batches of a block."""
-    source, first, total = spec.source, state.batch, state.under_way.cost  # type: ignore[union-attr]
-    state = _program(start_block, spec, state)
-    block = _program(type(source).block, source, order, state.epoch, first)
-    for batch in range(int(first), min(int(first) + source.per_block, source.count)):
-        last = batch == source.full
-        rows = _program(_take_last if last else type(source).take, source, block, first, np.int32(batch))
-        evaluate: Any = objective.evaluate_last if last else objective.evaluate
-        state = _evaluated(_advance_last if last else _advance, spec, objective, state, evaluate, rows, first)
-        if not goes_on(spec, state):
-            break
-    state = _program(end_block, spec, state, first)
-    return with_cost(state, total + state.under_way.cost)  # type: ignore[union-attr]
+        validation = call(objective.validation, spec.iterate(after), *spec.validation).astype(before.best.cost.dtype)
+    state = _program(end_epoch, spec, before, after, validation)
+    if not spec.names:
+        return state, {}
+    gradient = None if objective.all_rows is None else call(objective.all_rows, spec.iterate(state), spec.source.data)[1]
+    return state, jax.tree.map(lambda leaf: np.asarray(leaf)[None], _program(row, spec, state, gradient))
 
 
 def _evaluated(
