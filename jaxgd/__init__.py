@@ -41,8 +41,8 @@ from jaxgd import callbacks, schedules, stopping
 from jaxgd._fit import fit
 from jaxgd._minimize import minimize
 from jaxgd._run.progress import Progress
-from jaxgd._run.saved import Resume
 from jaxgd._trees import pytree
+from jaxgd.checkpoint import Checkpoint, Resume
 from jaxgd.methods.automatic import Automatic
 from jaxgd.methods.first_order import Adadelta, Adagrad, Adam, GradientDescent, RMSProp
 from jaxgd.methods.quasi_newton import LBFGS
@@ -64,6 +64,7 @@ __all__ = [
     "Adam",
     "Automatic",
     "Best",
+    "Checkpoint",
     "Covariance",
     "CovarianceStatus",
     "GradientDescent",

@@ -19,11 +19,12 @@ from jaxgd._run.driver import RunOptions, run_of_epochs
 from jaxgd._run.end import AllRows, find_end, start_over_all_rows
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Callback
-from jaxgd._run.saved import Call, Saved, as_resume, parts_of
+from jaxgd._run.saved import Call, Saved, parts_of
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
 from jaxgd._tuning.search import LearningRateSearch
 from jaxgd.callbacks import as_callbacks
+from jaxgd.checkpoint import Checkpoint, as_checkpoint, as_resume
 from jaxgd.data import shuffle as orders
 from jaxgd.data.source import Batches
 from jaxgd.methods.adapters import with_known_traits
@@ -53,6 +54,7 @@ def fit(
     callback: Callback | Sequence[Callback] | None = None,
     progress: bool | str = False,
     resume: Any = None,
+    checkpoint: Checkpoint | None = None,
     jit: bool = True,
 ) -> Result:
     """Minimise a scalar cost in minibatches.
@@ -93,6 +95,7 @@ def fit(
         progress: whether to show a bar (needs tqdm).
         resume: the `Result` of such a call, as in `minimize`; more epochs may be asked for. A search for a learning rate is not
             repeated.
+        checkpoint: a `Checkpoint`, which saves the run in a directory and goes on from what was saved there.
         jit: as in `minimize`.
 
     Returns:
@@ -131,7 +134,10 @@ def fit(
     check_cost.signature(cost, ("params", "batch"))
     key = check.random_key(key)
     check_choices(method, stop, names, all_rows=False)
-    options, asked = RunOptions(callbacks, progress, jit, as_resume(resume)), Automatic() if method is None else method
+    options, asked = (
+        RunOptions(callbacks, progress, jit, as_resume(resume), as_checkpoint(checkpoint)),
+        Automatic() if method is None else method,
+    )
     with precision(dtype) as to:
         arrays, n_rows = table("data", data, to)
         batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
@@ -170,7 +176,7 @@ def _run(
     """
     functions = _Functions(given, spec)
     objective, spec = functions.objective, functions.with_shapes(spec)
-    call = Call(parts(spec, objective.evaluate if options.jit else given.cost))
+    call = Call(parts(spec, objective.evaluate if options.jit else given.cost), with_values=options.checkpoint is not None)
     saved = options.checked(call)
     total = int(spec.n_epochs) * spec.source.count
     trace_value = functools.partial(given.trace, value)
@@ -181,14 +187,14 @@ def _run(
     if search:
         spec = search(spec, saved and saved.tuning)
 
-    def attempt(spec: RunSpec, saved: Saved | None = None) -> Result:
-        state, chunks = run(spec, saved)
+    def attempt(spec: RunSpec, saved: Saved | None = None, to_save: Saved | None = None) -> Result:
+        state, chunks = run(spec, saved, to_save)
         end = find_end(spec, state, rows)
         history = report.history_over_all_rows(spec, state, end, chunks, rows) if spec.names else None
         result = report.result_over_all_rows(spec, state, end, history)
         return with_fields(result, saved=Saved.of(chunks, search and search.tuning, call))
 
-    result = attempt(spec, saved)
+    result = attempt(spec, saved, Saved({}, [], search and search.tuning, call))
     if search:
         result = search.retry_if_worse(result, spec, attempt)
     result = with_fields(result, in_parts=functions.in_parts)

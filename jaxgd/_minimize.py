@@ -18,10 +18,11 @@ from jaxgd._run import many, report
 from jaxgd._run.driver import Run, RunOptions, run_of_epochs
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Callback
-from jaxgd._run.saved import Call, Saved, as_resume, parts_of
+from jaxgd._run.saved import Call, Saved, parts_of
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.callbacks import as_callbacks
+from jaxgd.checkpoint import Checkpoint, as_checkpoint, as_resume
 from jaxgd.data.source import AllRows
 from jaxgd.methods.adapters import with_known_traits
 from jaxgd.methods.protocol import Method, Point
@@ -52,6 +53,7 @@ def minimize(
     callback: Callback | Sequence[Callback] | None = None,
     progress: bool | str = False,
     resume: Any = None,
+    checkpoint: Checkpoint | None = None,
     jit: bool = True,
 ) -> Result:
     """Minimise a scalar cost; where data are given, all of them are used in every step.
@@ -99,7 +101,9 @@ def minimize(
         progress: whether to show a bar (needs tqdm).
         resume: the `Result` of such a call, to go on from where it ended, to the numbers of one run without a pause, bit for bit.
             All other arguments have to be the same, but for `max_steps`, which counts from the start of the run, and what only
-            looks at it. `Resume(result, force=True)` goes on although versions or hardware have changed.
+            looks at it. The directory of a `Checkpoint` serves as well. `Resume(result, force=True)` goes on although versions or
+            hardware have changed.
+        checkpoint: a `Checkpoint`, which saves the run in a directory and goes on from what was saved there.
         jit: False calls the cost as it is, step by step, so that Python control flow may look at values; the numbers are the same
             to rounding, and the cost is called once more at the start.
 
@@ -132,9 +136,18 @@ def minimize(
     key = check.random_key(key)
     n_starts = check.integer("n_starts", n_starts, 1, 2**31 - 2)
     if n_starts > 1:
-        check.alone("n_starts", n_starts, history=history, callback=callback, progress=progress, resume=resume, jit=not jit)
+        check.alone(
+            "n_starts",
+            n_starts,
+            history=history,
+            callback=callback,
+            progress=progress,
+            resume=resume,
+            checkpoint=checkpoint,
+            jit=not jit,
+        )
     check_choices(method, stop, names, all_rows=True)
-    options = RunOptions(callbacks, progress, jit, as_resume(resume))
+    options = RunOptions(callbacks, progress, jit, as_resume(resume), as_checkpoint(checkpoint))
     with precision(dtype) as to:
         arrays = () if data is None else (check_trees.data_arrays("data", data, to),)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts)
@@ -157,7 +170,9 @@ def minimize(
             returns_current=True,
             names=names,
         )
-        call = Call(parts_of(spec, evaluate if jit else cost, method, fixed=given.frozen, key=key))
+        call = Call(
+            parts_of(spec, evaluate if jit else cost, method, fixed=given.frozen, key=key), with_values=checkpoint is not None
+        )
         result = _alone(spec, objective, given, options, call) if given.draws is None else _best_of_many(spec, objective, given)
         result = _diagnosed(result, spec, evaluate, given)
         result, kept = with_fields(given.complete(result), method=instead), given.beside(adapted)
@@ -204,7 +219,7 @@ def _default(params: Any, evaluate: Any) -> Any:
 def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOptions, call: Call) -> Result:
     """Return the result of one run, in the free parameters."""
     saved = options.checked(call)
-    state, chunks = run_of_epochs(spec, objective, options, given.complete)(spec, saved)
+    state, chunks = run_of_epochs(spec, objective, options, given.complete)(spec, saved, Saved({}, [], None, call))
     return with_fields(report.result(state, report.history(chunks)), saved=Saved.of(chunks, None, call))
 
 

@@ -4,6 +4,7 @@ A plain run is cut about twice a second, so that the keyboard can interrupt it; 
 one for each epoch, and a history none longer than its buffer. The cuts change no bit of the numbers.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -18,16 +19,18 @@ from jaxgd._run import fused, report, stepwise
 from jaxgd._run.advance import row
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Progress, display, says_true
-from jaxgd._run.saved import Call, Resume, Saved, reopened
+from jaxgd._run.saved import Call, Saved, reopened
 from jaxgd._run.state import RunSpec, begin, goes_on
 from jaxgd._run.sums import begin_part
 from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd.callbacks import Every
+from jaxgd.checkpoint import Checkpoint, Resume, Saver, to_go_on_with
 from jaxgd.result import RUNNING, Status
 
 _SECONDS = 0.5
 _SECONDS_WITH_BAR = 0.1
 _FIRST_TICKS = 256
+_LONGEST_EPOCH = 2.0  # seconds, above which a run that is to be saved pauses within its epochs
 _CALLBACK_ROWS = 16  # a segment of one tick needs no long buffer
 _BYTES_PER_SECOND = 2e8  # how fast a first segment is guessed to read the data: slowly, since the cost is unknown
 
@@ -39,16 +42,15 @@ class RunOptions(NamedTuple):
     progress: bool | str = False
     jit: bool = True
     resume: Resume | None = None
+    checkpoint: Checkpoint | None = None
 
     def checked(self, call: Call) -> Saved | None:
         """Return the run to go on with, if there is one and this call may."""
-        if self.resume is None:
+        if self.resume is None and self.checkpoint is None:
             return None
         if call.is_traced:
-            raise _no_pauses("resume")
-        saved = self.resume.saved()
-        call.check(saved.call, force=self.resume.force)
-        return saved
+            raise _no_pauses("checkpoint" if self.resume is None else "resume")
+        return to_go_on_with(call, self.resume, self.checkpoint)
 
 
 def _no_pauses(name: str) -> ValueError:
@@ -102,7 +104,7 @@ class Run:
         rows = [leaf.shape[0] for leaf in jax.tree.leaves(spec.source.data) if leaf.ndim]
         self.rows_per_batch = rows[0] / self.count if rows else None
         self.inside = is_traced(spec, objective if options.jit else ())
-        self.recorded = row is not None
+        self.recorded, self.row = row is not None, None
         self.program: Program | None = None
         if self.inside:
             if options.callbacks or options.progress:
@@ -113,17 +115,19 @@ class Run:
         self.blank = begin.zeros(spec) if options.jit else begin(spec)
         self.capacity = 0
         if row is not None:
-            most = _capacity(jax.eval_shape(row, self.blank))
+            like = jax.eval_shape(row, self.blank)
+            most, self.row = _capacity(like), jax.tree.structure(like)
             self.capacity = min(most, _CALLBACK_ROWS) if options.callbacks else most
         if options.jit:
             spec = self._with_capacity(spec)
             self.program = program_for(loop.run_segment, spec, objective)
             self.program.prepare(spec, objective, self.blank, np.int32(0))
 
-    def __call__(self, spec: Any, saved: Saved | None = None) -> tuple[Any, list[Any]]:
+    def __call__(self, spec: Any, saved: Saved | None = None, to_save: Saved | None = None) -> tuple[Any, list[Any]]:
         """Run to the end; return the last state, and the rows recorded, a pytree of arrays for each segment.
 
-        A `saved` run goes on; without one the run begins. `spec` may have other numbers than the one that the run was made for.
+        A `saved` run goes on; without one the run begins. `to_save` is what checkpoints hold beside its state.
+        `spec` may have other numbers than the one that the run was made for.
         While somebody else traces the run, it is one segment, and its rows are padded to the length that they can have at most.
 
         A `KeyboardInterrupt` ends the run after the segment under way; while the first is still compiled there is nothing to
@@ -136,24 +140,31 @@ class Run:
         if self.program:
             self.program.wait()
         length = SegmentLength(self.program, spec, self.options)
-        if saved is None:
-            progress = RunProgress(spec, self.blank, [])
-        else:
-            progress = RunProgress(spec, reopened(spec, self.blank, saved), saved.rows)
-        with Audience(self, progress, resumed=saved is not None) as audience:
+        state, rows = (self.blank, []) if saved is None else (reopened(spec, self.blank, saved), saved.rows)
+        progress = RunProgress(spec, state, [jax.tree.unflatten(self.row, jax.tree.leaves(chunk)) for chunk in rows])
+        with contextlib.ExitStack() as stack:
+            saver = None
+            if self.options.checkpoint is not None and to_save is not None:
+                saver = stack.enter_context(Saver(self.options.checkpoint, to_save))
+            audience = stack.enter_context(Audience(self, progress, saver, resumed=saved is not None))
             try:
-                while progress.code == RUNNING:
+                while progress.code == RUNNING and not (saver and saver.terminated):
                     began, place = time.perf_counter(), progress.place
-                    progress.ahead = self._segment(spec, progress, audience.next_stop(length.ticks()))
+                    progress.ahead = self._segment(spec, progress, audience.next_stop(length))
                     progress.arrive(spec)
                     seconds = time.perf_counter() - began
-                    length.measure((progress.place - place) / spec.source.count, seconds)
+                    length.measure((progress.place - place) / self.count, seconds)
                     if audience.stops(progress, seconds):
                         progress.end(Status.CALLBACK)
             except KeyboardInterrupt:
                 progress.arrive(spec)
                 if progress.place == 0:
                     raise
+                progress.end(Status.INTERRUPTED)
+            finally:
+                if saver and progress.place > 0:
+                    saver.save(progress)
+            if saver and saver.terminated:
                 progress.end(Status.INTERRUPTED)
         return progress.state, progress.chunks
 
@@ -238,12 +249,13 @@ class RunProgress:
 
 
 class Audience:
-    """All that look at a run between its segments: the callbacks and the display."""
+    """All that look at a run between its segments: the callbacks, the display, and the saver."""
 
-    def __init__(self, run: Run, progress: RunProgress, *, resumed: bool) -> None:
-        self.run, self.callbacks = run, run.options.callbacks
+    def __init__(self, run: Run, progress: RunProgress, saver: Saver | None, *, resumed: bool) -> None:
+        self.run, self.callbacks, self.saver = run, run.options.callbacks, saver
+        self.cadence = saver.cadence if saver else None
         self.display = display(run.options.progress, run.unit, run.total)
-        self.wanted = bool(self.callbacks or run.options.progress)
+        self.wanted = bool(self.callbacks or run.options.progress or self.cadence)
         self.seconds = 0.0
         self.place, self.before = progress.place, self._view(progress, 0.0) if resumed and self.wanted else None
         self.seen = (0, 0) if self.before is None else (int(self.before.step), int(self.before.epoch))
@@ -259,23 +271,26 @@ class Audience:
             one.end()
         self.display.__exit__(*error)
 
-    def next_stop(self, epochs: int) -> int:
-        """Return the batch to stop at, so that all callbacks are called in time, and after `epochs` epochs at most."""
-        count, (step, epoch) = self.run.count, self.seen
-        stops = [(self.place // count + epochs) * count]
-        for one in self.callbacks:
-            steps, epochs = one.left(step, epoch)
-            stops += [self.place + steps, (self.place // count + epochs) * count]
+    def next_stop(self, length: "SegmentLength") -> int:
+        """Return the batch to stop at, so that all are called in time, and no segment gets too long."""
+        stops, this_epoch = [length.stop(self.place)], self.place // self.run.count
+        for one in (*self.callbacks, *([self.cadence] if self.cadence else [])):
+            steps, epochs = one.left(*self.seen)
+            stops += [self.place + steps, (this_epoch + epochs) * self.run.count]
         return min(stops)
 
     def stops(self, progress: RunProgress, seconds: float) -> bool:
         """Show where the run is to all who want to see it; return whether one of them stops it."""
         batches, self.place = progress.place - self.place, progress.place
         self.seconds += seconds
+        if self.saver and self.saver.is_time:
+            self.saver.save(progress)
         if not self.wanted:
             return False
         view = self._view(progress, batches / seconds if seconds > 0 else 0.0)
         before, self.seen = self.seen, (int(view.step), int(view.epoch))
+        if self.saver and self.cadence and self.cadence.is_due(before, self.seen):
+            self.saver.save(progress)
         if self.seen[1] > before[1]:
             self.display.show(view)
         due = [one for one in self.callbacks if one.is_due(before, self.seen)]
@@ -305,24 +320,36 @@ def _capacity(row: Any) -> int:
 
 
 class SegmentLength:
-    """How many ticks the next segment gets."""
+    """How far the next segment goes."""
 
     def __init__(self, program: Program | None, spec: Any, options: RunOptions) -> None:
-        self.program = program
+        self.program, self.count = program, spec.source.count
         self.seconds = _SECONDS_WITH_BAR if options.progress else _SECONDS
-        guess = sum(leaf.nbytes for leaf in jax.tree.leaves(spec.source.data)) / _BYTES_PER_SECOND
-        self.first = min(_FIRST_TICKS, max(1, int(self.seconds / (guess + 1e-9))))
+        self.guess = sum(leaf.nbytes for leaf in jax.tree.leaves(spec.source.data)) / _BYTES_PER_SECOND
         self.most = 1 if program is None else spec.capacity or None
+        self.longest_epoch = math.inf
+        if options.checkpoint is not None and self.count > 1:
+            self.longest_epoch = min(options.checkpoint.seconds or math.inf, _LONGEST_EPOCH)
         self.in_common = jax.process_count() > 1 and any(
             isinstance(leaf, jax.Array) and not leaf.is_fully_addressable for leaf in jax.tree.leaves(spec)
         )
 
-    def ticks(self) -> int:
-        """Return the length of the next segment, the same in all processes that run it together."""
+    def stop(self, place: int) -> int:
+        """Return the batch to stop at, the same in all processes that run together.
+
+        That is the end of an epoch, unless a run that is to be saved has long ones.
+        """
         measured = self.program.seconds_per_tick if self.program else None
-        ticks = self.first if measured is None else max(1, int(self.seconds / measured))
+        epoch = self.guess if measured is None else measured
+        batches = 0
+        if epoch > self.longest_epoch:
+            batches = max(1, int(self.seconds / epoch * self.count))
+        ticks = max(1, int(self.seconds / (epoch + 1e-9)))
+        ticks = min(ticks, _FIRST_TICKS) if measured is None else ticks
         ticks = ticks if self.most is None else min(ticks, self.most)
-        return _of_process_0(ticks) if self.in_common else ticks
+        if self.in_common:
+            ticks, batches = _of_process_0(ticks), _of_process_0(batches)
+        return place + batches if batches else (place // self.count + ticks) * self.count
 
     def measure(self, ticks: float, seconds: float) -> None:
         """Learn from a segment; the first of a program has to find what was compiled, and says little."""

@@ -1,6 +1,5 @@
 """A run that was saved: its state, what it recorded, and the identity of the call, by which the call that goes on is known."""
 
-import dataclasses
 import functools
 import platform
 from pathlib import Path
@@ -10,13 +9,12 @@ import jax
 import jaxlib
 import numpy as np
 
-from jaxgd._checks import check
 from jaxgd._compile import fingerprint
 from jaxgd._run.state import Mean, RunSpec, RunState
 from jaxgd._run.sums import begin_part
 from jaxgd._trees import integer, is_traced
 from jaxgd.methods.automatic import is_sought
-from jaxgd.result import RUNNING, Result, Status
+from jaxgd.result import RUNNING, Status
 
 _ENDS_OF_CALLS = (Status.MAX_STEPS, Status.MAX_EPOCHS, Status.WORSE, Status.CALLBACK, Status.INTERRUPTED)
 _ANOTHER = "To begin another run where that one ended, pass its params as the start, without resume"
@@ -60,23 +58,33 @@ class Call:
         kind = _processor() if device.platform == "cpu" else device.device_kind
         return {"version of JAX": jax.__version__, "version of jaxlib": jaxlib.__version__, "hardware": kind}
 
+    @staticmethod
+    def of_prints(prints: dict[str, Part], place: dict[str, str]) -> "Call":
+        """Return the identity of a call that was made before."""
+        call = Call({})
+        call.__dict__.update(prints=prints, place=place)
+        return call
+
     def __getstate__(self) -> dict[str, Any]:
         return {"prints": self.prints, "place": self.place}
 
-    def check(self, before: "Call", *, force: bool) -> None:
-        """Check that this call may go on with the run of another one; `force` lets versions and hardware differ."""
+    def check(self, before: "Call", name: str, *, force: bool) -> None:
+        """Check that this call may go on with the run of another one; `force` lets versions and hardware differ.
+
+        `name` begins the errors.
+        """
         moved = [name for name, value in self.place.items() if before.place.get(name) != value]
         if moved and not force:
             changes = ", ".join(f"{name}: {before.place.get(name)} then, {self.place[name]} now" for name in moved)
             raise ValueError(
-                f"resume: the same bits are not to be had after a change of versions or hardware ({changes}). "
-                "To go on all the same, pass jaxgd.Resume(..., force=True)."
+                f"{name}: the same bits are not to be had after a change of versions or hardware ({changes}). "
+                "To go on all the same, pass resume=jaxgd.Resume(..., force=True)."
             )
         skipped = {"cost", "method"} if any("version" in name for name in moved) else set()
-        for name in [name for name in self.prints if name not in skipped]:
-            now, then = self.prints[name], before.prints.get(name)
+        for part in [part for part in self.prints if part not in skipped]:
+            now, then = self.prints[part], before.prints.get(part)
             if then is None or now.digest != then.digest or (now.values != then.values and now.values and then.values):
-                raise ValueError(f"resume: {name} differs from that of the run to go on with{_difference(now, then)}. {_ANOTHER}.")
+                raise ValueError(f"{name}: {part} differs from that of the run to go on with{_difference(now, then)}. {_ANOTHER}.")
 
 
 def _difference(now: Part, then: Part | None) -> str:
@@ -124,46 +132,6 @@ class Saved(NamedTuple):
         return None if call.is_traced else Saved({}, rows, tuning, call)
 
 
-@dataclasses.dataclass(frozen=True)
-class Resume:
-    """A run to go on with, for the argument `resume` of `minimize` and `fit`.
-
-    Args:
-        run: the `Result` of a run.
-        force: whether to go on although the version of JAX or the hardware has changed, which may change the last bits of the
-            numbers.
-
-    >>> import jaxgd
-    >>> def cost(x):
-    ...     return (x - 3.0) ** 2
-    >>> some = jaxgd.minimize(cost, 0.0, method=jaxgd.Adam(0.1), max_steps=10)
-    >>> more = jaxgd.minimize(cost, 0.0, method=jaxgd.Adam(0.1), max_steps=20, resume=jaxgd.Resume(some))
-    >>> more.params == jaxgd.minimize(cost, 0.0, method=jaxgd.Adam(0.1), max_steps=20).params
-    Array(True, dtype=bool)
-    """
-
-    run: Any
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        check.flag("Resume: force", self.force)
-        if not isinstance(self.run, Result):
-            raise TypeError(f"resume: expected a Result, got {check.show(self.run)}.")
-        if np.ndim(self.run.code) or self.run.state is None or self.run.saved is None or self.run.starts is not None:
-            raise ValueError(
-                "resume: expected the Result of one call as it was returned, got one that JAX has rebuilt or of many starts."
-            )
-
-    def saved(self) -> Saved:
-        """Return the run with all that is needed to go on."""
-        return self.run.saved._replace(fields=self.run.state._asdict())
-
-
-def as_resume(resume: Any) -> Resume | None:
-    """Check the argument `resume`."""
-    return resume if resume is None or isinstance(resume, Resume) else Resume(resume)
-
-
 def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, tuple[Any, Any]]:
     """Return the parts of the call of a run: what is compared, and what is shown of it.
 
@@ -189,9 +157,10 @@ def reopened(spec: RunSpec, blank: RunState, saved: Saved) -> RunState:
 
     A run that had come to the end of its call, or was broken off, runs again where there are epochs left for it.
     """
-    if jax.tree.leaves(saved.fields["under_way"]):
+    fields = {name: jax.tree.leaves(saved.fields.get(name)) for name in blank._fields}
+    if fields["under_way"]:
         blank = blank._replace(under_way=jax.eval_shape(begin_part, spec, blank).under_way)
-    state = blank._replace(**{name: _restored(getattr(blank, name), value) for name, value in saved.fields.items()})
+    state = jax.tree.unflatten(jax.tree.structure(blank), [leaf for leaves in fields.values() for leaf in leaves])
     done, code = integer(state.epoch), integer(state.code)
     unit, less = ("max_steps", 1) if spec.returns_current else ("n_epochs", 0)
     if done > int(spec.n_epochs):
@@ -216,8 +185,3 @@ def _mean(spec: RunSpec, state: RunState) -> Mean:
             f"{int(mean.count)} there: pass as many n_epochs as that call did, or go on from a place before its average begins."
         )
     return mean
-
-
-def _restored(like: Any, value: Any) -> Any:
-    """Return a saved part of a state in the structure of another."""
-    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(value))

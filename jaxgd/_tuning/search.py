@@ -52,9 +52,12 @@ class LearningRateSearch:
         Where nothing that was tried is finite, the run ends as DIVERGED before its first batch.
         """
         if before is None:
+        if before is None:
             self.best, self.tried, code = halving.verdict(self.search, self._costs())
         else:
-            self.best, self.tried, code = *before, spec.code
+            *tried, n_evaluations = jax.tree.leaves(before.tried)
+            self.best = Candidates(*jax.tree.leaves(before.best))
+            self.tried, code = halving.Tried(*tried, n_evaluations=int(n_evaluations)), spec.code
         self.lost = not is_traced(code) and int(code) != RUNNING
         return self._chosen(with_fields(spec, code=code))
 
