@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgd import _nonfinite
 from jaxgd._checks import check, check_cost
+from jaxgd._objective import extras
 from jaxgd._objective.all_rows import cost_over_all_rows, over_all_rows
 from jaxgd._objective.evaluation import empty_point, value, value_and_gradient
 from jaxgd._problem import Problem, check_choices, precision, problem, table, told
@@ -41,6 +42,7 @@ def fit(
     batch_size: int,
     n_epochs: int,
     key: Any = None,
+    cost_state: Any = None,
     method: Any = None,
     shuffle: bool | str = True,
     average: float | None = None,
@@ -70,8 +72,9 @@ def fit(
         data: a pytree of arrays of equal leading length, the rows; see `minimize` for what is refused.
         batch_size: rows in a batch, from 1 to all.
         n_epochs: passes over the data, >= 1.
-        key: the random key of the order of rows and of a random start: a key of `jax.random`, or an integer. It may be missing
-            where nothing is random.
+        key: the random key of the order of rows, of a random start and of a random cost: a key of `jax.random`, or an integer. It
+            may be missing where nothing is random.
+        cost_state: the first state of a cost that has one: a pytree of arrays, see below.
         method: a method of jaxgd that takes every step, or any Optax transformation. None is `Automatic()`, which finds a learning
             rate by a race before the run.
         shuffle: True draws a new order for every epoch, the first too (a batch of all rows has no order to draw, and keeps them as
@@ -113,6 +116,12 @@ def fit(
     Raises:
         TypeError, ValueError: for a bad argument, before anything compiles; the message names it.
 
+    A cost may have further parameters, by these names. `key` is a fresh random key in every step, as dropout, augmentation and
+    Monte Carlo estimates need it. `state` is what the cost returned in the step before, at first `cost_state`, as running
+    statistics and averages need it; the cost then returns (scalar, state), or with `has_aux` (scalar, state, aux), and the last
+    state is `cost_state` of the result. `training` is True in the steps. Where costs are only measured, over all rows and on
+    validation data, `training` is False, the state stays as it is, and the key is one and the same.
+
     >>> import jax.numpy as jnp, numpy as np, jaxgd
     >>> x = np.linspace(0, 1, 100)
     >>> def cost(line, batch):
@@ -131,8 +140,10 @@ def fit(
     check.one_of("shuffle", shuffle, (True, False, "replacement"))
     if average is not None:
         check.share("average", average)
-    check_cost.signature(cost, ("params", "batch"))
+    takes = extras.taken(cost, 2)
+    check_cost.signature(cost, ("params", "batch"), takes)
     key = check.random_key(key)
+    beside = extras.extras(cost, takes, key, cost_state)
     check_choices(method, stop, names, all_rows=False)
     options, asked = (
         RunOptions(callbacks, progress, jit, as_resume(resume), as_checkpoint(checkpoint)),
@@ -142,7 +153,7 @@ def fit(
         arrays, n_rows = table("data", data, to)
         batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
         held_out = () if validation is None else table("validation", validation, to, like=arrays)[:1]
-        given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit)
+        given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, extras=beside)
         arrays, *held_out = given.settled(arrays, *held_out, sample=functools.partial(_rows_like, size=batch_size))
         n_batches = math.ceil(n_rows / batch_size)
         found = tuning_target(asked, n_epochs * n_batches)
@@ -160,8 +171,16 @@ def fit(
             code=np.int32(RUNNING),
             returns_current=False,
             names=names,
+            extras=beside,
         )
-        named = {"fixed": given.frozen, "key": key, "batch_size": batch_size, "shuffle": shuffle, "average": average}
+        named = {
+            "fixed": given.frozen,
+            "key": key,
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "average": average,
+            "cost_state": cost_state,
+        }
         result = _run(given, spec, options, found, functools.partial(parts_of, method=asked, **named))
         result, kept = given.complete(result), given.beside()
     return told(result, began, kept)
@@ -179,7 +198,7 @@ def _run(
     call = Call(parts(spec, objective.evaluate if options.jit else given.cost), with_values=options.checkpoint is not None)
     saved = options.checked(call)
     total = int(spec.n_epochs) * spec.source.count
-    trace_value = functools.partial(given.trace, value)
+    trace_value = functools.partial(given.measure, value)
     search = found and LearningRateSearch(found, spec, objective.evaluate, trace_value, total)
     rows = functions.rows
     run = run_of_epochs(spec, objective, options, given.complete, rows)
@@ -202,7 +221,8 @@ def _run(
         return result
     if result.status is Status.DIVERGED:
         start = start_over_all_rows(spec, rows)
-        result = _nonfinite.diagnosed(result, start, rows.evaluate, given.frozen, spec.source.data)
+        evaluate = extras.rebound(rows.evaluate, spec.measured(result.state))
+        result = _nonfinite.diagnosed(result, start, evaluate, given.frozen, spec.source.data)
     return _nonfinite.of_validation(result, result.state.validation_cost, *spec.validation) if spec.validation else result
 
 
@@ -212,6 +232,10 @@ class _Functions:
     def __init__(self, given: Problem, spec: RunSpec) -> None:
         self.given, self.spec = given, spec
         self.of_size = functools.cache(lambda size: given.trace(value_and_gradient, _rows_like(spec.source.data, size)))
+        self.measured_of_size = self.of_size
+        if given.extras is not None:
+            data = spec.source.data
+            self.measured_of_size = functools.cache(lambda size: given.measure(value_and_gradient, _rows_like(data, size)))
 
     @functools.cached_property
     def objective(self) -> Objective:
@@ -248,15 +272,15 @@ class _Functions:
     @functools.cached_property
     def _all_rows(self) -> tuple[Any, int]:
         source: Any = self.spec.source
-        arguments = self.of_size, source.data, source.batch_size, self.spec.start, self.spec.bounds
+        arguments = self.measured_of_size, source.data, source.batch_size, self.spec.start, self.spec.bounds
         return over_all_rows(*arguments, in_one_piece=self.given.has_aux)
 
     @functools.cached_property
     def _validation(self) -> tuple[Any, int]:
         if not self.spec.validation:
             return None, 0
-        alone, source = self.given.trace(value, *self.spec.validation), self.spec.source
-        arguments = self.of_size, self.spec.validation[0], source.batch_size, self.spec.start, self.spec.bounds  # type: ignore[attr-defined]
+        alone, source = self.given.measure(value, *self.spec.validation), self.spec.source
+        arguments = self.measured_of_size, self.spec.validation[0], source.batch_size, self.spec.start, self.spec.bounds  # type: ignore[attr-defined]
         return cost_over_all_rows(alone, *arguments)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxgd import _nonfinite
 from jaxgd._checks import check, check_cost, check_trees
 from jaxgd._compile.program import program_for
+from jaxgd._objective import extras
 from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import empty_point, hessian, value_and_gradient
 from jaxgd._problem import Problem, check_choices, precision, problem, told
@@ -46,6 +47,8 @@ def minimize(
     stop: Any = None,
     max_steps: int | None = None,
     key: Any = None,
+    cost_state: Any = None,
+    resample_every: int | None = None,
     n_starts: int = 1,
     dtype: Any = None,
     history: Any = None,
@@ -89,7 +92,10 @@ def minimize(
             that by themselves.
         max_steps: steps at most, >= 1, rejected trials of a method that searches counted in; None is 10 000, or 1000 for
             `TrustRegion`.
-        key: the random key of a random start: a key of `jax.random`, or an integer.
+        key: the random key of a random start, and of a random cost: a key of `jax.random`, or an integer.
+        cost_state: the first state of a cost that has a parameter `state`, see `fit`; it goes on with every point that is accepted.
+        resample_every: after how many evaluations a cost with a parameter `key` gets a new one, >= 1; None gives it one key for the
+            whole run, so that it is a function of the parameters. Methods that compare costs need that.
         n_starts: how many random starts to run side by side in one program, >= 1: `start` is a function of a key then. The best
             end is returned, and all of them are in `result.starts`; a run that is not finite loses. Counts are the best run's.
         dtype: "float64" or "float32" runs the whole call in that precision, whatever JAX's global flag says; None follows the
@@ -132,8 +138,13 @@ def minimize(
     if max_steps is not None:
         max_steps = check.integer("max_steps", max_steps, 1, 2**31 - 2)
     names = check.history_names(history)
-    check_cost.signature(cost, ("params",) if data is None else ("params", "data"))
+    arguments = ("params",) if data is None else ("params", "data")
+    takes = extras.taken(cost, len(arguments))
+    check_cost.signature(cost, arguments, takes)
     key = check.random_key(key)
+    if resample_every is not None:
+        resample_every = check.integer("resample_every", resample_every, 1)
+    beside = extras.extras(cost, takes, key, cost_state, resample_every)
     n_starts = check.integer("n_starts", n_starts, 1, 2**31 - 2)
     if n_starts > 1:
         check.alone(
@@ -150,12 +161,14 @@ def minimize(
     options = RunOptions(callbacks, progress, jit, as_resume(resume), as_checkpoint(checkpoint))
     with precision(dtype) as to:
         arrays = () if data is None else (check_trees.data_arrays("data", data, to),)
-        given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts)
+        given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts, extras=beside)
         arrays = given.settled(*arrays)
         evaluate = given.trace(value_and_gradient, *arrays)
-        empty = empty_point(evaluate, given.params, *arrays)
+        empty = empty_point(evaluate, given.params, *given.first(), *arrays)
         objective, adapted, rules, instead = _with_method(given, evaluate, arrays, method, stop)
         adapted = with_known_traits(adapted, empty, given.box)
+        if beside is not None and adapted.traits.can_reject:
+            extras.check_constant(evaluate, type(adapted).__name__, beside)
         steps = max_steps or adapted.traits.default_max_steps
         spec = RunSpec(
             empty=empty,
@@ -169,12 +182,22 @@ def minimize(
             code=np.int32(RUNNING),
             returns_current=True,
             names=names,
+            extras=beside,
         )
         call = Call(
-            parts_of(spec, evaluate if jit else cost, method, fixed=given.frozen, key=key), with_values=checkpoint is not None
+            parts_of(
+                spec,
+                evaluate if jit else cost,
+                method,
+                fixed=given.frozen,
+                key=key,
+                cost_state=cost_state,
+                resample_every=resample_every,
+            ),
+            with_values=checkpoint is not None,
         )
         result = _alone(spec, objective, given, options, call) if given.draws is None else _best_of_many(spec, objective, given)
-        result = _diagnosed(result, spec, evaluate, given)
+        result = _diagnosed(result, spec, given.bound(evaluate), given)
         result, kept = with_fields(given.complete(result), method=instead), given.beside(adapted)
     return told(result, began, kept)
 
@@ -201,7 +224,7 @@ def _second_derivatives(given: Problem, arrays: tuple[Any, ...], method: Any) ->
     try:
         second = given.trace(hessian, *arrays)
         if not given.jit:
-            second(given.params, *arrays)  # to see whether there are any
+            second(given.params, *given.first(), *arrays)  # to see whether there are any
         return second
     except NoDerivativesError as error:
         if method is None:

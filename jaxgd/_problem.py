@@ -21,6 +21,7 @@ from jaxgd._frozen import FrozenParameters
 from jaxgd._marks import Beside, beside, gain, marks
 from jaxgd._objective import integers
 from jaxgd._objective.evaluation import trace_objective, value_and_gradient
+from jaxgd._objective.extras import Bound, Extras
 from jaxgd._objective.half_precision import Types, half_types, narrowed, of_wide, widened
 from jaxgd._trees import is_leaf, is_traced, parameters_of, with_fields, with_parameters, working_dtype
 from jaxgd.bounds import Bounds
@@ -61,6 +62,7 @@ class Problem:
         draws: the starts of many runs; None for one run.
         has_aux: whether the cost returns a pair.
         jit: whether it is traced.
+        extras: what the cost gets beside parameters and rows; None for nothing.
     """
 
     cost: Callable[..., Any]
@@ -73,10 +75,32 @@ class Problem:
     draws: Any
     has_aux: bool
     jit: bool
+    extras: Extras | None = None
+
+    def trace(self, make: Callable[..., Any], *data: Any, **jit: bool) -> Callable[..., Any]:
+        """Return what a maker makes of the cost in a step: a function of the free parameters, extras, and data like these."""
+        if self.extras is None:
+            return self._trace(make, *data, **jit)
+        given = jax.eval_shape(self.first)
+        return self._trace(make, *given, *data, takes=self.extras.names, **jit)
+
+    def measure(self, make: Callable[..., Any], *data: Any) -> Callable[..., Any]:
+        """Return what a maker makes of the cost where it is only measured: a function of the free parameters and such data."""
+        if self.extras is None:
+            return self._trace(make, *data)
+        given = self.extras.measured(self.extras.state)
+        return Bound(self._trace(make, *given, *data, takes=self.extras.names, training=False), *given)
+
+    def first(self) -> tuple[Any, ...]:
+        """Return the extras of the first evaluation, a tuple that is empty where the cost takes none."""
+        return () if self.extras is None else self.extras.given(self.extras.state, np.uint32(0))
+
+    def bound(self, evaluate: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of a step with the extras of the first."""
+        return evaluate if self.extras is None else Bound(evaluate, *self.first())
 
     @functools.cached_property
-    def trace(self) -> Callable[..., Callable[..., Any]]:
-        """Return what a maker makes of the cost: `trace(make, *data)` is a function of the free parameters and data like these."""
+    def _trace(self) -> Callable[..., Callable[..., Any]]:
         options: dict[str, Any] = {"has_aux": self.has_aux, "jit": self.jit, "fixed": self.frozen, "origin": Origin(self.cost)}
         return functools.partial(trace_objective, self.cost, self.params, **options)
 
@@ -125,6 +149,7 @@ def problem(
     has_aux: bool,
     jit: bool,
     n_starts: int = 1,
+    extras: Extras | None = None,
 ) -> Problem:
     """Check a start, drawn with the key if it is a function key -> params, and what holds its parameters."""
     draws = _starts(start, key, n_starts, dtype, fixed) if n_starts > 1 else None
@@ -134,7 +159,7 @@ def problem(
     types = half_types(everything)
     if types:
         cost, (everything, params, frozen, box, draws) = of_wide(cost, types), widened((everything, params, frozen, box, draws))
-    return Problem(cost, everything, params, frozen, box, bounds, types, draws, has_aux, jit)
+    return Problem(cost, everything, params, frozen, box, bounds, types, draws, has_aux, jit, extras)
 
 
 def check_choices(method: Any, stop: Any, names: tuple[str, ...], *, all_rows: bool) -> None:

@@ -190,6 +190,7 @@ class Result:
             took it by default because the cost has no second derivatives; None elsewhere.
         tried: what the search tried: `learning_rate`, whether steps were `relative`, and the `cost` reached in each round.
         start_cost: the cost of the start; in `fit` over all rows.
+        cost_state: the state of a cost that has one, after the run; None elsewhere.
         in_parts: None where `cost`, `gradient` and `best.cost` are over all rows. Where they can't be, since the cost is neither a
             mean nor a sum over the rows and looking at all of them together takes too much memory, they are means over parts, and
             this is a dict of the numbers of parts, of the "data", the "validation" data, or both.
@@ -230,6 +231,7 @@ class Result:
     method: Any = None
     tried: Any = dataclasses.field(default=None, repr=False)
     start_cost: Any = None
+    cost_state: Any = None
     in_parts: Any = None
     marks: Any = dataclasses.field(default=None, repr=False)
     gain: Any = dataclasses.field(default=None, repr=False)

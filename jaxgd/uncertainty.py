@@ -196,7 +196,7 @@ def covariance(
     _options(scale, n_observations, residuals)
     name = "cost" if residuals is None else "residuals"
     function: Any = cost if residuals is None else residuals
-    check_cost.signature(function, ("params",) if data is None else ("params", "data"), name)
+    check_cost.signature(function, ("params",) if data is None else ("params", "data"), name=name)
     with _problem.precision(dtype) as to:
         given = _problem.parameters("params", params, to, fixed)
         everything, box = _problem.within("params", given, bounds, roundings=SLACK)

@@ -146,8 +146,10 @@ def switch(name: str, value: Any) -> None:
     _each(name, array, value, lambda x: (x == 0) | (x == 1), "True or False")
 
 
-def function(name: str, value: Any, arguments: tuple[str, ...], expected: str, why: str = "") -> None:
-    """Check that a value can be called with some arguments, as far as it tells its own."""
+def function(
+    name: str, value: Any, arguments: tuple[str, ...], expected: str, why: str = "", by_name: tuple[str, ...] = ()
+) -> None:
+    """Check that a value can be called with some arguments, and with some by name, as far as it tells its own."""
     if not callable(value):
         raise TypeError(f"{name}: expected {expected}, got {show(value)}.")
     try:
@@ -155,7 +157,7 @@ def function(name: str, value: Any, arguments: tuple[str, ...], expected: str, w
     except (TypeError, ValueError):
         return
     try:
-        signature.bind(*arguments)
+        signature.bind(*arguments, **dict.fromkeys(by_name))
     except TypeError:
         got = getattr(value, "__name__", type(value).__name__)
         raise TypeError(f"{name}: expected {expected}{why}; got {got}{signature}.") from None

@@ -10,10 +10,10 @@ from jaxgd._checks import check
 from jaxgd._checks.check import Refused
 
 
-def signature(cost: Any, arguments: tuple[str, ...], name: str = "cost") -> None:
-    """Check that the cost is a function that takes the arguments it will get."""
+def signature(cost: Any, arguments: tuple[str, ...], extras: tuple[str, ...] = (), name: str = "cost") -> None:
+    """Check that the cost is a function that takes the arguments it will get, and some extras by their names."""
     why = ", since data were given, as one argument" if len(arguments) > 1 else ", since no data were given"
-    check.function(name, cost, arguments, f"a function that can be called as {name}({', '.join(arguments)})", why)
+    check.function(name, cost, arguments, f"a function that can be called as {name}({', '.join(arguments)})", why, extras)
 
 
 def aux_array(leaf: Any) -> jax.Array:

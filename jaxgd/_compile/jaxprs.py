@@ -124,6 +124,24 @@ def largest(jaxpr: Any) -> int:
     return max((getattr(variable.aval, "size", 1) for variable in variables), default=0)
 
 
+def dependent(jaxpr: Any, inputs: list[bool]) -> list[bool]:
+    """Return which outputs of a jaxpr may depend on some of its inputs: what loops and branches return, on all that they get."""
+    touched = {variable for variable, yes in zip(jaxpr.invars, inputs, strict=True) if yes}
+
+    def is_touched(atom: Any) -> bool:
+        return not isinstance(atom, core().Literal) and atom in touched
+
+    for eqn in jaxpr.eqns:
+        given, bodies = list(map(is_touched, eqn.invars)), inside(eqn)
+        if not any(given):
+            continue
+        body = getattr(bodies[0], "jaxpr", bodies[0]) if len(bodies) == 1 else None
+        is_call = body is not None and len(body.invars) == len(given) and eqn.primitive.name not in ("scan", "while")
+        outputs = dependent(body, given) if is_call else [True] * len(eqn.outvars)
+        touched.update(variable for variable, yes in zip(eqn.outvars, outputs, strict=True) if yes)
+    return list(map(is_touched, jaxpr.outvars))
+
+
 def all_jaxprs(jaxpr: Any) -> Iterator[Any]:
     yield jaxpr
     for eqn in jaxpr.eqns:

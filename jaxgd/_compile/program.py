@@ -94,6 +94,12 @@ class Traced:
         """How many numbers the largest array has that the function computes."""
         return self.code.largest
 
+    def depends(self, is_asked: Callable[[Any], bool]) -> list[bool]:
+        """Return which of the arrays that it returns may depend on the arguments whose paths are asked for."""
+        numbered = jax.tree.unflatten(self.code.inputs, range(self.code.inputs.num_leaves))
+        asked = [is_asked(path) for path, _ in jax.tree_util.tree_flatten_with_path(numbered)[0]]
+        return jaxprs.dependent(self.code.jaxpr, [False] * len(self.constants) + asked)
+
     def tree_flatten(self) -> tuple[Any, _Code]:
         return self.constants, self.code
 

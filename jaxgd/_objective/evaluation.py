@@ -13,21 +13,21 @@ from jaxgd._compile.memory import traced
 from jaxgd._compile.program import explained
 from jaxgd._compile.provenance import Origin
 from jaxgd._frozen import FrozenParameters, Layout, PartialObjective, of_the_free
-from jaxgd._objective import derivatives
+from jaxgd._objective import derivatives, extras
 from jaxgd._trees import at_least_float32, is_traced, pack, unpack
 from jaxgd.methods.protocol import Point
 
 _TOGETHER = 2**22  # numbers of the largest array in a gradient, for all directions that are looked at together
 
 
-def value(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None) -> Callable[..., Any]:
+def value(cost: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Return the checked cost alone, in at least 32 bits, without its aux."""
-    return lambda *arguments: _checked(cost, has_aux, held)(*arguments)[0]
+    return lambda *arguments: _checked(cost, **options)(*arguments)[0]
 
 
-def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None) -> Callable[..., Any]:
+def value_and_gradient(cost: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Return the checked cost as a function that returns (cost, gradient, aux)."""
-    derived = jax.value_and_grad(_checked(cost, has_aux, held), has_aux=True)
+    derived = jax.value_and_grad(_checked(cost, **options), has_aux=True)
 
     def evaluate(*arguments: Any) -> tuple[Any, Any, Any]:
         (value, aux), gradient = derived(*arguments)
@@ -36,7 +36,7 @@ def value_and_gradient(cost: Callable[..., Any], *, has_aux: bool, held: Layout 
     return evaluate
 
 
-def hessian(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = None) -> Callable[..., Any]:
+def hessian(cost: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Return the matrix of second derivatives, for the parameters packed into a vector, by forward over reverse mode.
 
     Where JAX refuses that, it is by reverse over reverse mode. Many directions are looked at together, as many as a limited memory
@@ -45,7 +45,7 @@ def hessian(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = No
 
     def matrix(params: Any, *arguments: Any) -> jax.Array:
         def packed(x: jax.Array) -> jax.Array:
-            return _checked(cost, has_aux, held)(unpack(x, params), *arguments)[0].astype(x.dtype)
+            return _checked(cost, **options)(unpack(x, params), *arguments)[0].astype(x.dtype)
 
         x, gradient = pack(params), jax.grad(packed)
         if not is_traced(x):  # the cost runs as Python
@@ -56,14 +56,29 @@ def hessian(cost: Callable[..., Any], *, has_aux: bool, held: Layout | None = No
     return matrix
 
 
-def _checked(cost: Any, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
+def _checked(
+    cost: Any, *, has_aux: bool, held: Layout | None = None, takes: tuple[str, ...] = (), training: bool = True
+) -> Callable[..., Any]:
+    """Return the cost as a function that returns its value and the rest; of a cost with extras they are the second argument.
+
+    The rest is the aux, or in training of a cost with a state what it carries on.
+    """
     cost = unjitted(cost)  # traced from inside, its closed-over arrays are arguments of the program and not part of it
 
     def checked(*arguments: Any) -> tuple[Any, Any]:
+        given: dict[str, Any] = {}
+        if takes:
+            params, given, *data = arguments
+            arguments = (params, *data)
+        flags = {"training": training} if "training" in takes else {}
         with fresh(cost):
-            returned = cost(*arguments)
+            returned = cost(*arguments, **given, **flags)
+        after = None
+        if "state" in takes:
+            returned, after = extras.split(returned, given["state"], has_aux=has_aux)
         value, aux = check_cost.value(returned, has_aux=has_aux)
-        return at_least_float32(value), jax.tree.map(check_cost.aux_array, aux)
+        aux = jax.tree.map(check_cost.aux_array, aux)
+        return at_least_float32(value), extras.Carried(after, aux) if training and "state" in takes else aux
 
     return checked if held is None else of_the_free(checked, held)
 
@@ -78,13 +93,15 @@ def trace_objective(
     fixed: FrozenParameters | None = None,
     name: str = "cost",
     origin: Origin | None = None,
+    **takes: Any,
 ) -> Callable[..., Any]:
     """Return what `make`, such as `value_and_gradient`, makes of a cost, as a function of the free parameters and the data.
 
     It is traced for arguments like these, or, without `jit`, runs as Python with its errors, which begin with the `name`,
-    explained. An `origin` that several of them share makes all but the first cheaper.
+    explained. An `origin` that several of them share makes all but the first cheaper. `takes` are the options of a cost
+    with extras.
     """
-    options: dict[str, Any] = {"has_aux": has_aux, "held": fixed.held if fixed else None}
+    options: dict[str, Any] = {"has_aux": has_aux, "held": fixed.held if fixed else None} | takes
     if jit:
         values = (fixed.values,) if fixed else ()
         function = traced(make, cost, params, *values, *data, name=name, origin=origin, **options)
@@ -100,4 +117,5 @@ def empty_point(evaluate: Callable[..., Any], params: Any, *data: Any) -> Point:
     """
     shapes = getattr(evaluate, "shapes", None) or evaluate(params, *data)
     cost, gradient, aux = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    aux = aux.aux if isinstance(aux, extras.Carried) else aux
     return Point(params, np.full_like(cost, np.inf), gradient, aux)

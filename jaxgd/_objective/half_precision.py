@@ -44,8 +44,8 @@ def of_wide(cost: Callable[..., Any], types: Types) -> Callable[..., Any]:
     return functools.partial(_called, cost, types.names)
 
 
-def _called(cost: Any, names: tuple[str | None, ...], params: Any, *data: Any) -> Any:
-    return unjitted(cost)(_cast(params, names, jax.tree.structure(params)), *data)
+def _called(cost: Any, names: tuple[str | None, ...], params: Any, *data: Any, **given: Any) -> Any:
+    return unjitted(cost)(_cast(params, names, jax.tree.structure(params)), *data, **given)
 
 
 def _cast(params: Any, names: tuple[str | None, ...], structure: Any) -> Any:

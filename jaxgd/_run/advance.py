@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._objective.extras import Carried
 from jaxgd._run.state import EpochState, Mean, RunSpec, RunState, goes_on
 from jaxgd._trees import all_finite, at_least_float32, norm, select
 from jaxgd.bounds import apply_update, projected_gradient
@@ -25,8 +26,12 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
     """Take in one evaluation: judge it, ask the method for an update and the rules about it, and apply it.
 
     `first` is the number of the first batch of a block whose costs are kept one by one. The sums over the epoch count the
-    evaluation `weight` times.
+    evaluation `weight` times. The aux of a cost with a state comes with the state after the evaluation, which becomes the run's
+    where the point is taken.
     """
+    carried = point.aux if isinstance(point.aux, Carried) else None
+    if carried is not None:
+        point = point._replace(aux=carried.aux)
     finite = all_finite(point.cost, point.params, point.gradient)
     last = select(finite, point.params, state.current.params)
     if not spec.method.traits.steps_back:  # the trial is not looked at from here on, and the next takes its memory
@@ -38,6 +43,9 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
     if spec.method.traits.can_reject:
         accepted = state.is_first | (finite & answer.accepted)
         lap, current = lap._replace(accepted=accepted), select(accepted, spec.kept(point), state.current)
+    cost_state = (
+        None if carried is None else select(finite if lap.accepted is None else lap.accepted, carried.state, state.cost_state)
+    )
     trial, change = apply_update(current.params, answer.update, spec.bounds)
     code, rules = state.code, state.rules
     if spec.can_end:
@@ -48,11 +56,19 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
     elif spec.can_end and not spec.method.traits.can_reject:  # an update that ends the run is not applied
         trial = select(code == RUNNING, trial, state.trial)
     after = state._replace(trial=trial, current=current, method=answer.state, rules=rules, under_way=lap, code=code)
+    if carried is not None:
+        after = after._replace(cost_state=cost_state)
     if not spec.returns_current:
         after = after._replace(batch=state.batch + 1)
     if state.steps is not None:
         after = after._replace(steps=state.steps + (_is_accepted(spec, state, after) & ~state.is_first).astype(jnp.int32))
     return after if after.mean is None else after._replace(mean=_average(spec, after))
+
+
+def evaluated_point(spec: RunSpec, params: Any, evaluation: tuple[Any, Any, Any]) -> Point:
+    """Return a point with its evaluation, as far as `advance` looks at that."""
+    cost, gradient, aux = evaluation
+    return Point(params, cost, gradient, aux if spec.returns_current or isinstance(aux, Carried) else None)
 
 
 def end_epoch(spec: RunSpec, before: RunState, state: RunState, validation: Any = None) -> RunState:

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxgd._compile.program import program_for
+from jaxgd._objective.extras import rebound
 from jaxgd._run.objective import apply, call, is_eager
 from jaxgd._run.state import RunSpec, RunState
 from jaxgd._trees import all_finite, is_traced, select
@@ -147,6 +148,7 @@ def find_end(spec: RunSpec, state: RunState, rows: AllRows) -> End:
     The costs of the start and, where no costs over all rows were seen on the way, of the end of the best epoch are found too,
     unless they are the same point.
     """
+    rows = rebound(rows, spec.measured(state))
     way = _INSIDE if is_traced(spec, state, rows.evaluate) else _ON_HOST
     facts = _facts(state, way.scalar)
     points = _points(spec, state, facts, way)

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._run.advance import advance, end_epoch, row
+from jaxgd._objective.extras import rebound
+from jaxgd._run.advance import advance, end_epoch, evaluated_point, row
 from jaxgd._run.objective import Objective
 from jaxgd._run.state import RunSpec, RunState, begin, goes_on, start_epoch
 from jaxgd._run.sums import after_part, closed, end_block, first_of_block, one_by_one, plus, start_block, with_cost
@@ -57,12 +58,13 @@ def _validation(spec: RunSpec, objective: Objective, state: RunState) -> Any:
     """Return the cost on the validation data after an epoch; None where there are none."""
     if objective.validation is None:
         return None
-    return objective.validation(spec.iterate(state), *spec.validation).astype(state.best.cost.dtype)
+    validation = rebound(objective.validation, spec.measured(state))
+    return validation(spec.iterate(state), *spec.validation).astype(state.best.cost.dtype)
 
 
 def _row(spec: RunSpec, objective: Objective, state: RunState) -> dict[str, Any]:
     """Return what the history records of a state."""
-    all_rows = objective.all_rows
+    all_rows = rebound(objective.all_rows, spec.measured(state))
     return row(spec, state, None if all_rows is None else all_rows(spec.iterate(state), spec.source.data)[1])
 
 
@@ -150,10 +152,9 @@ def _evaluated(
     """Evaluate the trial on some rows and advance: the only place where the cost is evaluated in a loop."""
 
     def at(params: Any) -> Point:
-        cost, gradient, aux = evaluate(params, *rows)
-        return Point(params, cost, gradient, aux if spec.returns_current else None)
+        return evaluated_point(spec, params, evaluate(params, *rows))
 
-    hessian = objective.hessian
+    hessian, rows = objective.hessian, (*spec.given(state), *rows)
     problem = Problem(at, None if hessian is None else lambda params: hessian(params, *rows))
     return advance(spec, state, at(state.trial), problem, first, weight)
 

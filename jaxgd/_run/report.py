@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd._objective.extras import rebound
 from jaxgd._run.advance import row
 from jaxgd._run.end import AllRows, End, start_over_all_rows
 from jaxgd._run.progress import Progress
@@ -19,7 +20,11 @@ def progress(spec: RunSpec, state: RunState, rows: AllRows | None = None) -> Pro
     """Return what a callback sees of a run; `rows` evaluates the cost over all rows where the state does not hold that."""
 
     def gradient_norm() -> Any:
-        gradient = state.current.gradient if rows is None else rows.at(spec.iterate(state), spec.source.data)[0].gradient
+        gradient = (
+            state.current.gradient
+            if rows is None
+            else rebound(rows, spec.measured(state)).at(spec.iterate(state), spec.source.data)[0].gradient
+        )
         return norm(gradient, spec.empty.cost.dtype)
 
     details = {"gradient_norm": gradient_norm}
@@ -48,6 +53,7 @@ def result(state: RunState, history: History | None = None) -> Result:
         history=history,
         aux=state.current.aux,
         state=state,
+        cost_state=state.cost_state,
         start_cost=state.start_cost,
     )
 
@@ -74,6 +80,7 @@ def result_over_all_rows(spec: RunSpec, state: RunState, end: End, history: Hist
         history=history,
         aux=end.point.aux,
         state=state,
+        cost_state=state.cost_state,
         start_cost=end.start_cost,
     )
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd._objective.extras import Extras
 from jaxgd._trees import at_least_float32, pytree, static
 from jaxgd.bounds import Bounds
 from jaxgd.data.source import Source
@@ -28,6 +29,7 @@ class RunSpec:
             returns the iterate after the last update, as `fit` does.
         names: what a history records.
         capacity: the rows of a history that one segment holds.
+        extras: what the cost gets beside parameters and rows; None for nothing.
     """
 
     empty: Point
@@ -42,6 +44,7 @@ class RunSpec:
     returns_current: bool = static()
     names: tuple[str, ...] = static()
     capacity: int = static(default=0)
+    extras: Extras | None = None
 
     @property
     def start(self) -> Any:
@@ -81,6 +84,16 @@ class RunSpec:
         if not self.keeps_point:
             return Point(point.params, None, None)
         return point if self.returns_current else point._replace(aux=None)
+
+    def given(self, state: Any) -> tuple[Any, ...]:
+        """Return what the cost gets after its parameters in the next step, a tuple that is empty where that is nothing."""
+        if self.extras is None:
+            return ()
+        return self.extras.given(state.cost_state, state.epoch * np.int32(self.source.count) + state.batch)
+
+    def measured(self, state: Any) -> tuple[Any, ...]:
+        """Return the same where the cost is only measured."""
+        return () if self.extras is None else self.extras.measured(state.cost_state)
 
     def iterate(self, state: Any) -> Any:
         """Return the parameters after the updates so far: the current point of a method that may reject the trial."""
@@ -146,8 +159,7 @@ class RunState(NamedTuple):
         start_cost: the cost of the start, where a batch is all rows.
         nonfinite: whether the last evaluation was not finite and the point before it is evaluated again; None where none is.
         code: the status.
-        cost_state: what a cost with a state of its own carries from step to step.
-        key: the random key that the keys of the steps are folded from.
+        cost_state: the state of a cost that has one, after the steps so far.
     """
 
     trial: Any
@@ -166,7 +178,6 @@ class RunState(NamedTuple):
     nonfinite: Any
     code: Any
     cost_state: Any = None
-    key: Any = None
 
     @property
     def is_first(self) -> Any:
@@ -203,6 +214,7 @@ def begin(spec: RunSpec) -> RunState:
         start_cost=cost if spec.one_batch else None,
         nonfinite=jnp.asarray(False) if spec.revisits else None,
         code=jnp.asarray(spec.code, jnp.int32),
+        cost_state=None if spec.extras is None else spec.extras.state,
     )
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._compile.program import program_for
-from jaxgd._run.advance import advance, end_epoch, row
+from jaxgd._objective.extras import rebound
+from jaxgd._run.advance import advance, end_epoch, evaluated_point, row
 from jaxgd._run.fused import is_running
 from jaxgd._run.objective import Objective, call
 from jaxgd._run.state import RunSpec, RunState, begin, goes_on
@@ -63,11 +64,13 @@ def _ended(spec: RunSpec, objective: Objective, before: RunState, after: RunStat
     """Return the state after an epoch, and the row of the history."""
     validation = None
     if objective.validation is not None:
-        validation = call(objective.validation, spec.iterate(after), *spec.validation).astype(before.best.cost.dtype)
+        measure = rebound(objective.validation, spec.measured(after))
+        validation = call(measure, spec.iterate(after), *spec.validation).astype(before.best.cost.dtype)
     state = _program(end_epoch, spec, before, after, validation)
     if not spec.names:
         return state, {}
-    gradient = None if objective.all_rows is None else call(objective.all_rows, spec.iterate(state), spec.source.data)[1]
+    all_rows = rebound(objective.all_rows, spec.measured(state))
+    gradient = None if all_rows is None else call(all_rows, spec.iterate(state), spec.source.data)[1]
     return state, jax.tree.map(lambda leaf: np.asarray(leaf)[None], _program(row, spec, state, gradient))
 
 
@@ -75,10 +78,14 @@ def _evaluated(
     function: Any, spec: RunSpec, objective: Objective, state: RunState, evaluate: Any, rows: Any, first: Any = None
 ) -> RunState:
     """Evaluate the trial on some rows, with second derivatives if the method needs them, and advance."""
-    cost, gradient, aux = call(evaluate, state.trial, *rows)
+    rows = (*_program(_given, spec, state), *rows)
+    evaluation = call(evaluate, state.trial, *rows)
     matrix = None if objective.hessian is None else call(objective.hessian, state.trial, *rows)
-    point = Point(state.trial, cost, gradient, aux if spec.returns_current else None)
-    return _program(function, spec, state, point, matrix, first)
+    return _program(function, spec, state, evaluated_point(spec, state.trial, evaluation), matrix, first)
+
+
+def _given(spec: RunSpec, state: RunState) -> tuple[Any, ...]:
+    return spec.given(state)
 
 
 def _program(function: Any, *arguments: Any) -> Any:

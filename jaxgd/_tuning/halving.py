@@ -14,7 +14,8 @@ import numpy as np
 from jax import lax
 
 from jaxgd._compile.program import program_for
-from jaxgd._run.advance import advance
+from jaxgd._objective.extras import rebound
+from jaxgd._run.advance import advance, evaluated_point
 from jaxgd._run.objective import call
 from jaxgd._run.state import RunSpec, RunState, begin, start_epoch
 from jaxgd._trees import all_finite, is_traced, pytree, static, with_fields
@@ -173,8 +174,9 @@ def run_groups(search: Halving, evaluate: Any, value: Any, carry: Any, until: An
 
     def group(carry: Any) -> Any:
         numbers, now = _members(search, carry)
-        params, finite = _lanes(search, evaluate, search.chosen(numbers), jnp.asarray(search.n_steps)[now])
-        return _scored(carry, now, numbers, search.each(lambda one: value(one, compared))(params), params, finite)
+        states, finite = _lanes(search, evaluate, search.chosen(numbers), jnp.asarray(search.n_steps)[now])
+        costs = search.each(lambda state: rebound(value, search.spec.measured(state))(state.trial, compared))(states)
+        return _scored(carry, now, numbers, costs, states.trial, finite)
 
     return lax.while_loop(lambda carry: carry[0] < until, group, carry)
 
@@ -189,9 +191,10 @@ def run_group_stepwise(search: Halving, evaluate: Any, value: Any, carry: Any) -
         state, finite = begin(spec), jnp.asarray(True)
         for k in map(np.int32, range(int(n_steps))):
             rows = program_for(_batch, search, k)(search, k)
-            point = Point(state.trial, *call(evaluate, state.trial, *rows)[:2])
+            evaluation = call(evaluate, state.trial, *program_for(_given, spec, state, k)(spec, state, k), *rows)
+            point = evaluated_point(spec, state.trial, evaluation)
             state, finite = program_for(_advanced, spec, state, finite, point)(spec, state, finite, point)
-        ends.append((state.trial, call(value, state.trial, compared), finite))
+        ends.append((state.trial, call(rebound(value, spec.measured(state)), state.trial, compared), finite))
     params, costs, finite = jax.tree.map(lambda *leaves: jnp.stack(leaves), *ends)
     return _scored(carry, now, numbers, costs, params, finite)
 
@@ -214,17 +217,17 @@ def _scored(carry: Any, now: Any, numbers: Any, costs: Any, params: Any, finite:
     return number + 1, jnp.asarray(reached).at[now, numbers].set(jnp.where(sound, costs, jnp.inf))
 
 
-def _lanes(search: Halving, evaluate: Any, lanes: Candidates, n_steps: jax.Array) -> tuple[Any, jax.Array]:
-    """Return where candidates arrive in `n_steps` updates, and whether all evaluations were finite."""
+def _lanes(search: Halving, evaluate: Any, lanes: Candidates, n_steps: jax.Array) -> tuple[RunState, jax.Array]:
+    """Return the states in which candidates arrive in `n_steps` updates, and whether all evaluations were finite."""
 
     def step(carry: Any) -> Any:
         k, states = carry
         rows = _batch(search, k)
 
         def one(candidate: Candidates, carried: tuple[RunState, Any]) -> Any:
-            state, finite = carried
-            point = Point(state.trial, *evaluate(state.trial, *rows)[:2])
-            return _advanced(search.lane(candidate, n_steps), state, finite, point)
+            (state, finite), spec = carried, search.lane(candidate, n_steps)
+            evaluation = evaluate(state.trial, *_given(spec, state, k), *rows)
+            return _advanced(spec, state, finite, evaluated_point(spec, state.trial, evaluation))
 
         return k + 1, search.each(one)(lanes, states)
 
@@ -233,7 +236,12 @@ def _lanes(search: Halving, evaluate: Any, lanes: Candidates, n_steps: jax.Array
 
     states = jax.vmap(fresh)(lanes)
     _, (state, finite) = lax.while_loop(lambda carry: carry[0] < n_steps, step, (jnp.zeros((), jnp.int32), states))
-    return state.trial, finite
+    return state, finite
+
+
+def _given(spec: RunSpec, state: RunState, k: Any) -> tuple[Any, ...]:
+    """Return the extras of the cost in update k; a lane does not count its steps."""
+    return () if spec.extras is None else spec.extras.given(state.cost_state, k)
 
 
 def _batch(search: Halving, k: jax.Array) -> tuple[Any, ...]:
