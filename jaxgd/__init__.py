@@ -42,6 +42,7 @@ from jaxgd._fit import fit
 from jaxgd._minimize import minimize
 from jaxgd._run.progress import Progress
 from jaxgd._trees import pytree
+from jaxgd.average import ExponentialAverage
 from jaxgd.checkpoint import Checkpoint, Resume
 from jaxgd.methods.automatic import Automatic
 from jaxgd.methods.first_order import Adadelta, Adagrad, Adam, GradientDescent, RMSProp
@@ -67,6 +68,7 @@ __all__ = [
     "Checkpoint",
     "Covariance",
     "CovarianceStatus",
+    "ExponentialAverage",
     "GradientDescent",
     "History",
     "Progress",

@@ -12,6 +12,7 @@ import numpy as np
 from jaxgd import _nonfinite
 from jaxgd._checks import check, check_cost
 from jaxgd._objective import extras
+from jaxgd._objective.accumulate import accumulated
 from jaxgd._objective.all_rows import cost_over_all_rows, over_all_rows
 from jaxgd._objective.evaluation import empty_point, value, value_and_gradient
 from jaxgd._problem import Problem, check_choices, precision, problem, table, told
@@ -22,8 +23,9 @@ from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved, parts_of
 from jaxgd._run.state import RunSpec
-from jaxgd._trees import is_traced, with_fields
+from jaxgd._trees import is_traced, with_fields, working_dtype
 from jaxgd._tuning.search import LearningRateSearch
+from jaxgd.average import ExponentialAverage, as_average, decay_of
 from jaxgd.callbacks import as_callbacks
 from jaxgd.checkpoint import Checkpoint, as_checkpoint, as_resume
 from jaxgd.data import shuffle as orders
@@ -45,7 +47,9 @@ def fit(
     cost_state: Any = None,
     method: Any = None,
     shuffle: bool | str = True,
-    average: float | None = None,
+    average: float | ExponentialAverage | None = None,
+    accumulate: int = 1,
+    on_nonfinite: str = "stop",
     validation: Any = None,
     stop: Any = None,
     bounds: Any = None,
@@ -81,7 +85,11 @@ def fit(
             they are); False keeps the rows as they are; "replacement" draws every row of every batch independently.
         average: a fraction in (0, 1]: the returned params are the mean of the iterates of that last part of the planned run; a run
             that stops before it begins returns its last iterate. B. T. Polyak, A. B. Juditsky, Acceleration of stochastic
-            approximation by averaging, SIAM J. Control Optim. 30 (1992).
+            approximation by averaging, SIAM J. Control Optim. 30 (1992). Or an `ExponentialAverage`.
+        accumulate: how many batches a step takes, >= 1: the cost and its gradient are the means over the rows of all of them, found
+            one batch after the other with the memory of one. Counts of steps and batches are then those of the large batches.
+        on_nonfinite: "stop" ends the run where a cost or its gradient is not finite; "skip" drops that step, as if its batch had
+            not come, and goes on; `n_skipped` of the result counts them.
         validation: data like `data`, of any number of rows, whose cost is found at the start and after each epoch. A NaN there does
             not end the run; it is no improvement, and `result.cause` names it.
         stop: a rule of `jaxgd.stopping`, or several; None and () are none: run every epoch.
@@ -138,23 +146,24 @@ def fit(
     n_epochs = check.integer("n_epochs", n_epochs, 1, 2**31 - 2)
     names = check.history_names(history, () if validation is None else ("validation_cost",))
     check.one_of("shuffle", shuffle, (True, False, "replacement"))
-    if average is not None:
-        check.share("average", average)
+    check.one_of("on_nonfinite", on_nonfinite, ("stop", "skip"))
+    accumulate, average = check.integer("accumulate", accumulate, 1), as_average(average)
     takes = extras.taken(cost, 2)
     check_cost.signature(cost, ("params", "batch"), takes)
     key = check.random_key(key)
-    beside = extras.extras(cost, takes, key, cost_state)
     check_choices(method, stop, names, all_rows=False)
     options, asked = (
         RunOptions(callbacks, progress, jit, as_resume(resume), as_checkpoint(checkpoint)),
         Automatic() if method is None else method,
     )
     with precision(dtype) as to:
+        beside = extras.extras(cost, takes, key, cost_state, to)
         arrays, n_rows = table("data", data, to)
         batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
         held_out = () if validation is None else table("validation", validation, to, like=arrays)[:1]
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, extras=beside)
         arrays, *held_out = given.settled(arrays, *held_out, sample=functools.partial(_rows_like, size=batch_size))
+        part_size, batch_size = batch_size, min(batch_size * accumulate, n_rows)
         n_batches = math.ceil(n_rows / batch_size)
         found = tuning_target(asked, n_epochs * n_batches)
         method, rules = given.prepared(found.rule if found else asked, stop, n_batches, all_rows=False)
@@ -172,6 +181,8 @@ def fit(
             returns_current=False,
             names=names,
             extras=beside,
+            decay=decay_of(average, working_dtype(given.params)),
+            skips=on_nonfinite == "skip",
         )
         named = {
             "fixed": given.frozen,
@@ -180,20 +191,27 @@ def fit(
             "shuffle": shuffle,
             "average": average,
             "cost_state": cost_state,
+            "accumulate": accumulate,
+            "on_nonfinite": on_nonfinite,
         }
-        result = _run(given, spec, options, found, functools.partial(parts_of, method=asked, **named))
+        result = _run(given, spec, options, found, part_size, functools.partial(parts_of, method=asked, **named))
         result, kept = given.complete(result), given.beside()
     return told(result, began, kept)
 
 
 def _run(
-    given: Problem, spec: RunSpec, options: RunOptions, found: TuningTarget | None, parts: Callable[..., dict[str, Any]]
+    given: Problem,
+    spec: RunSpec,
+    options: RunOptions,
+    found: TuningTarget | None,
+    part_size: int,
+    parts: Callable[..., dict[str, Any]],
 ) -> Result:
     """Find a learning rate if that is sought, run the epochs, and settle on the point to return.
 
     Compiling begins as soon as the loop is traced; what else is traced and searched is done beside it.
     """
-    functions = _Functions(given, spec)
+    functions = _Functions(given, spec, part_size)
     objective, spec = functions.objective, functions.with_shapes(spec)
     call = Call(parts(spec, objective.evaluate if options.jit else given.cost), with_values=options.checkpoint is not None)
     saved = options.checked(call)
@@ -229,8 +247,8 @@ def _run(
 class _Functions:
     """The cost in the forms that a run of `fit` needs, each traced when it is first asked for."""
 
-    def __init__(self, given: Problem, spec: RunSpec) -> None:
-        self.given, self.spec = given, spec
+    def __init__(self, given: Problem, spec: RunSpec, part_size: int) -> None:
+        self.given, self.spec, self.part_size = given, spec, part_size
         self.of_size = functools.cache(lambda size: given.trace(value_and_gradient, _rows_like(spec.source.data, size)))
         self.measured_of_size = self.of_size
         if given.extras is not None:
@@ -242,8 +260,8 @@ class _Functions:
         """The functions that the loop asks for."""
         source: Any = self.spec.source
         return Objective(
-            evaluate=self.of_size(source.batch_size),
-            evaluate_last=self.of_size(source.last_size) if source.last_size else None,
+            evaluate=accumulated(self.of_size, self.part_size, source.batch_size),
+            evaluate_last=accumulated(self.of_size, self.part_size, source.last_size) if source.last_size else None,
             validation=self._validation[0],
             all_rows=self._all_rows[0] if "gradient_norm" in self.spec.names else None,
         )
@@ -293,8 +311,10 @@ def _seed(key: Any, shuffle: bool | str, *, all_rows: bool) -> orders.Seed:
     return orders.seed(key)
 
 
-def _average_from(average: float, n_epochs: int, n_batches: int) -> tuple[Any, Any]:
-    """Return the epoch and the batch of the first update of the last part of a run."""
+def _average_from(average: Any, n_epochs: int, n_batches: int) -> tuple[Any, Any]:
+    """Return the epoch and the batch of the first update whose iterate is averaged."""
+    if isinstance(average, ExponentialAverage):
+        return np.int32(0), np.int32(0)
     total = n_epochs * n_batches
     epoch, batch = divmod(total - math.ceil(average * total * (1 - 1e-12)), n_batches)
     return np.int32(epoch), np.int32(batch)

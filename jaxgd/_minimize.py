@@ -144,7 +144,6 @@ def minimize(
     key = check.random_key(key)
     if resample_every is not None:
         resample_every = check.integer("resample_every", resample_every, 1)
-    beside = extras.extras(cost, takes, key, cost_state, resample_every)
     n_starts = check.integer("n_starts", n_starts, 1, 2**31 - 2)
     if n_starts > 1:
         check.alone(
@@ -160,6 +159,7 @@ def minimize(
     check_choices(method, stop, names, all_rows=True)
     options = RunOptions(callbacks, progress, jit, as_resume(resume), as_checkpoint(checkpoint))
     with precision(dtype) as to:
+        beside = extras.extras(cost, takes, key, cost_state, to, resample_every)
         arrays = () if data is None else (check_trees.data_arrays("data", data, to),)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts, extras=beside)
         arrays = given.settled(*arrays)

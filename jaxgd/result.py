@@ -191,6 +191,7 @@ class Result:
         tried: what the search tried: `learning_rate`, whether steps were `relative`, and the `cost` reached in each round.
         start_cost: the cost of the start; in `fit` over all rows.
         cost_state: the state of a cost that has one, after the run; None elsewhere.
+        n_skipped: the steps that `fit` dropped since something was not finite; None where it was to stop there.
         in_parts: None where `cost`, `gradient` and `best.cost` are over all rows. Where they can't be, since the cost is neither a
             mean nor a sum over the rows and looking at all of them together takes too much memory, they are means over parts, and
             this is a dict of the numbers of parts, of the "data", the "validation" data, or both.
@@ -232,6 +233,7 @@ class Result:
     tried: Any = dataclasses.field(default=None, repr=False)
     start_cost: Any = None
     cost_state: Any = None
+    n_skipped: Any = None
     in_parts: Any = None
     marks: Any = dataclasses.field(default=None, repr=False)
     gain: Any = dataclasses.field(default=None, repr=False)

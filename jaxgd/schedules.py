@@ -7,7 +7,7 @@ class of your own is a `Schedule` with a method `rate(time)`, decorated with `ja
 "auto", which has `fit` find it: `Cosine("auto", 1000)`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxgd._trees import is_traced, pytree, static, with_fields
 
 AUTO = "auto"  # instead of a learning rate that is to be found
 
-__all__ = ["Cosine", "Exponential", "InverseTime", "PiecewiseConstant", "Schedule", "WarmUp"]
+__all__ = ["Cosine", "Exponential", "InverseTime", "PiecewiseConstant", "Plateau", "Schedule", "WarmUp"]
 
 
 class Schedule:
@@ -228,9 +228,111 @@ class WarmUp(Schedule):
         return with_fields(self, schedule=inner, steps_per_epoch=steps_per_epoch)
 
 
+class PlateauState(NamedTuple):
+    """The state of a plateau: what it scales the rate by, the lowest cost, and the epochs since, or until it looks again."""
+
+    scale: Any
+    lowest: Any
+    waited: Any
+
+
+@pytree
+class Plateau(Schedule):
+    """Another schedule, scaled down whenever the cost has not fallen for a while.
+
+    After each epoch the cost on the validation data is looked at, or the epoch's mean cost where there are none; in `minimize` the
+    cost of each step. Where it has not fallen below the lowest so far by more than `threshold` of that for `patience` epochs, the
+    rate is multiplied by `factor` from there on, and the count begins anew. The rate is at least `least`.
+
+    Args:
+        schedule: the schedule to scale, a number, or any callable step -> rate.
+        factor: in (0, 1).
+        patience: epochs without a fall, >= 1.
+        threshold: the relative fall that counts, >= 0.
+        least: the lowest rate, >= 0.
+
+    >>> import jax.numpy as jnp, jaxgd
+    >>> cost = lambda x, batch: jnp.mean(jnp.abs(x - batch))
+    >>> method = jaxgd.GradientDescent(jaxgd.schedules.Plateau(1.0, 0.5, patience=2))
+    >>> run = jaxgd.fit(cost, 0.2, jnp.zeros(4), batch_size=4, n_epochs=8, method=method, history="learning_rate")
+    >>> run.history.learning_rate.tolist()
+    [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
+    """
+
+    schedule: Any
+    factor: Any = 0.1
+    patience: Any = 10
+    threshold: Any = 1e-4
+    least: Any = 0.0
+    unit: str = static(default="step")
+    steps_per_epoch: int = static(default=1)
+    scale: Any = 1.0
+
+    def __post_init__(self) -> None:
+        if not callable(self.schedule) or isinstance(self.schedule, type):
+            self._check(schedule=self.schedule)
+        elif not isinstance(self.schedule, Schedule):
+            check.function("Plateau: schedule", self.schedule, ("step",), "a number, a schedule or a function step -> rate")
+        check.fraction("Plateau: factor", self.factor, closed=False)
+        check.positive("Plateau: factor", self.factor)
+        check.integer("Plateau: patience", self.patience, 1)
+        check.at_least_zero("Plateau: threshold", self.threshold)
+        check.at_least_zero("Plateau: least", self.least)
+
+    def __call__(self, step: Any) -> jax.Array:
+        schedule: Any = self.schedule
+        inner = jnp.asarray(schedule(step) if callable(schedule) else schedule)
+        return jnp.maximum(inner * jnp.asarray(self.scale).astype(inner.dtype), jnp.asarray(self.least).astype(inner.dtype))
+
+    def bind(self, steps_per_epoch: int) -> "Plateau":
+        inner = self.schedule.bind(steps_per_epoch) if isinstance(self.schedule, Schedule) else self.schedule
+        return with_fields(self, schedule=inner)
+
+    def after(self, state: PlateauState, cost: jax.Array) -> PlateauState:
+        """Return the state after an epoch of this cost."""
+        margin = jnp.asarray(self.threshold).astype(cost.dtype) * jnp.abs(state.lowest)
+        fell = cost < state.lowest - jnp.where(jnp.isfinite(margin), margin, 0)
+        waited = jnp.where(fell, 0, state.waited + 1)
+        over = waited >= jnp.asarray(self.patience).astype(jnp.int32)
+        factor = jnp.asarray(self.factor).astype(state.scale.dtype)
+        return PlateauState(
+            scale=jnp.where(over, state.scale * factor, state.scale),
+            lowest=jnp.where(fell, cost, state.lowest),
+            waited=jnp.where(over, 0, waited).astype(jnp.int32),
+        )
+
+
+def _is_plateau(node: Any) -> bool:
+    return isinstance(node, Plateau)
+
+
+def _plateaus(method: Any) -> list[Plateau]:
+    """Return the plateaus in a method, in order."""
+    return [node for node in jax.tree.leaves(method, is_leaf=_is_plateau) if _is_plateau(node)]
+
+
+def plateau_states(method: Any, dtype: Any) -> tuple[PlateauState, ...]:
+    """Return the states of the plateaus in a method before the first epoch."""
+    fresh = PlateauState(jnp.ones((), dtype), jnp.full((), jnp.inf, dtype), jnp.zeros((), jnp.int32))
+    return (fresh,) * len(_plateaus(method))
+
+
+def with_plateaus(method: Any, states: tuple[PlateauState, ...]) -> Any:
+    """Return a method with the scales of its plateaus as they are in some states."""
+    scales = iter(states)
+    return jax.tree.map(
+        lambda node: with_fields(node, scale=next(scales).scale) if _is_plateau(node) else node, method, is_leaf=_is_plateau
+    )
+
+
+def after_epoch(method: Any, states: tuple[PlateauState, ...], cost: jax.Array) -> tuple[PlateauState, ...]:
+    """Return the states of the plateaus in a method after an epoch of this cost."""
+    return tuple(plateau.after(state, cost) for plateau, state in zip(_plateaus(method), states, strict=True))
+
+
 def has_one_rate(value: Any) -> bool:
     """Return whether a schedule is known to have one rate for all variables."""
-    if type(value) is WarmUp and callable(value.schedule):
+    if type(value) in (WarmUp, Plateau) and callable(value.schedule):
         return has_one_rate(value.schedule)
-    of_numbers = type(value) in (InverseTime, Exponential, Cosine, WarmUp)
+    of_numbers = type(value) in (InverseTime, Exponential, Cosine, WarmUp, Plateau)
     return type(value) is PiecewiseConstant or (of_numbers and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(value)))

@@ -1,5 +1,7 @@
 """Costs with a random key, with a state of their own, and with a difference between training and measuring."""
 
+import functools
+import itertools
 from typing import Any
 
 import jax
@@ -149,7 +151,7 @@ def test_minimize_has_one_key_unless_it_is_told_to_draw_again() -> None:
     noisy = run(method=GradientDescent(0.5), resample_every=1, max_steps=8, stop=(), history="params")
     assert len({row.tobytes() for row in np.asarray(noisy.history.params)}) == 9
     pairs = run(method=GradientDescent(0.5), resample_every=2, max_steps=8, stop=(), history="params").history.params
-    assert [np.allclose(a, b) for a, b in zip(pairs[1:], pairs[2:], strict=False)] == [True, False] * 3 + [True]
+    assert [np.allclose(a, b) for a, b in itertools.pairwise(pairs[1:])] == [True, False] * 3 + [True]
     for method in (None, jaxgd.LBFGS(), jaxgd.SpectralGradient()):
         with pytest.raises(ValueError, match=r"resample_every: expected None, since the cost then changes .*compares the costs"):
             run(method=method, resample_every=1)
@@ -181,8 +183,6 @@ def test_an_aux_beside_a_state() -> None:
 
 
 def test_names_that_are_taken_already_are_left_alone() -> None:
-    import functools
-
     def old(params: Any, state: Any, key: Any = None, training: Any = "no") -> Any:
         assert key is None and training == "no"
         return jnp.mean((params - state) ** 2)

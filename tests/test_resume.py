@@ -183,7 +183,7 @@ def test_a_cost_that_closes_over_numbers_is_known_by_them() -> None:
 
 @pytest.mark.parametrize("wrong", [3, "there", {"params": 1.0}], ids=str)
 def test_what_is_no_run(wrong: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="resume: expected a (Result|directory)"):
+    with pytest.raises((TypeError, ValueError), match=r"resume: expected a (Result|directory)"):
         fit(10, resume=wrong)
 
 

@@ -1,6 +1,6 @@
 """The extras of a cost: a random key, a state of its own, and whether it is being trained, by the names of its parameters.
 
-    key        a fresh one for every step of `fit`, folded from the run's key and the number of the step; one for a run of `minimize`
+    key        a fresh one in every step of `fit`, folded from the run's key and the number of the step; one for all in `minimize`
     state      the state after the step before; the cost then returns (value, state), or (value, state, aux)
     training   True in the steps of a run, False where a cost is only measured: over all rows, and on validation data
 
@@ -124,8 +124,8 @@ def needs(cost: Any, name: str) -> bool:
     return inspect.signature(cost).parameters[name].default is inspect.Parameter.empty
 
 
-def extras(cost: Any, names: tuple[str, ...], key: Any, state: Any, every: int | None = 0) -> Extras | None:
-    """Check the key and the state of a cost, and return its extras; None where it takes none."""
+def extras(cost: Any, names: tuple[str, ...], key: Any, state: Any, dtype: Any, every: int | None = 0) -> Extras | None:
+    """Check the key and the state of a cost, and return its extras, floats in a `dtype` if there is one; None for no extras."""
     if "key" in names and key is None:
         if needs(cost, "key"):
             check.missing_key("a cost with a parameter key")
@@ -143,17 +143,23 @@ def extras(cost: Any, names: tuple[str, ...], key: Any, state: Any, every: int |
         key = jax.random.key(key) if isinstance(key, int) else key
         implementation = str(jax.random.key_impl(key))
         data = jax.random.key_data(jax.random.fold_in(key, _APART))
-    return Extras(data, None if state is None else _state(state), names, implementation, every)
+    return Extras(data, None if state is None else _state(state, dtype), names, implementation, every)
 
 
-def _state(state: Any) -> Any:
+def _state(state: Any, dtype: Any) -> Any:
     """Check the first state of a cost, and return it as arrays."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
         is_array = isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int)
         if not is_array or not jnp.issubdtype(jnp.result_type(leaf), jnp.generic) or isinstance(leaf, str):
             name = "cost_state" + jax.tree_util.keystr(path)
             raise TypeError(f"{name}: expected a pytree of arrays, got {check.show(leaf)}.")
-    return jax.tree.map(jnp.asarray, state)
+
+    def convert(leaf: Any) -> jax.Array:
+        array = jnp.asarray(leaf)
+        wide = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize >= 4
+        return array if dtype is None or not wide else jnp.asarray(leaf, dtype)
+
+    return jax.tree.map(convert, state)
 
 
 def check_constant(evaluate: Any, method: str, extras: Extras) -> None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd import schedules
 from jaxgd._objective.extras import Carried
 from jaxgd._run.state import EpochState, Mean, RunSpec, RunState, goes_on
 from jaxgd._trees import all_finite, at_least_float32, norm, select
@@ -37,7 +38,7 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
     if not spec.method.traits.steps_back:  # the trial is not looked at from here on, and the next takes its memory
         point = point._replace(params=last)
     known = state.current if spec.keeps_point else None
-    answer = checked_step(spec.method, point, state.method, problem._replace(bounds=spec.bounds, current=known))
+    answer = checked_step(spec.method_at(state), point, state.method, problem._replace(bounds=spec.bounds, current=known))
     lap = _noted(spec, state, point, last, finite, first, weight)
     current = spec.kept(point._replace(params=last))
     if spec.method.traits.can_reject:
@@ -60,9 +61,19 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
         after = after._replace(cost_state=cost_state)
     if not spec.returns_current:
         after = after._replace(batch=state.batch + 1)
+    if spec.skips:
+        after = _unless_dropped(spec, finite, state, after)
     if state.steps is not None:
         after = after._replace(steps=state.steps + (_is_accepted(spec, state, after) & ~state.is_first).astype(jnp.int32))
     return after if after.mean is None else after._replace(mean=_average(spec, after))
+
+
+def _unless_dropped(spec: RunSpec, finite: Any, before: RunState, after: RunState) -> RunState:
+    """Return the state after a step, or the state before with the step counted as dropped where something was not finite."""
+    kept = ("trial", "current", "method", "rules", "cost_state")
+    fields = {name: select(finite, getattr(after, name), getattr(before, name)) for name in kept}
+    code = jnp.where(finite, after.code, RUNNING).astype(jnp.int32)
+    return after._replace(**fields, code=code, skipped=before.skipped + (~finite).astype(jnp.int32))
 
 
 def evaluated_point(spec: RunSpec, params: Any, evaluation: tuple[Any, Any, Any]) -> Point:
@@ -81,10 +92,12 @@ def end_epoch(spec: RunSpec, before: RunState, state: RunState, validation: Any 
     judged = _is_accepted(spec, before, state) if spec.returns_current else goes_on(spec, state)
     epoch_cost = lap.cost if spec.returns_current else _epoch_cost(spec, before, state)
     watched = epoch_cost if validation is None else validation
-    seen = lap.seen if spec.watches_points else spec.iterate(state)
+    seen = lap.seen if spec.watches_points else spec.shown(state)
     fired, rules = check_rules(spec.rules, "progress", _observed(spec, state, seen, watched), state.rules)
     start_cost = None if state.start_cost is None else jnp.where(before.epoch == 0, epoch_cost, state.start_cost)
     known = lap.finite if spec.returns_current else judged & all_finite(watched, seen)
+    if spec.skips and spec.watches_points:
+        known = known & lap.finite
     counts = judged if not spec.returns_current else True if before.nonfinite is None else ~before.nonfinite
     return state._replace(
         best=select(known & (watched < before.best.cost), Best(seen, watched), before.best),
@@ -97,7 +110,15 @@ def end_epoch(spec: RunSpec, before: RunState, state: RunState, validation: Any 
         start_cost=start_cost,
         nonfinite=None if before.nonfinite is None else ~lap.finite & ~before.is_first,
         code=_code(spec, before, state, jnp.where(judged, fired, RUNNING), start_cost),
+        plateaus=_plateaus(spec, state, judged, watched),
     )
+
+
+def _plateaus(spec: RunSpec, state: RunState, judged: Any, cost: jax.Array) -> Any:
+    """Return the states of the plateaus after an epoch of this cost."""
+    if state.plateaus is None:
+        return None
+    return select(judged & jnp.isfinite(cost), schedules.after_epoch(spec.method, state.plateaus, cost), state.plateaus)
 
 
 def row(spec: RunSpec, state: RunState, gradient: Any = None) -> dict[str, Any]:
@@ -107,7 +128,7 @@ def row(spec: RunSpec, state: RunState, gradient: Any = None) -> dict[str, Any]:
         "cost": lambda: point.cost,
         "params": lambda: point.params,
         "gradient_norm": lambda: norm(point.gradient, point.cost.dtype),
-        "learning_rate": lambda: spec.method.rate(spec.updates(state)),  # type: ignore[attr-defined]
+        "learning_rate": lambda: spec.method_at(state).rate(spec.updates(state)),  # type: ignore[attr-defined]
         "validation_cost": lambda: state.validation_cost,
     }
     return {name: quantities[name]() for name in spec.names}
@@ -130,13 +151,16 @@ def _noted(spec: RunSpec, state: RunState, point: Point, last: Any, finite: Any,
     cost = _weighted(point.cost, weight)
     if first is not None:  # one by one
         place = (state.batch - first).astype(jnp.uint32)  # of an integer with a sign JAX asks whether it counts from the end
-        total = lax.dynamic_update_slice(lap.cost, cost[None], (place,))
+        total = lax.dynamic_update_slice(lap.cost, (jnp.where(finite, cost, 0) if spec.skips else cost)[None], (place,))
     else:
         total = jnp.where(finite, lap.cost + cost, lap.cost)
-    gradient = lap.gradient
+    gradient, dropped = lap.gradient, lap.dropped
     if gradient is not None:
-        gradient = jax.tree.map(lambda s, g: s + _weighted(at_least_float32(g), weight), gradient, point.gradient)
-    return EpochState(finite, None, None, total, gradient, lap.earlier)
+        added = jax.tree.map(lambda s, g: s + _weighted(at_least_float32(g), weight), gradient, point.gradient)
+        gradient = select(finite, added, gradient) if spec.skips else added
+    if dropped is not None:
+        dropped = jnp.where(finite, dropped, dropped + weight)
+    return EpochState(finite, None, None, total, gradient, lap.earlier, dropped)
 
 
 def _weighted(number: jax.Array, weight: float) -> jax.Array:
@@ -147,9 +171,18 @@ def _average(spec: RunSpec, state: RunState) -> Mean:
     """Take the iterate into the mean, in the part of the run that is averaged."""
     (from_epoch, from_batch), mean = spec.average_from, state.mean
     late = (state.epoch > from_epoch) | ((state.epoch == from_epoch) & (state.batch > from_batch))
-    count = mean.count + (goes_on(spec, state) & late).astype(jnp.int32)
-    iterate = spec.iterate(state)
-    moved = jax.tree.map(lambda m, x: m + (at_least_float32(x) - m) / jnp.maximum(count, 1).astype(m.dtype), mean.params, iterate)
+    taken = goes_on(spec, state) & late
+    count = mean.count + ((taken & state.under_way.finite) if spec.skips else taken).astype(jnp.int32)  # type: ignore[union-attr]
+    iterate, number = spec.iterate(state), jnp.maximum(count, 1)
+
+    def toward(m: jax.Array, x: jax.Array) -> jax.Array:
+        k = number.astype(m.dtype)
+        if spec.decay is None:
+            return m + (at_least_float32(x) - m) / k
+        decay = spec.decay.astype(m.dtype)
+        return m + (at_least_float32(x) - m) * ((1 - decay) / (1 - decay**k))
+
+    moved = jax.tree.map(toward, mean.params, iterate)
     return Mean(select(count > mean.count, moved, mean.params), count)
 
 
@@ -158,6 +191,9 @@ def _epoch_cost(spec: RunSpec, before: RunState, state: RunState) -> jax.Array:
     lap: Any = state.under_way
     if spec.source.count == 1:
         return jnp.where(lap.finite, lap.cost, before.epoch_cost)
+    if lap.dropped is not None:
+        weight = spec.source.weight(state.batch, lap.cost.dtype) - lap.dropped
+        return jnp.where(weight > 0, lap.cost / jnp.where(weight > 0, weight, 1), before.epoch_cost)
     evaluated = state.batch - (~lap.finite).astype(jnp.int32)
     return jnp.where(evaluated > 0, lap.cost / spec.source.weight(evaluated, lap.cost.dtype), before.epoch_cost)
 
@@ -187,5 +223,5 @@ def _code(spec: RunSpec, before: RunState, state: RunState, fired: jax.Array, st
         diverged = before.nonfinite | (before.is_first & ~lap.finite)
         code = jnp.where(lap.finite | before.is_first, code, RUNNING)
     else:
-        diverged = ~lap.finite & before.is_first if spec.method.traits.steps_back else ~lap.finite
+        diverged = ~lap.finite & before.is_first if spec.method.traits.steps_back else ~lap.finite & (not spec.skips)
     return jnp.where(diverged, Status.DIVERGED.code, code).astype(jnp.int32)

@@ -127,7 +127,7 @@ class _Facts(NamedTuple):
     diverged: Any
     moved: Any  # whether a point but the start was reached
     averaged: Any  # whether the point to return is a mean of iterates
-    whole: Any  # whether the last iterate is the end of an epoch
+    whole: Any  # whether the point to return is the end of an epoch, and was shown to validation data
     kept: Any  # whether that epoch is the best one
 
 
@@ -150,7 +150,7 @@ def find_end(spec: RunSpec, state: RunState, rows: AllRows) -> End:
     """
     rows = rebound(rows, spec.measured(state))
     way = _INSIDE if is_traced(spec, state, rows.evaluate) else _ON_HOST
-    facts = _facts(state, way.scalar)
+    facts = _facts(spec, state, way.scalar)
     points = _points(spec, state, facts, way)
 
     def turn(number: Any, found: _Found) -> _Found:
@@ -186,13 +186,14 @@ def start_over_all_rows(spec: RunSpec, rows: AllRows) -> Point:
     return rows.at(spec.start, spec.source.data)[0]
 
 
-def _facts(state: RunState, scalar: Callable[[Any], Any]) -> _Facts:
+def _facts(spec: RunSpec, state: RunState, scalar: Callable[[Any], Any]) -> _Facts:
     code, epoch, batch = map(scalar, (state.code, state.epoch, state.batch))
     moved = (epoch > 0) | (batch > 1) if state.steps is None else scalar(state.steps) > 0
     averaged = np.bool_(False) if state.mean is None else scalar(state.mean.count) > 0
+    seen = averaged ^ True if spec.decay is None else np.bool_(True)
     whole = (epoch > 0) & (batch == 0)
     kept = whole & (scalar(state.epoch_cost) == scalar(state.best.cost))
-    return _Facts(code, code == Status.DIVERGED.code, moved, averaged, whole, kept)
+    return _Facts(code, code == Status.DIVERGED.code, moved, averaged, whole & seen, kept & seen)
 
 
 def _points(spec: RunSpec, state: RunState, facts: _Facts, way: _Way) -> tuple[Any, ...]:
@@ -232,14 +233,14 @@ def _is_wanted(spec: RunSpec, facts: _Facts, found: _Found, number: Any) -> Any:
     if spec.one_batch:
         return wanted | ((number == _LAST) & facts.averaged & (facts.diverged ^ True))
     if not spec.validation:
-        same = facts.kept & (facts.averaged ^ True) & (found.choice == _RETURNED)
+        same = facts.kept & (found.choice == _RETURNED)
         wanted = wanted | ((number == _BEST) & facts.moved & (same ^ True))
     return wanted | ((number == _START) & facts.moved)
 
 
 def _held_out(validation: Callable[[Any], Any], state: RunState, facts: _Facts, found: _Found, way: _Way) -> tuple[Any, Any]:
     """Return the costs on the validation data of the start and of the point that is returned."""
-    known = facts.whole & (facts.averaged ^ True) & (found.choice == _RETURNED)
+    known = facts.whole & (found.choice == _RETURNED)
 
     def turn(number: Any, costs: tuple[Any, Any]) -> tuple[Any, Any]:
         of_start = number == _START

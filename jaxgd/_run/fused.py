@@ -59,7 +59,7 @@ def _validation(spec: RunSpec, objective: Objective, state: RunState) -> Any:
     if objective.validation is None:
         return None
     validation = rebound(objective.validation, spec.measured(state))
-    return validation(spec.iterate(state), *spec.validation).astype(state.best.cost.dtype)
+    return validation(spec.shown(state), *spec.validation).astype(state.best.cost.dtype)
 
 
 def _row(spec: RunSpec, objective: Objective, state: RunState) -> dict[str, Any]:

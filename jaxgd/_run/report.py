@@ -29,12 +29,12 @@ def progress(spec: RunSpec, state: RunState, rows: AllRows | None = None) -> Pro
 
     details = {"gradient_norm": gradient_norm}
     if hasattr(spec.method, "rate"):
-        details["learning_rate"] = lambda: spec.method.rate(spec.updates(state))  # type: ignore[attr-defined]
+        details["learning_rate"] = lambda: spec.method_at(state).rate(spec.updates(state))  # type: ignore[attr-defined]
     if spec.returns_current:
         step = int(state.steps)
         return Progress(step, step, state.current.params, state.current.cost, None, state.best, details=details)
     epoch = int(state.epoch)
-    step = epoch * spec.source.count + int(state.extra)
+    step = epoch * spec.source.count + int(state.extra) - (0 if state.skipped is None else int(state.skipped))
     return Progress(step, epoch, spec.iterate(state), state.epoch_cost, state.validation_cost, state.best, details=details)
 
 
@@ -67,6 +67,8 @@ def result_over_all_rows(spec: RunSpec, state: RunState, end: End, history: Hist
     else:
         n_steps = seen if state.under_way is not None else seen - _flag(batch > 0)
         one_back = (code == Status.DIVERGED.code) | (choice == 1)  # the point before the last iterate is returned
+        if state.skipped is not None:
+            n_steps = n_steps - integer(state.skipped)
         n_steps = n_steps - _flag(one_back) * _flag(n_steps > 0)
     return Result(
         params=end.point.params,
@@ -81,6 +83,7 @@ def result_over_all_rows(spec: RunSpec, state: RunState, end: End, history: Hist
         aux=end.point.aux,
         state=state,
         cost_state=state.cost_state,
+        n_skipped=None if state.skipped is None else integer(state.skipped),
         start_cost=end.start_cost,
     )
 

@@ -169,7 +169,8 @@ def reopened(spec: RunSpec, blank: RunState, saved: Saved) -> RunState:
         )
     if code in [status.code for status in _ENDS_OF_CALLS] and done < int(spec.n_epochs):
         state = state._replace(code=np.int32(RUNNING))
-    return state if spec.average_from is None else state._replace(mean=_mean(spec, state))
+    steady = spec.average_from is None or spec.decay is not None or spec.skips
+    return state if steady else state._replace(mean=_mean(spec, state))
 
 
 def _mean(spec: RunSpec, state: RunState) -> Mean:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd import schedules
 from jaxgd._objective.extras import Extras
 from jaxgd._trees import at_least_float32, pytree, static
 from jaxgd.bounds import Bounds
@@ -30,6 +31,8 @@ class RunSpec:
         names: what a history records.
         capacity: the rows of a history that one segment holds.
         extras: what the cost gets beside parameters and rows; None for nothing.
+        decay: that of an exponential average; None for a mean of iterates, or for no average.
+        skips: whether a step at which something is not finite is dropped, and the run goes on.
     """
 
     empty: Point
@@ -45,6 +48,8 @@ class RunSpec:
     names: tuple[str, ...] = static()
     capacity: int = static(default=0)
     extras: Extras | None = None
+    decay: Any = None
+    skips: bool = static(default=False)
 
     @property
     def start(self) -> Any:
@@ -99,13 +104,25 @@ class RunSpec:
         """Return the parameters after the updates so far: the current point of a method that may reject the trial."""
         return state.current.params if self.returns_current or self.method.traits.can_reject else state.trial
 
+    def shown(self, state: Any) -> Any:
+        """Return the parameters that are shown to validation data and to `best` after an epoch."""
+        iterate = self.iterate(state)
+        if self.decay is None:
+            return iterate
+        return jax.tree.map(lambda m, x: jnp.where(state.mean.count > 0, m.astype(x.dtype), x), state.mean.params, iterate)
+
+    def method_at(self, state: Any) -> Method:
+        """Return the method with the scales that its plateaus have."""
+        return self.method if state.plateaus is None else schedules.with_plateaus(self.method, state.plateaus)
+
     def updates(self, state: Any) -> jax.Array:
         """Return the number of updates applied so far, at most the largest int32."""
         if state.steps is not None:
             return state.steps
         most, per_epoch = jnp.iinfo(jnp.int32).max, self.source.count
         exact = state.epoch < (most - per_epoch) // per_epoch
-        return jnp.where(exact, state.epoch * per_epoch + state.extra, most)
+        count = jnp.where(exact, state.epoch * per_epoch + state.extra, most)
+        return count if state.skipped is None else count - state.skipped
 
     def n_rows(self, state: Any) -> Any:
         """Return the length of the history: every accepted point of `minimize`, every epoch of `fit` but the start."""
@@ -128,6 +145,7 @@ class EpochState(NamedTuple):
         seen: the last finite point that was evaluated, where a batch is all rows; else None.
         cost: the sum over the batches, a smaller one counting for less. In a block of many batches it holds their costs one by one.
         gradient: the sum of the gradients, None where no rule asks for it.
+        dropped: where steps may be dropped, what those of the epoch would weigh.
         earlier: in a run that pauses within an epoch, the sum of the costs of the blocks before, and its rounding error.
     """
 
@@ -137,6 +155,7 @@ class EpochState(NamedTuple):
     cost: Any
     gradient: Any
     earlier: Any = None
+    dropped: Any = None
 
 
 class RunState(NamedTuple):
@@ -160,6 +179,8 @@ class RunState(NamedTuple):
         nonfinite: whether the last evaluation was not finite and the point before it is evaluated again; None where none is.
         code: the status.
         cost_state: the state of a cost that has one, after the steps so far.
+        plateaus: the states of the method's `Plateau`s; None where it has none.
+        skipped: the steps that were dropped; None where none may be.
     """
 
     trial: Any
@@ -178,6 +199,8 @@ class RunState(NamedTuple):
     nonfinite: Any
     code: Any
     cost_state: Any = None
+    plateaus: Any = None
+    skipped: Any = None
 
     @property
     def is_first(self) -> Any:
@@ -215,6 +238,8 @@ def begin(spec: RunSpec) -> RunState:
         nonfinite=jnp.asarray(False) if spec.revisits else None,
         code=jnp.asarray(spec.code, jnp.int32),
         cost_state=None if spec.extras is None else spec.extras.state,
+        plateaus=schedules.plateau_states(spec.method, cost.dtype) or None,
+        skipped=zero if spec.skips else None,
     )
 
 
@@ -227,13 +252,14 @@ def start_epoch(spec: RunSpec, state: RunState) -> RunState:
         seen=None,
         cost=jnp.zeros_like(spec.empty.cost) if sums else None,
         gradient=wide_zeros(spec.start) if sums and needs_gradient(spec.rules) else None,
+        dropped=jnp.zeros_like(spec.empty.cost) if sums and spec.skips else None,
     )
     return state._replace(under_way=lap, batch=jnp.zeros((), jnp.int32))
 
 
 def goes_on(spec: RunSpec, state: RunState) -> Any:
     """Return whether nothing has broken the epoch off."""
-    finite = state.under_way.finite  # type: ignore[union-attr]
+    finite = jnp.asarray(True) if spec.skips else state.under_way.finite  # type: ignore[union-attr]
     return finite & (state.code == RUNNING) if spec.can_end else finite
 
 

@@ -65,7 +65,8 @@ def _ended(spec: RunSpec, objective: Objective, before: RunState, after: RunStat
     validation = None
     if objective.validation is not None:
         measure = rebound(objective.validation, spec.measured(after))
-        validation = call(measure, spec.iterate(after), *spec.validation).astype(before.best.cost.dtype)
+        shown = _program(_shown, spec, after)
+        validation = call(measure, shown, *spec.validation).astype(before.best.cost.dtype)
     state = _program(end_epoch, spec, before, after, validation)
     if not spec.names:
         return state, {}
@@ -86,6 +87,10 @@ def _evaluated(
 
 def _given(spec: RunSpec, state: RunState) -> tuple[Any, ...]:
     return spec.given(state)
+
+
+def _shown(spec: RunSpec, state: RunState) -> Any:
+    return spec.shown(state)
 
 
 def _program(function: Any, *arguments: Any) -> Any:

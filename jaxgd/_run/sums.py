@@ -30,7 +30,7 @@ def end_block(spec: RunSpec, state: RunState, first: jax.Array) -> RunState:
     if not one_by_one(spec):
         return state
     lap: Any = state.under_way
-    count = state.batch - first - (~lap.finite).astype(jnp.int32)
+    count = state.batch - first - (0 if spec.skips else (~lap.finite).astype(jnp.int32))
     costs = jnp.where(jnp.arange(lap.cost.size, dtype=jnp.int32) < count, lap.cost, 0)
     while costs.size > _FEW:
         costs = jnp.sum(jnp.pad(costs, (0, -costs.size % _FEW)).reshape(-1, _FEW), axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxgd._trees import pytree, static, with_fields
 from jaxgd.methods.first_order import Adam
 from jaxgd.methods.rule import FirstOrderMethod
-from jaxgd.schedules import AUTO, Cosine, InverseTime, Schedule, WarmUp
+from jaxgd.schedules import AUTO, Cosine, InverseTime, Plateau, Schedule, WarmUp
 
 LONG = 2000  # updates, below which there are fewer candidates, for a larger share of the run each
 _ABSOLUTE = 1.0  # the decimal exponent of the fastest candidate
@@ -144,7 +144,7 @@ def half_decades(low: float, high: float) -> np.ndarray:
 
 def _factor(schedule: Any) -> Any:
     """Return the first number of a schedule whose first rate is one. It is the rate itself, but for `InverseTime`."""
-    if isinstance(schedule, WarmUp):
+    if isinstance(schedule, WarmUp | Plateau):
         return _factor(schedule.schedule)
     return schedule.t1 if isinstance(schedule, InverseTime) else 1.0
 
