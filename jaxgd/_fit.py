@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxgd import _nonfinite
-from jaxgd._checks import check, check_cost
+from jaxgd._checks import check
 from jaxgd._objective import extras
 from jaxgd._objective.accumulate import accumulated
 from jaxgd._objective.all_rows import cost_over_all_rows, over_all_rows
@@ -21,19 +21,18 @@ from jaxgd._run.driver import RunOptions, run_of_epochs
 from jaxgd._run.end import AllRows, find_end, start_over_all_rows
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Callback
-from jaxgd._run.saved import Call, Saved, parts_of
+from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields, working_dtype
 from jaxgd._tuning.search import LearningRateSearch
 from jaxgd.average import ExponentialAverage, as_average, decay_of
-from jaxgd.callbacks import as_callbacks
-from jaxgd.checkpoint import Checkpoint, as_checkpoint, as_resume
+from jaxgd.checkpoint import Checkpoint
 from jaxgd.data import shuffle as orders
 from jaxgd.data.source import Batches
 from jaxgd.methods.adapters import with_known_traits
-from jaxgd.methods.automatic import Automatic, TuningTarget, tuning_target
+from jaxgd.methods.automatic import TuningTarget, tuning_target
 from jaxgd.methods.protocol import Point
-from jaxgd.result import RUNNING, Result, Status
+from jaxgd.result import Result, Status
 
 
 def fit(
@@ -141,60 +140,43 @@ def fit(
     (3.0, 4.0)
     """
     began = time.perf_counter()
-    check.options(has_aux=has_aux, progress=progress, jit=jit)
-    callbacks = as_callbacks(callback)
+    options = RunOptions.of(callback, progress, resume, checkpoint, jit=jit, has_aux=has_aux)
     n_epochs = check.integer("n_epochs", n_epochs, 1, 2**31 - 2)
     names = check.history_names(history, () if validation is None else ("validation_cost",))
     check.one_of("shuffle", shuffle, (True, False, "replacement"))
     check.one_of("on_nonfinite", on_nonfinite, ("stop", "skip"))
     accumulate, average = check.integer("accumulate", accumulate, 1), as_average(average)
-    takes = extras.taken(cost, 2)
-    check_cost.signature(cost, ("params", "batch"), takes)
+    takes = extras.checked(cost, ("params", "batch"))
     key = check.random_key(key)
-    check_choices(method, stop, names, all_rows=False)
-    options, asked = (
-        RunOptions(callbacks, progress, jit, as_resume(resume), as_checkpoint(checkpoint)),
-        Automatic() if method is None else method,
-    )
+    method = check_choices(method, stop, names, all_rows=False)
     with precision(dtype) as to:
-        beside = extras.extras(cost, takes, key, cost_state, to)
         arrays, n_rows = table("data", data, to)
         batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
         held_out = () if validation is None else table("validation", validation, to, like=arrays)[:1]
+        beside = extras.extras(cost, takes, key, cost_state, to)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, extras=beside)
         arrays, *held_out = given.settled(arrays, *held_out, sample=functools.partial(_rows_like, size=batch_size))
-        part_size, batch_size = batch_size, min(batch_size * accumulate, n_rows)
-        n_batches = math.ceil(n_rows / batch_size)
-        found = tuning_target(asked, n_epochs * n_batches)
-        method, rules = given.prepared(found.rule if found else asked, stop, n_batches, all_rows=False)
-        seed = _seed(key, shuffle, all_rows=batch_size == n_rows)
+        together = min(batch_size * accumulate, n_rows)
+        n_batches = math.ceil(n_rows / together)
+        found = tuning_target(method, n_epochs * n_batches)
+        adapted, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)
+        seed = _seed(key, shuffle, all_rows=together == n_rows)
         spec = RunSpec(
             empty=Point(given.params, None, None),
-            method=method,
+            method=adapted,
             rules=rules,
-            source=Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.block_budget(arrays, seed, given.params, method)),
-            validation=tuple(held_out),
+            source=Batches(arrays, seed, shuffle, n_rows, together, Batches.block_budget(arrays, seed, given.params, adapted)),
             bounds=given.box,
             n_epochs=np.int32(n_epochs),
-            average_from=None if average is None else _average_from(average, n_epochs, n_batches),
-            code=np.int32(RUNNING),
-            returns_current=False,
+            validation=tuple(held_out),
+            **_averaging(average, n_epochs, n_batches, given.params),
             names=names,
             extras=beside,
-            decay=decay_of(average, working_dtype(given.params)),
             skips=on_nonfinite == "skip",
         )
-        named = {
-            "fixed": given.frozen,
-            "key": key,
-            "batch_size": batch_size,
-            "shuffle": shuffle,
-            "average": average,
-            "cost_state": cost_state,
-            "accumulate": accumulate,
-            "on_nonfinite": on_nonfinite,
-        }
-        result = _run(given, spec, options, found, part_size, functools.partial(parts_of, method=asked, **named))
+        same = {"key": key, "cost_state": cost_state, "shuffle": shuffle, "batch_size": batch_size, "accumulate": accumulate}
+        same |= {"fixed": given.frozen, "average": average, "on_nonfinite": on_nonfinite}
+        result = _run(given, spec, options, found, batch_size, functools.partial(options.call, method=method, **same))
         result, kept = given.complete(result), given.beside()
     return told(result, began, kept)
 
@@ -205,7 +187,7 @@ def _run(
     options: RunOptions,
     found: TuningTarget | None,
     part_size: int,
-    parts: Callable[..., dict[str, Any]],
+    identity: Callable[..., Call],
 ) -> Result:
     """Find a learning rate if that is sought, run the epochs, and settle on the point to return.
 
@@ -213,7 +195,7 @@ def _run(
     """
     functions = _Functions(given, spec, part_size)
     objective, spec = functions.objective, functions.with_shapes(spec)
-    call = Call(parts(spec, objective.evaluate if options.jit else given.cost), with_values=options.checkpoint is not None)
+    call = identity(spec, objective.evaluate if options.jit else given.cost)
     saved = options.checked(call)
     total = int(spec.n_epochs) * spec.source.count
     trace_value = functools.partial(given.measure, value)
@@ -311,13 +293,15 @@ def _seed(key: Any, shuffle: bool | str, *, all_rows: bool) -> orders.Seed:
     return orders.seed(key)
 
 
-def _average_from(average: Any, n_epochs: int, n_batches: int) -> tuple[Any, Any]:
-    """Return the epoch and the batch of the first update whose iterate is averaged."""
+def _averaging(average: Any, n_epochs: int, n_batches: int, params: Any) -> dict[str, Any]:
+    """Return what a run is told of an average: the epoch and the batch of the first update in it, and its decay."""
+    if average is None:
+        return {}
     if isinstance(average, ExponentialAverage):
-        return np.int32(0), np.int32(0)
+        return {"average_from": (np.int32(0), np.int32(0)), "decay": decay_of(average, working_dtype(params))}
     total = n_epochs * n_batches
     epoch, batch = divmod(total - math.ceil(average * total * (1 - 1e-12)), n_batches)
-    return np.int32(epoch), np.int32(batch)
+    return {"average_from": (np.int32(epoch), np.int32(batch))}
 
 
 def _rows_like(data: Any, size: int) -> Any:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxgd import _nonfinite
-from jaxgd._checks import check, check_cost, check_trees
+from jaxgd._checks import check, check_trees
 from jaxgd._compile.program import program_for
 from jaxgd._objective import extras
 from jaxgd._objective.derivatives import NoDerivativesError
@@ -19,17 +19,16 @@ from jaxgd._run import many, report
 from jaxgd._run.driver import Run, RunOptions, run_of_epochs
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Callback
-from jaxgd._run.saved import Call, Saved, parts_of
+from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
-from jaxgd.callbacks import as_callbacks
-from jaxgd.checkpoint import Checkpoint, as_checkpoint, as_resume
+from jaxgd.checkpoint import Checkpoint
 from jaxgd.data.source import AllRows
 from jaxgd.methods.adapters import with_known_traits
 from jaxgd.methods.protocol import Method, Point
 from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.trust_region import TrustRegion
-from jaxgd.result import RUNNING, Result, Starts, Status
+from jaxgd.result import Result, Starts, Status
 
 _LARGE = 200  # parameters, above which a Hessian costs more than it brings
 _CURE = "leave the method out, or pass LBFGS(), which needs the gradient alone"
@@ -133,69 +132,39 @@ def minimize(
     (True, 1.714)
     """
     began = time.perf_counter()
-    check.options(has_aux=has_aux, progress=progress, jit=jit)
-    callbacks = as_callbacks(callback)
-    if max_steps is not None:
-        max_steps = check.integer("max_steps", max_steps, 1, 2**31 - 2)
+    options = RunOptions.of(callback, progress, resume, checkpoint, jit=jit, has_aux=has_aux)
+    max_steps = check.integer_or_none("max_steps", max_steps, 1, 2**31 - 2)
     names = check.history_names(history)
-    arguments = ("params",) if data is None else ("params", "data")
-    takes = extras.taken(cost, len(arguments))
-    check_cost.signature(cost, arguments, takes)
+    takes = extras.checked(cost, ("params",) if data is None else ("params", "data"))
     key = check.random_key(key)
-    if resample_every is not None:
-        resample_every = check.integer("resample_every", resample_every, 1)
+    resample_every = check.integer_or_none("resample_every", resample_every, 1)
     n_starts = check.integer("n_starts", n_starts, 1, 2**31 - 2)
     if n_starts > 1:
-        check.alone(
-            "n_starts",
-            n_starts,
-            history=history,
-            callback=callback,
-            progress=progress,
-            resume=resume,
-            checkpoint=checkpoint,
-            jit=not jit,
-        )
+        options.check_alone(n_starts, history)
     check_choices(method, stop, names, all_rows=True)
-    options = RunOptions(callbacks, progress, jit, as_resume(resume), as_checkpoint(checkpoint))
     with precision(dtype) as to:
-        beside = extras.extras(cost, takes, key, cost_state, to, resample_every)
         arrays = () if data is None else (check_trees.data_arrays("data", data, to),)
+        beside = extras.extras(cost, takes, key, cost_state, to, resample_every)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts, extras=beside)
         arrays = given.settled(*arrays)
         evaluate = given.trace(value_and_gradient, *arrays)
         empty = empty_point(evaluate, given.params, *given.first(), *arrays)
         objective, adapted, rules, instead = _with_method(given, evaluate, arrays, method, stop)
         adapted = with_known_traits(adapted, empty, given.box)
-        if beside is not None and adapted.traits.can_reject:
-            extras.check_constant(evaluate, type(adapted).__name__, beside)
-        steps = max_steps or adapted.traits.default_max_steps
+        extras.check_constant(evaluate, adapted, beside)
         spec = RunSpec(
             empty=empty,
             method=adapted,
             rules=rules,
             source=AllRows(arrays),
-            validation=(),
             bounds=given.box,
-            n_epochs=np.int32(steps + 1),  # the evaluation of the start is one more
-            average_from=None,
-            code=np.int32(RUNNING),
+            n_epochs=np.int32((max_steps or adapted.traits.default_max_steps) + 1),  # the evaluation of the start is one more
             returns_current=True,
             names=names,
             extras=beside,
         )
-        call = Call(
-            parts_of(
-                spec,
-                evaluate if jit else cost,
-                method,
-                fixed=given.frozen,
-                key=key,
-                cost_state=cost_state,
-                resample_every=resample_every,
-            ),
-            with_values=checkpoint is not None,
-        )
+        same = {"fixed": given.frozen, "key": key, "cost_state": cost_state, "resample_every": resample_every}
+        call = options.call(spec, evaluate if jit else cost, method, **same)
         result = _alone(spec, objective, given, options, call) if given.draws is None else _best_of_many(spec, objective, given)
         result = _diagnosed(result, spec, given.bound(evaluate), given)
         result, kept = with_fields(given.complete(result), method=instead), given.beside(adapted)

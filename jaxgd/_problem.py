@@ -26,6 +26,7 @@ from jaxgd._objective.half_precision import Types, half_types, narrowed, of_wide
 from jaxgd._trees import is_leaf, is_traced, parameters_of, with_fields, with_parameters, working_dtype
 from jaxgd.bounds import Bounds
 from jaxgd.methods.adapters import as_method, check_method, has_rate, seeing_full_arrays
+from jaxgd.methods.automatic import Automatic
 from jaxgd.methods.protocol import Method
 from jaxgd.result import Best, Result
 from jaxgd.stopping import Stationary, as_rules
@@ -162,14 +163,18 @@ def problem(
     return Problem(cost, everything, params, frozen, box, bounds, types, draws, has_aux, jit, extras)
 
 
-def check_choices(method: Any, stop: Any, names: tuple[str, ...], *, all_rows: bool) -> None:
-    """Check the method, the stopping rules and the history as far as no parameters are needed."""
+def check_choices(method: Any, stop: Any, names: tuple[str, ...], *, all_rows: bool) -> Any:
+    """Check the method, the stopping rules and the history as far as no parameters are needed; return the method.
+
+    That is None where it is left to `minimize`.
+    """
     if method is not None:
         check_method(method, all_rows=all_rows)
     as_rules(stop, ())
     if "learning_rate" in names and not (has_rate(method) or (method is None and not all_rows)):
         got = "the default of minimize" if method is None else type(method).__name__
         raise ValueError(f"history: 'learning_rate' needs a method of jaxgd that has one, got {got}.")
+    return Automatic() if method is None and not all_rows else method
 
 
 def is_function(value: Any) -> bool:

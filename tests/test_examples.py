@@ -47,6 +47,7 @@ SAYS = {
     "curve_fit": ["Converged", "25 degrees of freedom", "params['phase']              0 ± 0 (held)"],
     "poisson_likelihood": ["params['n_peak']           108 ± 23", "by the profile +2", "6.2 standard deviations"],
     "logistic_large": ["90000 rows of 20 columns", "once more: ", "Adam(learning_rate=Cosine("],
+    "batch_norm": ["0% dropped: ", "50% dropped: ", "of 899 digits not seen before"],
     "neural_network": ["10 epochs, 340 steps", "Of 450 digits not seen before"],
     "global_minimum": ["best of   50 starts", "cost 0.00: 2 starts"],
 }

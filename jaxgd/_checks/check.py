@@ -62,6 +62,11 @@ def integer(name: str, value: Any, low: int, high: int | None = None, why: str =
     return int(value)
 
 
+def integer_or_none(name: str, value: Any, low: int, high: int | None = None) -> int | None:
+    """Check an integer within limits, or None."""
+    return None if value is None else integer(name, value, low, high)
+
+
 def real(name: str, value: Any, expected: str = "a number") -> np.ndarray | None:
     """Check that a value is a real number or an array of them; return an array, None while traced."""
     if is_traced(value):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._checks import check
+from jaxgd._checks import check, check_cost
 from jaxgd._checks.check import Refused
 from jaxgd._checks.check_trees import layout
 from jaxgd._trees import pytree, static
@@ -119,6 +119,13 @@ def taken(cost: Any, n_arguments: int) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name in names and name not in bound)
 
 
+def checked(cost: Any, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Check that a cost takes the arguments that it will get, and return the names of its extras."""
+    names = taken(cost, len(arguments))
+    check_cost.signature(cost, arguments, names)
+    return names
+
+
 def needs(cost: Any, name: str) -> bool:
     """Return whether a cost can't be called without one of its extras."""
     return inspect.signature(cost).parameters[name].default is inspect.Parameter.empty
@@ -162,9 +169,11 @@ def _state(state: Any, dtype: Any) -> Any:
     return jax.tree.map(convert, state)
 
 
-def check_constant(evaluate: Any, method: str, extras: Extras) -> None:
+def check_constant(evaluate: Any, method: Any, extras: Extras | None) -> None:
     """Check that a cost is the same function in all steps of a method that compares costs, as far as its trace tells."""
-    why = f"{method} compares the costs of steps: use a first-order method, such as Adam"
+    if extras is None or not method.traits.can_reject:
+        return
+    why = f"{type(method).__name__} compares the costs of steps: use a first-order method, such as Adam"
     if extras.every is not None:
         raise ValueError(f"resample_every: expected None, since the cost then changes from step to step, and {why}.")
     function = getattr(evaluate, "function", evaluate)

@@ -14,17 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd._checks import check
 from jaxgd._compile.program import Program, program_for
 from jaxgd._run import fused, report, stepwise
 from jaxgd._run.advance import row
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Progress, display, says_true
-from jaxgd._run.saved import Call, Saved, reopened
+from jaxgd._run.saved import Call, Saved, parts_of, reopened
 from jaxgd._run.state import RunSpec, begin, goes_on
 from jaxgd._run.sums import begin_part
 from jaxgd._trees import integer, is_traced, with_fields
-from jaxgd.callbacks import Every
-from jaxgd.checkpoint import Checkpoint, Resume, Saver, to_go_on_with
+from jaxgd.callbacks import Every, as_callbacks
+from jaxgd.checkpoint import Checkpoint, Resume, Saver, as_checkpoint, as_resume, to_go_on_with
 from jaxgd.result import RUNNING, Status
 
 _SECONDS = 0.5
@@ -43,6 +44,21 @@ class RunOptions(NamedTuple):
     jit: bool = True
     resume: Resume | None = None
     checkpoint: Checkpoint | None = None
+
+    @staticmethod
+    def of(callback: Any, progress: Any, resume: Any, checkpoint: Any, *, jit: bool, has_aux: bool) -> "RunOptions":
+        """Check the arguments for the host, and the flag that goes with them."""
+        check.options(has_aux=has_aux, progress=progress, jit=jit)
+        return RunOptions(as_callbacks(callback), progress, jit, as_resume(resume), as_checkpoint(checkpoint))
+
+    def check_alone(self, n_starts: int, history: Any) -> None:
+        """Check that many starts do not come with what looks at one run."""
+        looking = {"callback": self.callbacks, "progress": self.progress, "resume": self.resume, "checkpoint": self.checkpoint}
+        check.alone("n_starts", n_starts, history=history, **looking, jit=not self.jit)
+
+    def call(self, spec: RunSpec, cost: Any, method: Any, **others: Any) -> Call:
+        """Return the identity of a call."""
+        return Call(parts_of(spec, cost, method, **others), with_values=self.checkpoint is not None)
 
     def checked(self, call: Call) -> Saved | None:
         """Return the run to go on with, if there is one and this call may."""

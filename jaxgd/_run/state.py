@@ -39,16 +39,16 @@ class RunSpec:
     method: Method
     rules: tuple[StoppingRule, ...]
     source: Source
-    validation: tuple[Any, ...]
     bounds: Bounds | None
     n_epochs: Any
-    average_from: Any
-    code: Any
-    returns_current: bool = static()
-    names: tuple[str, ...] = static()
+    validation: tuple[Any, ...] = ()
+    average_from: Any = None
+    decay: Any = None
+    code: Any = np.int32(RUNNING)
+    returns_current: bool = static(default=False)
+    names: tuple[str, ...] = static(default=())
     capacity: int = static(default=0)
     extras: Extras | None = None
-    decay: Any = None
     skips: bool = static(default=False)
 
     @property

@@ -136,9 +136,9 @@ def halving(found: TuningTarget, spec: RunSpec, rule: Any, total: int) -> Halvin
     dtype, factor = jax.tree.leaves(rule)[0].dtype, found.place.factor
     kinds = 2 if found.place.relative else 1
     counts = (count, *(min(count, left) for left in _LEFT[kinds - 1]))
-    source = with_fields(source, block_bytes=1)
+    changes = {"source": with_fields(source, block_bytes=1), "validation": (), "average_from": None, "decay": None, "skips": False}
     return Halving(
-        spec=with_fields(spec, method=rule, rules=(), source=source, validation=(), average_from=None, names=()),
+        spec=with_fields(spec, method=rule, rules=(), names=(), **changes),
         candidates=Candidates(*(column.astype(dtype) for column in tried)),
         place=with_fields(found.place, factor=factor.astype(dtype) if is_traced(factor) else np.asarray(factor, dtype)),
         n_steps=np.array(_lengths(min(total, _LONGEST), counts, kinds), np.int32),

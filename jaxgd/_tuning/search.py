@@ -52,7 +52,6 @@ class LearningRateSearch:
         Where nothing that was tried is finite, the run ends as DIVERGED before its first batch.
         """
         if before is None:
-        if before is None:
             self.best, self.tried, code = halving.verdict(self.search, self._costs())
         else:
             *tried, n_evaluations = jax.tree.leaves(before.tried)
