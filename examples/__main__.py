@@ -25,6 +25,7 @@ NAMES = (
     "poisson_likelihood",
     "logistic_large",
     "neural_network",
+    "batch_norm",
     "global_minimum",
 )
 

@@ -196,7 +196,7 @@ def _run(
     functions = _Functions(given, spec, part_size)
     objective, spec = functions.objective, functions.with_shapes(spec)
     call = identity(spec, objective.evaluate if options.jit else given.cost)
-    saved = options.checked(call)
+    saved = options.checked(call, spec)
     total = int(spec.n_epochs) * spec.source.count
     trace_value = functools.partial(given.measure, value)
     search = found and LearningRateSearch(found, spec, objective.evaluate, trace_value, total)

@@ -210,7 +210,7 @@ def _default(params: Any, evaluate: Any) -> Any:
 
 def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOptions, call: Call) -> Result:
     """Return the result of one run, in the free parameters."""
-    saved = options.checked(call)
+    saved = options.checked(call, spec)
     state, chunks = run_of_epochs(spec, objective, options, given.complete)(spec, saved, Saved({}, [], None, call))
     return with_fields(report.result(state, report.history(chunks)), saved=Saved.of(chunks, None, call))
 

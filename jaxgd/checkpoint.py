@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks import check
@@ -156,18 +157,25 @@ def to_go_on_with(call: Call, resume: Resume | None, checkpoint: Checkpoint | No
 
 
 class Saver:
-    """The writer of the checkpoints of one run: one save at a time, in a thread of its own."""
+    """The writer of the checkpoints of one run: one save at a time, in a thread of its own.
 
-    def __init__(self, checkpoint: Checkpoint, about: Saved) -> None:
-        self.checkpoint, self.about = checkpoint, about
+    Args:
+        checkpoint: where and when to save.
+        about: what is saved beside the state and the rows.
+        place: how many batches a run that goes on has seen; it is saved again once it has seen more.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, about: Saved, place: int | None) -> None:
+        self.checkpoint, self.about, self.place = checkpoint, about, place
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="jaxgd-checkpoint")
         self.pending: Future[None] | None = None
         self.last = time.monotonic()
-        self.place: int | None = None
         self.terminated = False
         self.handler: Any = None
 
     def __enter__(self) -> "Saver":
+        for unfinished in self.checkpoint.directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         if threading.current_thread() is threading.main_thread():
             self.handler = signal.signal(signal.SIGTERM, self._terminate)
         return self
@@ -193,9 +201,9 @@ class Saver:
 
     @property
     def is_time(self) -> bool:
-        """Whether the time for a save has come, where that goes by the clock."""
-        seconds = self.checkpoint.seconds
-        return seconds is not None and time.monotonic() - self.last >= seconds
+        """Whether the time for a save has come, where that goes by the clock, and the save before is done."""
+        seconds, busy = self.checkpoint.seconds, self.pending is not None and not self.pending.done()
+        return seconds is not None and not busy and time.monotonic() - self.last >= seconds
 
     def save(self, progress: Any) -> None:
         """Begin to save a run, once the save before is done; `progress` has its place, its state and its rows."""
@@ -232,7 +240,7 @@ def newest(path: Path) -> Saved | None:
 def _write(checkpoint: Checkpoint, place: int, saved: Saved) -> None:
     """Write a checkpoint, and take away those that are too old."""
     leaves = {
-        f"{name}.{k}": np.asarray(leaf) for name, tree in _trees(saved).items() for k, leaf in enumerate(jax.tree.leaves(tree))
+        f"{name}.{k}": _as_numpy(leaf) for name, tree in _trees(saved).items() for k, leaf in enumerate(jax.tree.leaves(tree))
     }
     call = saved.call
     about = {
@@ -264,7 +272,7 @@ def _read(folder: Path) -> Saved:
     fields: dict[str, list[Any]] = {}
     for name, (dtype, shape, digest) in about["leaves"].items():
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        raw, place = np.ascontiguousarray(packed[place : place + size]), place + size
+        raw, place = packed[place : place + size].copy(), place + size
         if raw.size != size or _sha256(raw) != digest:
             raise ValueError(f"its numbers {name} are damaged")
         fields.setdefault(name.partition(".")[0], []).append(raw.view(dtype).reshape(shape))
@@ -277,6 +285,12 @@ def _trees(saved: Saved) -> dict[str, Any]:
     """Return all that is saved by name; the rows of all segments joined."""
     rows = jax.tree.map(lambda *leaves: np.concatenate(leaves), *saved.rows) if saved.rows else ()
     return saved.fields | {"rows": rows, "tuning": saved.tuning or ()}
+
+
+def _as_numpy(leaf: Any) -> np.ndarray:
+    """Return a leaf as an array of NumPy, a random key as its data."""
+    is_key = jnp.issubdtype(getattr(leaf, "dtype", np.float64), jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 def _bytes(leaf: Any) -> np.ndarray:

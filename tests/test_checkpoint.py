@@ -210,15 +210,18 @@ def test_wrong_arguments(message: str, tmp_path: Path) -> None:
 
 SCRIPT = """
 import pickle, sys
-import jax.numpy as jnp, numpy as np, jaxgd
+import jax, jax.numpy as jnp, numpy as np, jaxgd
 rng = np.random.default_rng(0)
 x = rng.normal(size=(20_000, 8)); y = x @ np.arange(8.0) + rng.normal(size=20_000)
-def cost(w, rows):
-    return jnp.mean((rows[0] @ w - rows[1]) ** 2)
+def cost(w, rows, key, state, training):
+    kept = jax.random.bernoulli(key, 0.9, rows[0].shape) if training else 0.9
+    mean = jnp.mean(rows[0], 0) if training else state["mean"]
+    state = {"mean": 0.9 * state["mean"] + 0.1 * jnp.mean(rows[0], 0), "count": state["count"] + 1}
+    return jnp.mean(((rows[0] - mean) * kept @ w - rows[1]) ** 2), state
 folder, n_epochs = sys.argv[1], int(sys.argv[2])
 options = {"checkpoint": jaxgd.Checkpoint(folder, every_seconds=0.2)} if folder != "none" else {}
-run = jaxgd.fit(cost, np.zeros(8), (x, y), batch_size=64, n_epochs=n_epochs, key=3, average=0.5,
-    history=("params", "learning_rate"), validation=(x[:500], y[:500]),
+run = jaxgd.fit(cost, np.zeros(8), (x, y), cost_state={"mean": np.zeros(8), "count": 0}, key=3, average=0.5,
+    batch_size=64, n_epochs=n_epochs, history=("params", "learning_rate"), validation=(x[:500], y[:500]),
     method=jaxgd.Adam(jaxgd.schedules.Cosine(0.05, 313 * n_epochs)), **options)
 pickle.dump(run, open(sys.argv[3], "wb"))
 """
@@ -228,7 +231,7 @@ pickle.dump(run, open(sys.argv[3], "wb"))
 def test_twenty_kills(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    command = [sys.executable, str(script), str(tmp_path / "saves"), "1500", str(tmp_path / "run.pickle")]
+    command = [sys.executable, str(script), str(tmp_path / "saves"), "1000", str(tmp_path / "run.pickle")]
     environment = os.environ | {"PYTHONPATH": str(Path(jaxgd.__file__).parent.parent)}
     subprocess.run([*command[:2], "none", *command[3:4], str(tmp_path / "plain.pickle")], check=True, env=environment)
     draw, kills = random.Random(1), 0

@@ -18,6 +18,7 @@ FIT |= {"validation": (X[:3], Y[:3]), "stop": jaxgd.stopping.Patience(40)}
 WAYS: dict[str, dict[str, Any]] = {
     "callback": {"callback": lambda progress: None},
     "progress bar": {"progress": True},
+    "often": {"callback": jaxgd.callbacks.Every(lambda progress: None, steps=3), "progress": "lines"},
     "history": {"history": ("params", "gradient_norm", "learning_rate")},
     "all": {"callback": lambda progress: False, "progress": True, "history": "params"},
 }

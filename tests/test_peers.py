@@ -240,7 +240,9 @@ def _() -> Any:
 
 @row("Checkpoints, and runs that go on from them")
 def _() -> Any:
-    return bool({"checkpoint", "resume"} & (parameters(jaxgd.fit) | parameters(jaxgd.minimize)))
+    some = fit(n_epochs=10)
+    assert "checkpoint" in parameters(jaxgd.minimize) & parameters(jaxgd.fit)
+    return bool(np.array_equal(fit(resume=some).params, fit().params))
 
 
 @row("Data in streams, larger than the memory")

@@ -20,7 +20,7 @@ from jaxgd._run import fused, report, stepwise
 from jaxgd._run.advance import row
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Progress, display, says_true
-from jaxgd._run.saved import Call, Saved, parts_of, reopened
+from jaxgd._run.saved import Call, Saved, check_length, parts_of, reopened
 from jaxgd._run.state import RunSpec, begin, goes_on
 from jaxgd._run.sums import begin_part
 from jaxgd._trees import integer, is_traced, with_fields
@@ -60,13 +60,16 @@ class RunOptions(NamedTuple):
         """Return the identity of a call."""
         return Call(parts_of(spec, cost, method, **others), with_values=self.checkpoint is not None)
 
-    def checked(self, call: Call) -> Saved | None:
+    def checked(self, call: Call, spec: RunSpec) -> Saved | None:
         """Return the run to go on with, if there is one and this call may."""
         if self.resume is None and self.checkpoint is None:
             return None
         if call.is_traced:
             raise _no_pauses("checkpoint" if self.resume is None else "resume")
-        return to_go_on_with(call, self.resume, self.checkpoint)
+        saved = to_go_on_with(call, self.resume, self.checkpoint)
+        if saved is not None:
+            check_length(spec, saved)
+        return saved
 
 
 def _no_pauses(name: str) -> ValueError:
@@ -161,7 +164,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             saver = None
             if self.options.checkpoint is not None and to_save is not None:
-                saver = stack.enter_context(Saver(self.options.checkpoint, to_save))
+                saver = stack.enter_context(Saver(self.options.checkpoint, to_save, None if saved is None else progress.place))
             audience = stack.enter_context(Audience(self, progress, saver, resumed=saved is not None))
             try:
                 while progress.code == RUNNING and not (saver and saver.terminated):
@@ -239,18 +242,24 @@ class RunProgress:
     def __init__(self, spec: Any, state: Any, chunks: list[Any]) -> None:
         self.state, self.chunks = state, list(chunks)
         self.ahead: Any = None
-        self._count(spec, state)
+        self.code, self.ticks, self.place, self.rows = _counts(spec, state)
 
     def arrive(self, spec: Any) -> None:
-        """Wait for the segment ahead, if there is one, and take it in."""
+        """Wait for the segment ahead, if there is one, and take it in: at once, so that an interrupt finds all of it or nothing."""
         if self.ahead is None:
             return
-        (state, rows), before = self.ahead, self.rows
-        jax.block_until_ready(state)
-        self.ahead, self.state = None, state
-        self._count(spec, state)
-        if rows:
-            self.chunks.append(jax.tree.map(lambda leaf: np.asarray(leaf)[: self.rows - before].copy(), rows))
+        state, rows = self.ahead
+        code, ticks, place, n_rows = _counts(spec, state)
+        chunk = [jax.tree.map(lambda leaf: np.asarray(leaf)[: n_rows - self.rows].copy(), rows)] if rows else []
+        self.state, self.code, self.ticks, self.place, self.rows, self.chunks, self.ahead = (
+            state,
+            code,
+            ticks,
+            place,
+            n_rows,
+            self.chunks + chunk,
+            None,
+        )
 
     def end(self, status: Status) -> None:
         """End a run that has not ended by itself."""
@@ -258,10 +267,12 @@ class RunProgress:
             self.code = status.code
             self.state = self.state._replace(code=np.int32(status.code))
 
-    def _count(self, spec: Any, state: Any) -> None:
-        self.code, self.ticks = integer(state.code), integer(state.ticks)
-        self.place = self.ticks * spec.source.count + (integer(state.batch) if spec.source.count > 1 else 0)
-        self.rows = integer(spec.n_rows(state)) if spec.capacity else 0
+
+def _counts(spec: Any, state: Any) -> tuple[int, int, int, int]:
+    """Return the code of a state, its ticks, its batches, and the rows recorded up to it where a history is."""
+    code, ticks, count = integer(state.code), integer(state.ticks), spec.source.count
+    batch = integer(state.batch) if count > 1 else 0
+    return code, ticks, ticks * count + batch, integer(spec.n_rows(state)) if spec.capacity else 0
 
 
 class Audience:

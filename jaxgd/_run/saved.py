@@ -152,6 +152,15 @@ def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, 
     return parts | {"cost": (cost, "")}
 
 
+def check_length(spec: RunSpec, saved: Saved) -> None:
+    """Check that a call is no shorter than the run that it is to go on with."""
+    [done] = map(integer, jax.tree.leaves(saved.fields["epoch"]))
+    name, less = ("max_steps", 1) if spec.returns_current else ("n_epochs", 0)
+    if done > int(spec.n_epochs):
+        asked = int(spec.n_epochs) - less
+        raise ValueError(f"{name}: expected at least the {done - less} that the run to go on with has done, got {asked}.")
+
+
 def reopened(spec: RunSpec, blank: RunState, saved: Saved) -> RunState:
     """Return the state of a saved run as the call of this spec goes on with it.
 
@@ -160,17 +169,21 @@ def reopened(spec: RunSpec, blank: RunState, saved: Saved) -> RunState:
     fields = {name: jax.tree.leaves(saved.fields.get(name)) for name in blank._fields}
     if fields["under_way"]:
         blank = blank._replace(under_way=jax.eval_shape(begin_part, spec, blank).under_way)
-    state = jax.tree.unflatten(jax.tree.structure(blank), [leaf for leaves in fields.values() for leaf in leaves])
+    likes, structure = jax.tree.flatten(blank)
+    leaves = [leaf for leaves in fields.values() for leaf in leaves]
+    state = structure.unflatten([_as_key(leaf, like) for leaf, like in zip(leaves, likes, strict=True)])
     done, code = integer(state.epoch), integer(state.code)
-    unit, less = ("max_steps", 1) if spec.returns_current else ("n_epochs", 0)
-    if done > int(spec.n_epochs):
-        raise ValueError(
-            f"{unit}: expected at least the {done - less} that the run to go on with has done, got {int(spec.n_epochs) - less}."
-        )
     if code in [status.code for status in _ENDS_OF_CALLS] and done < int(spec.n_epochs):
         state = state._replace(code=np.int32(RUNNING))
-    steady = spec.average_from is None or spec.decay is not None or spec.skips
+    steady = spec.average_from is None or spec.decay is not None
     return state if steady else state._replace(mean=_mean(spec, state))
+
+
+def _as_key(leaf: Any, like: Any) -> Any:
+    """Return the leaf of a state, a random key where that was saved as its data."""
+    if not jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key) or leaf.dtype == like.dtype:
+        return leaf
+    return jax.random.wrap_key_data(jax.numpy.asarray(leaf), impl=jax.random.key_impl(like))
 
 
 def _mean(spec: RunSpec, state: RunState) -> Mean:
@@ -180,7 +193,8 @@ def _mean(spec: RunSpec, state: RunState) -> Mean:
     begun = (int(state.epoch) - epoch) * spec.source.count + int(state.extra) - batch
     if begun <= 0:
         return Mean(jax.tree.map(np.zeros_like, mean.params), np.zeros_like(mean.count))
-    if begun != int(mean.count):
+    dropped = 0 if state.skipped is None else int(state.skipped)
+    if not begun - dropped <= int(mean.count) <= begun:
         raise ValueError(
             f"average: the mean of this call has {begun} iterates where the run to go on with stopped, and that run averaged "
             f"{int(mean.count)} there: pass as many n_epochs as that call did, or go on from a place before its average begins."
