@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import pickle
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -172,6 +174,25 @@ def test_minimize_with_a_state() -> None:
 
     with pytest.raises(ValueError, match=r"cost: its value depends on its state, .* TrustRegion compares"):
         jaxgd.minimize(moving, np.zeros(2), cost_state=np.float32(0))
+
+
+def test_a_state_that_holds_a_random_key(tmp_path: Path) -> None:
+    """As the streams of Flax do; the cost splits it by itself."""
+
+    def cost(x: Any, batch: Any, state: Any) -> Any:
+        key, now = jax.random.split(state["key"])
+        return jnp.mean((x - batch + jax.random.normal(now, batch.shape)) ** 2), {"key": key, "on": state["on"]}
+
+    def fit(**options: Any) -> Result:
+        state = {"key": jax.random.key(3), "on": True}
+        return jaxgd.fit(cost, 0.0, np.arange(6.0), cost_state=state, batch_size=2, n_epochs=6, key=0, method=Adam(0.1), **options)
+
+    run = fit()
+    some = pickle.loads(pickle.dumps(fit(callback=Every(lambda progress: progress.step == 8, steps=4))))
+    assert jnp.array_equal(fit(resume=some).cost_state["key"], run.cost_state["key"]) and fit(resume=some).params == run.params
+    pytest.importorskip("orbax.checkpoint")
+    fit(checkpoint=jaxgd.Checkpoint(tmp_path, every_steps=7), callback=Every(lambda progress: progress.step == 8, steps=4))
+    assert fit(checkpoint=jaxgd.Checkpoint(tmp_path)).params == run.params
 
 
 def test_an_aux_beside_a_state() -> None:

@@ -156,15 +156,14 @@ def extras(cost: Any, names: tuple[str, ...], key: Any, state: Any, dtype: Any, 
 def _state(state: Any, dtype: Any) -> Any:
     """Check the first state of a cost, and return it as arrays."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
-        is_array = isinstance(leaf, jax.Array | np.ndarray | np.generic | float | int)
-        if not is_array or not jnp.issubdtype(jnp.result_type(leaf), jnp.generic) or isinstance(leaf, str):
-            name = "cost_state" + jax.tree_util.keystr(path)
-            raise TypeError(f"{name}: expected a pytree of arrays, got {check.show(leaf)}.")
+        is_array = isinstance(leaf, jax.Array) or (isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "fiubcV")
+        if not (is_array or isinstance(leaf, float | int)):
+            raise TypeError(f"cost_state{jax.tree_util.keystr(path)}: expected a pytree of arrays, got {check.show(leaf)}.")
 
     def convert(leaf: Any) -> jax.Array:
         array = jnp.asarray(leaf)
-        wide = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize >= 4
-        return array if dtype is None or not wide else jnp.asarray(leaf, dtype)
+        wide = dtype is not None and jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize >= 4
+        return jnp.asarray(leaf, dtype) if wide else array
 
     return jax.tree.map(convert, state)
 
@@ -196,7 +195,7 @@ def split(returned: Any, state: Any, *, has_aux: bool) -> tuple[Any, Any]:
         if new.shape != old.shape:
             place = "state" + jax.tree_util.keystr(path)
             raise Refused(f"cost: it must return {place} of shape {old.shape}, as it got it, it returned {new.shape}.")
-        return jax.lax.stop_gradient(new.astype(old.dtype))
+        return jax.lax.stop_gradient(new if new.dtype == old.dtype else new.astype(old.dtype))
 
     after = jax.tree_util.tree_map_with_path(alike, state, after)
     return ((returned[0], returned[2]) if has_aux else returned[0]), after
