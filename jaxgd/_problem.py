@@ -78,12 +78,13 @@ class Problem:
     jit: bool
     extras: Extras | None = None
 
-    def trace(self, make: Callable[..., Any], *data: Any, **jit: bool) -> Callable[..., Any]:
-        """Return what a maker makes of the cost in a step: a function of the free parameters, extras, and data like these."""
+    @functools.cached_property
+    def trace(self) -> Callable[..., Callable[..., Any]]:
+        """Return what makes functions of the cost in a step: of the free parameters, extras, and data like those given."""
         if self.extras is None:
-            return self._trace(make, *data, **jit)
-        given = jax.eval_shape(self.first)
-        return self._trace(make, *given, *data, takes=self.extras.names, **jit)
+            return self._trace
+        given, traced = jax.eval_shape(self.first), functools.partial(self._trace, takes=self.extras.names)
+        return lambda make, *data, **jit: traced(make, *given, *data, **jit)
 
     def measure(self, make: Callable[..., Any], *data: Any) -> Callable[..., Any]:
         """Return what a maker makes of the cost where it is only measured: a function of the free parameters and such data."""

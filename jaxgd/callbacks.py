@@ -19,11 +19,11 @@ __all__ = ["Every", "Log"]
 
 
 class Every:
-    """A callback that is called every so many steps, or every so many epochs.
+    """A callback that is called every few steps, or every few epochs.
 
     Args:
         callback: a function of the `Progress`; it stops the run by returning True.
-        steps: how many updates from call to call, >= 1. In `fit` a run then pauses within its epochs.
+        steps: the number of updates from call to call, >= 1. In `fit` a run then pauses within its epochs.
         epochs: the same in epochs; 1 where neither is given. In `minimize` every step is an epoch.
 
     Calls come after whole multiples, counted from the start of the run, so that a run that was resumed has the calls of one without
@@ -56,7 +56,7 @@ class Every:
         """Leave a run, however it has ended."""
 
     def left(self, step: int, epoch: int) -> tuple[int, int]:
-        """Return how many steps, and how many epochs, are left until the next call; a large number for the other one."""
+        """Return how many steps and how many epochs are left until the next call, one of them without end."""
         never = 2**62
         return (never if self.steps is None else self.steps - step % self.steps), (
             never if self.epochs is None else self.epochs - epoch % self.epochs
@@ -74,7 +74,7 @@ class Log(Every):
     Args:
         path: the file: comma-separated values if its name ends in .csv, else a JSON object a line. A run that begins replaces it.
             One that is resumed goes on after the last line that it had written where it was saved.
-        steps: how many updates from line to line, as in `Every`.
+        steps: the number of updates from line to line, as in `Every`.
         epochs: the same in epochs.
         gradient_norm: whether to write that norm too; in `fit` it takes a pass over all rows for each line.
 
@@ -145,7 +145,7 @@ class Log(Every):
 
 
 def _number(value: Any) -> float | None:
-    """Return a scalar as the shortest decimal of the same number in its own precision; None for none, or for several."""
+    """Return a scalar as the shortest decimal of the same number; None for none, or for several."""
     if value is None or len(jax.tree.leaves(value)) != 1 or np.ndim(value):
         return None
     return float(str(np.asarray(value)[()]))

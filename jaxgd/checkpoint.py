@@ -49,6 +49,15 @@ class Checkpoint:
         keep: how many of the newest are kept, >= 1.
 
     It needs Orbax: pip install "jaxgd[checkpoint]".
+
+    >>> import tempfile, jaxgd
+    >>> def cost(x):
+    ...     return (x - 3.0) ** 2
+    >>> save = jaxgd.Checkpoint(tempfile.mkdtemp(), every_steps=10)
+    >>> some = jaxgd.minimize(cost, 0.0, method=jaxgd.Adam(0.1), max_steps=20, checkpoint=save)
+    >>> more = jaxgd.minimize(cost, 0.0, method=jaxgd.Adam(0.1), max_steps=50, stop=None, checkpoint=save)  # goes on
+    >>> some.n_steps, more.n_steps
+    (20, 50)
     """
 
     def __init__(

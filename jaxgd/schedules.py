@@ -250,6 +250,7 @@ class Plateau(Schedule):
         patience: epochs without a fall, >= 1.
         threshold: the relative fall that counts, >= 0.
         least: the lowest rate, >= 0.
+        scale: what the rate is multiplied by; a run changes it.
 
     >>> import jax.numpy as jnp, jaxgd
     >>> cost = lambda x, batch: jnp.mean(jnp.abs(x - batch))
@@ -264,8 +265,6 @@ class Plateau(Schedule):
     patience: Any = 10
     threshold: Any = 1e-4
     least: Any = 0.0
-    unit: str = static(default="step")
-    steps_per_epoch: int = static(default=1)
     scale: Any = 1.0
 
     def __post_init__(self) -> None:

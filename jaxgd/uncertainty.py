@@ -192,7 +192,7 @@ def covariance(
     >>> found.valid, found.standard_errors.round(4).tolist()
     (True, [0.2646, 0.1414])
     """
-    check.options(None, has_aux=has_aux, jit=jit)
+    check.options(has_aux=has_aux, jit=jit)
     _options(scale, n_observations, residuals)
     name = "cost" if residuals is None else "residuals"
     function: Any = cost if residuals is None else residuals

@@ -132,7 +132,7 @@ WRONG: dict[str, Any] = {
     "Every: callback: expected a function": lambda: Every(3),
     "Log: path: expected a file in a folder that exists": lambda: Log("/nowhere/run.csv"),
     "callback: expected None, a function": lambda: fit(batch_size=41, callback=[3]),
-    "progress: expected True, False, 'bar', 'lines' or 'auto', got 'dots'": lambda: fit(batch_size=41, progress="dots"),
+    "progress: expected True, False, 'lines' or 'auto', got 'dots'": lambda: fit(batch_size=41, progress="dots"),
 }
 
 

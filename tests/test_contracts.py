@@ -189,6 +189,7 @@ SCHEDULES: list[Any] = [
     schedules.Exponential(0.5, 0.5, 20),
     schedules.InverseTime(1.0, 10.0),
     schedules.PiecewiseConstant([5, 10], [0.5, 0.1, 0.01]),
+    schedules.Plateau(schedules.Cosine(0.5, 20)),
     schedules.WarmUp(schedules.Cosine(0.5, 20), 5),
 ]
 

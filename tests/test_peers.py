@@ -165,6 +165,13 @@ def _() -> Any:
     return fit(validation=(X, Y), stop=stop, n_epochs=500).status is jaxgd.Status.PATIENCE
 
 
+@row("Checkpoints, and runs that go on from them")
+def _() -> Any:
+    some = fit(n_epochs=10)
+    assert "checkpoint" in parameters(jaxgd.minimize) & parameters(jaxgd.fit)
+    return bool(np.array_equal(fit(resume=some).params, fit().params))
+
+
 @row("64 bits without a global switch")
 def _() -> Any:
     theirs = sklearn.linear_model.SGDRegressor().partial_fit(X[:, None] / 55, Y).predict(X[:, None])
@@ -236,13 +243,6 @@ def _() -> Any:
 @row("Errors by the profile of the likelihood: MINOS")
 def _() -> Any:
     return any(re.search("minos|profile|interval", name) for name in (*jaxgd.__all__, *parameters(jaxgd.covariance)))
-
-
-@row("Checkpoints, and runs that go on from them")
-def _() -> Any:
-    some = fit(n_epochs=10)
-    assert "checkpoint" in parameters(jaxgd.minimize) & parameters(jaxgd.fit)
-    return bool(np.array_equal(fit(resume=some).params, fit().params))
 
 
 @row("Data in streams, larger than the memory")

@@ -154,7 +154,7 @@ def switch(name: str, value: Any) -> None:
 def function(
     name: str, value: Any, arguments: tuple[str, ...], expected: str, why: str = "", by_name: tuple[str, ...] = ()
 ) -> None:
-    """Check that a value can be called with some arguments, and with some by name, as far as it tells its own."""
+    """Check that a value can be called with some arguments, some of them by name, as far as it tells."""
     if not callable(value):
         raise TypeError(f"{name}: expected {expected}, got {show(value)}.")
     try:
@@ -181,10 +181,9 @@ def options(progress: Any = False, **flags: Any) -> None:
     """Check the options that both verbs share."""
     for name, value in flags.items():
         flag(name, value)
-    if isinstance(progress, str):
-        one_of("progress", progress, (True, False, "bar", "lines", "auto"))
-    else:
-        flag("progress", progress)
+    if progress not in ("lines", "auto"):
+        if not isinstance(progress, bool | np.bool_):
+            raise TypeError(f"progress: expected True, False, 'lines' or 'auto', got {show(progress)}.")
     if progress not in (False, "lines"):
         progress_bar()
 

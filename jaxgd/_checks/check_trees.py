@@ -67,8 +67,8 @@ def _roles(fixed: Any, start: Any, named: list[Any], structure: Any) -> list[_Ro
 
 
 def _is_in_layer(start: Any, path: tuple[Any, ...], leaf: Any) -> bool:
-    """Return whether a leaf is a plain number in an Equinox layer, such as a dropout rate."""
-    if not (isinstance(leaf, bool | int | float) and path and isinstance(path[-1], GetAttrKey)):
+    """Return whether a leaf is a plain number or a name in an Equinox layer, such as a dropout rate."""
+    if not (isinstance(leaf, bool | int | float | str) and path and isinstance(path[-1], GetAttrKey)):
         return False
     node = start
     for key in path[:-1]:

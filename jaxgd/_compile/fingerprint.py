@@ -18,7 +18,7 @@ _PIECE = 2**24  # bytes that are read at once
 
 
 def digest(tree: Any) -> str:
-    """Return a digest of the structure of a pytree, with the shapes and dtypes of its arrays and the values of small ones."""
+    """Return a digest of a pytree: its structure, the shapes and dtypes of arrays, and the values of small ones."""
     leaves, structure = jax.tree.flatten(tree)
     return _sha256(text(structure), *map(_leaf, leaves))
 
@@ -29,7 +29,7 @@ def of_key(key: Any) -> str:
 
 
 def digest_of_large(tree: Any) -> str | None:
-    """Return a digest of the values of all large arrays of a pytree; None where there is none, or only its shape is left."""
+    """Return a digest of the values of all large arrays; None without such arrays, or where shapes stand for them."""
     large = [leaf for leaf in jax.tree.leaves(tree) if is_large(leaf)]
     if not large or any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in large):
         return None
@@ -42,7 +42,7 @@ def is_large(leaf: Any) -> bool:
 
 
 def kept(tree: Any) -> Any:
-    """Return a pytree with the shapes and dtypes of its large arrays in their places, which then need not be kept."""
+    """Return a pytree with shapes and dtypes in the places of its large arrays, which then need not be kept."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if is_large(leaf) else leaf, tree)
 
 
@@ -78,7 +78,7 @@ class _Shown:
         leaf = self.leaf
         if not hasattr(leaf, "dtype"):
             return repr(leaf)
-        if leaf.shape == () and not isinstance(leaf, jax.ShapeDtypeStruct) and leaf.dtype.kind in "fiub":
+        if leaf.shape == () and not isinstance(leaf, jax.ShapeDtypeStruct) and getattr(leaf.dtype, "kind", "") in tuple("fiub"):
             return f"{np.asarray(leaf).item():g}"
         return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 

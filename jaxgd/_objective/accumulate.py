@@ -13,9 +13,9 @@ from jaxgd._trees import at_least_float32, is_traced, pytree, static
 
 @pytree
 class Accumulated:
-    """A cost with its gradient that is the mean over the rows of a batch, found in parts of `size` rows and a smaller rest.
+    """A cost that is the mean over the rows of a batch, with its gradient, found in parts.
 
-    A key is folded with the number of the part, and a state is carried from part to part.
+    The parts have `size` rows each, and a rest has fewer.     A key is folded with the number of the part, and a state is carried from part to part.
     """
 
     part: Any
@@ -66,7 +66,10 @@ class Accumulated:
 
 
 def accumulated(of_size: Any, size: int, n_rows: int) -> Any:
-    """Return a cost with its gradient for a batch, found in parts of `size` rows; `of_size` gives that for a number of rows."""
+    """Return a cost with its gradient for a batch, found in parts of `size` rows.
+
+    `of_size` gives that for a number of rows.
+    """
     count, left = divmod(n_rows, size)
     if count + (left > 0) == 1:
         return of_size(n_rows)

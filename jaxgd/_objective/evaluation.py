@@ -59,9 +59,10 @@ def hessian(cost: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 def _checked(
     cost: Any, *, has_aux: bool, held: Layout | None = None, takes: tuple[str, ...] = (), training: bool = True
 ) -> Callable[..., Any]:
-    """Return the cost as a function that returns its value and the rest; of a cost with extras they are the second argument.
+    """Return the cost as a function that returns its value and the rest.
 
-    The rest is the aux, or in training of a cost with a state what it carries on.
+    Extras are the second argument of a cost that takes some. The rest is the aux, or in training of a cost with a state what it
+    carries on.
     """
     cost = unjitted(cost)  # traced from inside, its closed-over arrays are arguments of the program and not part of it
 

@@ -132,7 +132,10 @@ def needs(cost: Any, name: str) -> bool:
 
 
 def extras(cost: Any, names: tuple[str, ...], key: Any, state: Any, dtype: Any, every: int | None = 0) -> Extras | None:
-    """Check the key and the state of a cost, and return its extras, floats in a `dtype` if there is one; None for no extras."""
+    """Check the key and the state of a cost, and return its extras; None where it takes none.
+
+    Floats of the state are in `dtype`, or in their own where that is None.
+    """
     if "key" in names and key is None:
         if needs(cost, "key"):
             check.missing_key("a cost with a parameter key")
@@ -169,7 +172,7 @@ def _state(state: Any, dtype: Any) -> Any:
 
 
 def check_constant(evaluate: Any, method: Any, extras: Extras | None) -> None:
-    """Check that a cost is the same function in all steps of a method that compares costs, as far as its trace tells."""
+    """Check that a cost stays the same under a method that compares costs, as far as its trace tells."""
     if extras is None or not method.traits.can_reject:
         return
     why = f"{type(method).__name__} compares the costs of steps: use a first-order method, such as Adam"
@@ -182,7 +185,7 @@ def check_constant(evaluate: Any, method: Any, extras: Extras | None) -> None:
 
 
 def split(returned: Any, state: Any, *, has_aux: bool) -> tuple[Any, Any]:
-    """Return what a cost with a state returned without the state, as a cost without one returns it, and the next state, checked."""
+    """Return what a cost with a state returned beside it, as other costs do, and the next state, checked."""
     count, expected = (3, "(value, state, aux)") if has_aux else (2, "(value, state)")
     if not isinstance(returned, tuple | list) or len(returned) != count:
         raise Refused(f"cost: with a parameter state it must return {expected}, it returned {check.show(returned)}.")

@@ -69,7 +69,7 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
 
 
 def _unless_dropped(spec: RunSpec, finite: Any, before: RunState, after: RunState) -> RunState:
-    """Return the state after a step, or the state before with the step counted as dropped where something was not finite."""
+    """Return the state after a step; where something was not finite, the state before, the step counted as dropped."""
     kept = ("trial", "current", "method", "rules", "cost_state")
     fields = {name: select(finite, getattr(after, name), getattr(before, name)) for name in kept}
     code = jnp.where(finite, after.code, RUNNING).astype(jnp.int32)

@@ -269,7 +269,7 @@ class RunProgress:
 
 
 def _counts(spec: Any, state: Any) -> tuple[int, int, int, int]:
-    """Return the code of a state, its ticks, its batches, and the rows recorded up to it where a history is."""
+    """Return the code of a state, its ticks, its batches, and the rows of a history up to it."""
     code, ticks, count = integer(state.code), integer(state.ticks), spec.source.count
     batch = integer(state.batch) if count > 1 else 0
     return code, ticks, ticks * count + batch, integer(spec.n_rows(state)) if spec.capacity else 0

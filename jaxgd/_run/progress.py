@@ -27,6 +27,7 @@ class Progress:
             over all rows are not known on the way, the end of the epoch with the lowest `cost`, with that.
         seconds: the time since the call began to run, without that of compiling.
         rows_per_second: how many rows of the data were looked at in a second, lately; None where there are no data.
+        details: functions for what is found only when it is asked for, `learning_rate` and `gradient_norm`.
 
     >>> import jaxgd
     >>> def watch(progress):
@@ -56,7 +57,7 @@ class Progress:
 
     @property
     def gradient_norm(self) -> Any:
-        """The Euclidean norm of the gradient over all rows; in `fit` one more pass over the data, made when it is asked for."""
+        """The Euclidean norm of the gradient over all rows: in `fit` a pass over the data, made when it is asked for."""
         return self._detail("gradient_norm")
 
     def _detail(self, name: str) -> Any:

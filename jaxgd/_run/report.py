@@ -17,7 +17,7 @@ from jaxgd.result import Best, History, Result, Status
 
 
 def progress(spec: RunSpec, state: RunState, rows: AllRows | None = None) -> Progress:
-    """Return what a callback sees of a run; `rows` evaluates the cost over all rows where the state does not hold that."""
+    """Return what a callback sees of a run; `rows` evaluates the cost over all rows where the state does not."""
 
     def gradient_norm() -> Any:
         gradient = (

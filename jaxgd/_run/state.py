@@ -91,13 +91,13 @@ class RunSpec:
         return point if self.returns_current else point._replace(aux=None)
 
     def given(self, state: Any) -> tuple[Any, ...]:
-        """Return what the cost gets after its parameters in the next step, a tuple that is empty where that is nothing."""
+        """Return what the cost gets after its parameters in the next step, as a tuple."""
         if self.extras is None:
             return ()
         return self.extras.given(state.cost_state, state.epoch * np.int32(self.source.count) + state.batch)
 
     def measured(self, state: Any) -> tuple[Any, ...]:
-        """Return the same where the cost is only measured."""
+        """Return what the cost gets where it is only measured."""
         return () if self.extras is None else self.extras.measured(state.cost_state)
 
     def iterate(self, state: Any) -> Any:

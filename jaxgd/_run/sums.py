@@ -55,13 +55,13 @@ def begin_part(spec: RunSpec, state: RunState) -> RunState:
 
 
 def first_of_block(spec: RunSpec, state: RunState) -> tuple[RunState, Any]:
-    """Return the state before a batch, its sum at zero where a block begins, and the first batch of that block."""
+    """Return the state before a batch, its sum at zero where a block begins, and that block's first batch."""
     first = state.batch - state.batch % spec.source.per_block
     return select(state.batch == first, start_block(spec, state), state), first
 
 
 def after_part(spec: RunSpec, state: RunState, first: Any) -> RunState:
-    """Return the state after some batches of the block that began with `first`, its sum added to the earlier ones if it is over."""
+    """Return the state after some batches of a block, its sum added to the earlier ones if it is over."""
     lap: Any = state.under_way
     over = ~goes_on(spec, state) | (state.batch == jnp.minimum(first + spec.source.per_block, spec.source.count))
     block: Any = end_block(spec, state, first).under_way
@@ -69,7 +69,7 @@ def after_part(spec: RunSpec, state: RunState, first: Any) -> RunState:
 
 
 def closed(state: RunState) -> tuple[RunState, RunState]:
-    """Return the state before an epoch within which a run may pause, as far as its end looks at it, and that after its batches."""
+    """Return the states before an epoch that was run in parts, as its end looks at it, and after its batches."""
     lap: Any = state.under_way
     before = state._replace(under_way=None, batch=jnp.zeros((), jnp.int32))
     return before, state._replace(under_way=lap._replace(cost=lap.earlier[0], earlier=None))

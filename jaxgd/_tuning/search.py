@@ -47,7 +47,7 @@ class LearningRateSearch:
         self.lost = False
 
     def __call__(self, spec: RunSpec, before: Tuning | None = None) -> RunSpec:
-        """Return what the run is told, with the numbers that were found; those of a search made `before` are taken as they are.
+        """Return what the run is told, with the numbers that were found, now or in a search `before`.
 
         Where nothing that was tried is finite, the run ends as DIVERGED before its first batch.
         """
@@ -62,7 +62,7 @@ class LearningRateSearch:
 
     @property
     def tuning(self) -> Tuning:
-        """What was found, for a run that goes on later."""
+        """The findings, for a run that goes on later."""
         return Tuning(self.best, self.tried)
 
     def retry_if_worse(self, result: Result, spec: RunSpec, run: Callable[[RunSpec], Result]) -> Result:
