@@ -87,9 +87,10 @@ def main(arguments: list[str] | None = None) -> None:
         read, _ = scores(eqx.nn.inference_mode(result.params), x_test, result.cost_state, jax.random.key(0))
         wrong = np.sum(np.argmax(read, axis=1) != y_test)
         print(f"{share_dropped:.0%} dropped: {wrong} of {len(y_test)} digits not seen before are read wrongly")
-        epochs = np.arange(1, n_epochs + 1)
-        panel.semilogy(epochs, result.history.cost[1:], label="training batches")
-        panel.semilogy(epochs, result.history.validation_cost[1:], label="validation data")
+        epochs, history = np.arange(1, n_epochs + 1), result.history
+        assert history is not None
+        panel.semilogy(epochs, history.cost[1:], label="training batches")
+        panel.semilogy(epochs, history.validation_cost[1:], label="validation data")
         panel.set(title=f"{share_dropped:.0%} dropped: {wrong / len(y_test):.1%} read wrongly", xlabel="epoch")
     panels[0].set_ylabel("-log(probability of the true class)")
     panels[0].legend()

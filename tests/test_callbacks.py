@@ -126,10 +126,11 @@ def test_lines_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")  # there is no terminal
 
 
+NOT_A_FUNCTION: Any = 3
 WRONG: dict[str, Any] = {
     "Every: expected steps or epochs, got both": lambda: Every(print, steps=1, epochs=1),
     "Every: steps: expected an integer of at least 1, got 0": lambda: Every(print, steps=0),
-    "Every: callback: expected a function": lambda: Every(3),
+    "Every: callback: expected a function": lambda: Every(NOT_A_FUNCTION),
     "Log: path: expected a file in a folder that exists": lambda: Log("/nowhere/run.csv"),
     "callback: expected None, a function": lambda: fit(batch_size=41, callback=[3]),
     "progress: expected True, False, 'lines' or 'auto', got 'dots'": lambda: fit(batch_size=41, progress="dots"),

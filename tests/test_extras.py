@@ -150,10 +150,10 @@ def test_minimize_has_one_key_unless_it_is_told_to_draw_again() -> None:
     exact = run()
     assert exact.converged and float(exact.cost) < 1e-10 and np.allclose(run(method=jaxgd.LBFGS()).params, exact.params, atol=1e-5)
     assert not np.allclose(jaxgd.minimize(cost, np.zeros(3), key=6).params, exact.params, atol=1e-2)
-    noisy = run(method=GradientDescent(0.5), resample_every=1, max_steps=8, stop=(), history="params")
+    noisy: Any = run(method=GradientDescent(0.5), resample_every=1, max_steps=8, stop=(), history="params")
     assert len({row.tobytes() for row in np.asarray(noisy.history.params)}) == 9
-    pairs = run(method=GradientDescent(0.5), resample_every=2, max_steps=8, stop=(), history="params").history.params
-    assert [np.allclose(a, b) for a, b in itertools.pairwise(pairs[1:])] == [True, False] * 3 + [True]
+    twice: Any = run(method=GradientDescent(0.5), resample_every=2, max_steps=8, stop=(), history="params")
+    assert [np.allclose(a, b) for a, b in itertools.pairwise(twice.history.params[1:])] == [True, False] * 3 + [True]
     for method in (None, jaxgd.LBFGS(), jaxgd.SpectralGradient()):
         with pytest.raises(ValueError, match=r"resample_every: expected None, since the cost then changes .*compares the costs"):
             run(method=method, resample_every=1)

@@ -44,7 +44,8 @@ def check(cost: Any, start: Any, state: Any) -> jaxgd.Result:
     paused = fit(callback=Every(lambda progress: progress.step == 28, steps=7))
     assert paused.n_steps == 28 and same(fit(resume=paused), run)
     assert float(run.cost) < 0.6 * float(run.start_cost)
-    assert not same(jaxgd.fit(cost, start, DATA, cost_state=state, **(OPTIONS | {"key": 2})), run)
+    other: dict[str, Any] = OPTIONS | {"key": 2}
+    assert not same(jaxgd.fit(cost, start, DATA, cost_state=state, **other), run)
     return run
 
 

@@ -46,7 +46,7 @@ def test_every_fifth_step_of_minimize(method: Any, dtype: str) -> None:
     whole, run = minimize(30, **options), minimize(5, **options)
     for steps in (10, 15, 20, 25, 30):
         run = minimize(steps, resume=pickle.loads(pickle.dumps(run)), **options)
-    assert same(run, whole) and len(run.history.cost) == run.n_steps + 1
+    assert same(run, whole) and run.history is not None and len(run.history.cost) == run.n_steps + 1
 
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._compile import jaxprs
@@ -47,7 +48,7 @@ def kept(tree: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """Return a text of a key of a program, or of a part of one, without anything that differs from process to process."""
+    """Return a text of a part of the key of a program, without anything that differs from process to process."""
     if isinstance(value, tuple | list):
         return f"({','.join(map(text, value))})"
     if isinstance(value, jaxprs.Identity):
@@ -91,13 +92,13 @@ def _leaf(leaf: Any) -> str:
 
 def _contents(leaf: Any) -> str:
     """Return a digest of the values of an array, a piece at a time."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     found = hashlib.sha256()
     rows = np.asarray(leaf).reshape(-1)
     step = max(1, _PIECE // rows.dtype.itemsize)
     for first in range(0, rows.size, step):
-        found.update(np.ascontiguousarray(rows[first : first + step]).view(np.uint8))
+        found.update(np.ascontiguousarray(rows[first : first + step]).view(np.uint8).data)
     return found.hexdigest()
 
 

@@ -15,7 +15,8 @@ from jaxgd._trees import at_least_float32, is_traced, pytree, static
 class Accumulated:
     """A cost that is the mean over the rows of a batch, with its gradient, found in parts.
 
-    The parts have `size` rows each, and a rest has fewer.     A key is folded with the number of the part, and a state is carried from part to part.
+    The parts have `size` rows each, and a rest has fewer. A key is folded with the number of the part, and a state is carried from
+    part to part.
     """
 
     part: Any

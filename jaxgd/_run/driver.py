@@ -125,10 +125,11 @@ class Run:
         self.inside = is_traced(spec, objective if options.jit else ())
         self.recorded, self.row = row is not None, None
         self.program: Program | None = None
+        self.blank: Any = None
         if self.inside:
             if options.callbacks or options.progress:
                 raise _no_pauses("callback" if options.callbacks else "progress")
-            self.capacity, self.blank = self.limit if row else 0, None
+            self.capacity = self.limit if row else 0
             return
         begin = program_for(loop.begin, spec)
         self.blank = begin.zeros(spec) if options.jit else begin(spec)
@@ -353,7 +354,7 @@ class SegmentLength:
         self.program, self.count = program, spec.source.count
         self.seconds = _SECONDS_WITH_BAR if options.progress else _SECONDS
         self.guess = sum(leaf.nbytes for leaf in jax.tree.leaves(spec.source.data)) / _BYTES_PER_SECOND
-        self.most = 1 if program is None else spec.capacity or None
+        self.most = 1 if program is None else spec.capacity or 2**31
         self.longest_epoch = math.inf
         if options.checkpoint is not None and self.count > 1:
             self.longest_epoch = min(options.checkpoint.seconds or math.inf, _LONGEST_EPOCH)
@@ -366,17 +367,29 @@ class SegmentLength:
 
         That is the end of an epoch, unless a run that is to be saved has long ones.
         """
-        measured = self.program.seconds_per_tick if self.program else None
-        epoch = self.guess if measured is None else measured
         batches = 0
-        if epoch > self.longest_epoch:
-            batches = max(1, int(self.seconds / epoch * self.count))
-        ticks = max(1, int(self.seconds / (epoch + 1e-9)))
-        ticks = min(ticks, _FIRST_TICKS) if measured is None else ticks
-        ticks = ticks if self.most is None else min(ticks, self.most)
+        if self.epoch > self.longest_epoch:
+            batches = max(1, int(self.seconds / self.epoch * self.count))
         if self.in_common:
-            ticks, batches = _of_process_0(ticks), _of_process_0(batches)
-        return place + batches if batches else (place // self.count + ticks) * self.count
+            batches = _of_process_0(batches)
+        return place + batches if batches else (place // self.count + self.ticks()) * self.count
+
+    def ticks(self) -> int:
+        """Return the number of epochs in the next segment, the same in all processes."""
+        ticks = max(1, int(self.seconds / (self.epoch + 1e-9)))
+        ticks = min(ticks, self.most) if self.is_measured else min(ticks, self.most, _FIRST_TICKS)
+        return _of_process_0(ticks) if self.in_common else ticks
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the time of an epoch is known."""
+        return self.program is not None and self.program.seconds_per_tick is not None
+
+    @property
+    def epoch(self) -> float:
+        """The seconds that an epoch takes, as measured or as guessed."""
+        measured = self.program.seconds_per_tick if self.program else None
+        return self.guess if measured is None else measured
 
     def measure(self, ticks: float, seconds: float) -> None:
         """Learn from a segment; the first of a program has to find what was compiled, and says little."""

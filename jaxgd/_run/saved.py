@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jaxlib
+import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 
 from jaxgd._compile import fingerprint
@@ -56,7 +57,7 @@ class Call:
         """The versions and the hardware that the bits of a run depend on."""
         device = jax.devices()[0]
         kind = _processor() if device.platform == "cpu" else device.device_kind
-        return {"version of JAX": jax.__version__, "version of jaxlib": jaxlib.__version__, "hardware": kind}
+        return {"version of JAX": jax.__version__, "version of jaxlib": jaxlib.version.__version__, "hardware": kind}
 
     @staticmethod
     def of_prints(prints: dict[str, Part], place: dict[str, str]) -> "Call":
@@ -181,9 +182,9 @@ def reopened(spec: RunSpec, blank: RunState, saved: Saved) -> RunState:
 
 def _as_key(leaf: Any, like: Any) -> Any:
     """Return the leaf of a state, a random key where that was saved as its data."""
-    if not jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key) or leaf.dtype == like.dtype:
+    if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key) or leaf.dtype == like.dtype:
         return leaf
-    return jax.random.wrap_key_data(jax.numpy.asarray(leaf), impl=jax.random.key_impl(like))
+    return jax.random.wrap_key_data(jnp.asarray(leaf), impl=jax.random.key_impl(like))
 
 
 def _mean(spec: RunSpec, state: RunState) -> Mean:

@@ -63,13 +63,14 @@ def first_of_block(spec: RunSpec, state: RunState) -> tuple[RunState, Any]:
 def after_part(spec: RunSpec, state: RunState, first: Any) -> RunState:
     """Return the state after some batches of a block, its sum added to the earlier ones if it is over."""
     lap: Any = state.under_way
+    total, error = lap.earlier
     over = ~goes_on(spec, state) | (state.batch == jnp.minimum(first + spec.source.per_block, spec.source.count))
     block: Any = end_block(spec, state, first).under_way
-    return state._replace(under_way=lap._replace(earlier=select(over, plus(*lap.earlier, block.cost), lap.earlier)))
+    return state._replace(under_way=lap._replace(earlier=select(over, plus(total, error, block.cost), (total, error))))
 
 
 def closed(state: RunState) -> tuple[RunState, RunState]:
-    """Return the states before an epoch that was run in parts, as its end looks at it, and after its batches."""
+    """Return the states before an epoch that was run in parts, as its end sees it, and after its batches."""
     lap: Any = state.under_way
     before = state._replace(under_way=None, batch=jnp.zeros((), jnp.int32))
     return before, state._replace(under_way=lap._replace(cost=lap.earlier[0], earlier=None))
