@@ -211,7 +211,7 @@ def _run(
         end = find_end(spec, state, rows)
         history = report.history_over_all_rows(spec, state, end, chunks, rows) if spec.names else None
         result = report.result_over_all_rows(spec, state, end, history)
-        return with_fields(result, saved=Saved.of(chunks, search and search.tuning, call))
+        return with_fields(result, saved=Saved.of(state, chunks, search and search.tuning, call))
 
     result = attempt(spec, saved, Saved({}, [], search and search.tuning, call))
     if search:

@@ -212,7 +212,7 @@ def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOpti
     """Return the result of one run, in the free parameters."""
     saved = options.checked(call, spec)
     state, chunks = run_of_epochs(spec, objective, options, given.complete)(spec, saved, Saved({}, [], None, call))
-    return with_fields(report.result(state, report.history(chunks)), saved=Saved.of(chunks, None, call))
+    return with_fields(report.result(state, report.history(chunks)), saved=Saved.of(state, chunks, None, call))
 
 
 def _diagnosed(result: Result, spec: RunSpec, evaluate: Any, given: Problem) -> Result:

@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import functools
+import operator
+from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -48,12 +50,14 @@ def pytree(cls: _Class) -> _Class:
     children = tuple(field.name for field in fields if not field.metadata.get("static"))
     structure = tuple(field.name for field in fields if field.metadata.get("static"))
 
+    children_of, structure_of = _getter(children), _getter(structure)
+
     def flatten_with_keys(node: Any) -> tuple[Any, Any]:
-        keyed = tuple((jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in children)
-        return keyed, tuple(getattr(node, name) for name in structure)
+        keyed = tuple((jax.tree_util.GetAttrKey(name), value) for name, value in zip(children, children_of(node), strict=True))
+        return keyed, structure_of(node)
 
     def flatten(node: Any) -> tuple[Any, Any]:
-        return tuple(getattr(node, name) for name in children), tuple(getattr(node, name) for name in structure)
+        return children_of(node), structure_of(node)
 
     def unflatten(values: Any, leaves: Any) -> Any:
         node = object.__new__(cls)
@@ -65,6 +69,13 @@ def pytree(cls: _Class) -> _Class:
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that gives the values of some fields of an object."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda node: tuple([getattr(node, name) for name in names])
 
 
 def with_fields(node: Any, **fields: Any) -> Any:

@@ -44,6 +44,8 @@ def is_large(leaf: Any) -> bool:
 
 def kept(tree: Any) -> Any:
     """Return a pytree with shapes and dtypes in the places of its large arrays, which then need not be kept."""
+    if not any([getattr(leaf, "nbytes", 0) > _SMALL for leaf in jax.tree.leaves(tree)]):
+        return tree
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if is_large(leaf) else leaf, tree)
 
 

@@ -21,6 +21,7 @@ from jaxgd._checks.check_trees import layout
 from jaxgd._trees import pytree, static
 
 NAMES = ("key", "state", "training")
+_NAMES = frozenset(NAMES)
 _APART = 0x6A616778  # folded into the run's key, so that a step's key is none that the start or the order of rows was drawn with
 _MEASURED = np.uint32(2**32 - 1)  # the number in the place of a step's, where a cost is only measured
 
@@ -107,6 +108,9 @@ def taken(cost: Any, n_arguments: int) -> tuple[str, ...]:
 
     What `functools.partial` has given already is none of them.
     """
+    code = getattr(cost, "__code__", None)
+    if code is not None and not hasattr(cost, "__wrapped__") and not _NAMES.intersection(code.co_varnames):
+        return ()
     try:
         parameters = list(inspect.signature(cost).parameters.values())
     except (TypeError, ValueError):

@@ -38,8 +38,7 @@ class Call:
     """
 
     def __init__(self, parts: dict[str, tuple[Any, Any]], *, with_values: bool = False) -> None:
-        some_large = not with_values and any(map(fingerprint.is_large, jax.tree.leaves(parts)))
-        self._parts = fingerprint.kept(parts) if some_large else parts
+        self._parts = parts if with_values else fingerprint.kept(parts)
 
     @property
     def is_traced(self) -> bool:
@@ -128,9 +127,9 @@ class Saved(NamedTuple):
     call: Call
 
     @staticmethod
-    def of(rows: list[Any], tuning: Tuning | None, call: Call) -> "Saved | None":
+    def of(state: RunState, rows: list[Any], tuning: Tuning | None, call: Call) -> "Saved | None":
         """Return what is saved beside the state of a result; None inside an outer program."""
-        return None if call.is_traced else Saved({}, rows, tuning, call)
+        return None if is_traced(state.code) else Saved({}, rows, tuning, call)
 
 
 def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, tuple[Any, Any]]:
