@@ -25,6 +25,7 @@ def fit(**options: Any) -> jaxgd.Result:
     return jaxgd.fit(line, [0.5, 0.5], ROWS, **(FIT | options))
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("blocks", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_pause_within_an_epoch_changes_no_bit(shape: str, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +51,7 @@ def test_within_epochs_of_a_cost_that_runs_as_python() -> None:
     assert stopped.n_steps == 11 and same(fit(**options, resume=stopped), fit(**options))
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), Adam(0.05)], ids=lambda method: type(method).__name__)
 def test_every_so_many_steps_of_minimize(method: Any) -> None:
     seen: list[int] = []
@@ -70,6 +72,7 @@ def test_several_callbacks_every_so_many_epochs() -> None:
     assert calls == [("one", 3), ("two", 4), ("one", 4)]
 
 
+@pytest.mark.slow
 def test_what_the_progress_tells() -> None:
     seen: list[tuple[Any, ...]] = []
 

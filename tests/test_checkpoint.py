@@ -46,6 +46,7 @@ def plain() -> Result:
     return fit()
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("cadence", [{"every_epochs": 2}, {"every_steps": 5}, {"every_seconds": 1e-3}, {}], ids=str)
 def test_the_same_call_goes_on(cadence: dict[str, Any], tmp_path: Path, plain: Result) -> None:
     for step in (3, 17, 29):  # the state at an exception is saved, so the next call begins there
@@ -64,6 +65,7 @@ def test_it_saves_when_it_is_told_to_and_keeps_the_newest(tmp_path: Path, plain:
     assert sorted(int(folder.name) for folder in tmp_path.iterdir()) == [35, 40, 45, 48]
 
 
+@pytest.mark.slow
 def test_a_path_is_resumed_with_more_epochs(tmp_path: Path, plain: Result) -> None:
     fit(n_epochs=3, average=None, checkpoint=Checkpoint(tmp_path, every_epochs=1))
     whole = fit(average=None)
@@ -72,6 +74,7 @@ def test_a_path_is_resumed_with_more_epochs(tmp_path: Path, plain: Result) -> No
     assert same(fit(average=None, checkpoint=Checkpoint(tmp_path)), whole)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 def test_minimize_in_double_precision(method: Any, tmp_path: Path) -> None:
     def run(**options: Any) -> Result:
@@ -82,6 +85,7 @@ def test_minimize_in_double_precision(method: Any, tmp_path: Path) -> None:
     assert same(run(checkpoint=Checkpoint(tmp_path)), run())
 
 
+@pytest.mark.slow
 def test_a_search_for_a_rate_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jaxgd._tuning import search
 
@@ -103,6 +107,7 @@ def damage(folder: Path, how: str) -> None:
         file.write_bytes(bytes(raw))
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("how", ["cut", "flipped", "description"])
 def test_a_damaged_one_is_passed_over(how: str, tmp_path: Path, plain: Result) -> None:
     with pytest.raises(Stop):
@@ -114,6 +119,7 @@ def test_a_damaged_one_is_passed_over(how: str, tmp_path: Path, plain: Result) -
     assert same(run, plain) and seen == [4, 5, 6]
 
 
+@pytest.mark.slow
 def test_every_byte_counts(tmp_path: Path) -> None:
     """Whatever byte of a checkpoint is flipped, it is passed over or holds the same numbers."""
     fit(checkpoint=Checkpoint(tmp_path / "good", every_epochs=6))

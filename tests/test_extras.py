@@ -108,6 +108,7 @@ def test_masks_differ_from_step_to_step_and_repeat_with_the_key() -> None:
     assert np.array_equal(first, run(1, jit=False))
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize(("cost", "state"), [(dropout, None), (batch_norm, STATS), (both, STATS)], ids=["key", "state", "both"])
 def test_saved_resumed_and_run_as_python(cost: Any, state: Any) -> None:
     options: dict[str, Any] = {"cost_state": state, "history": ("params", "gradient_norm"), "average": 0.5}
@@ -125,6 +126,7 @@ def test_saved_resumed_and_run_as_python(cost: Any, state: Any) -> None:
             fit(cost, **(options | {"cost_state": jax.tree.map(lambda leaf: leaf + 1, STATS)}), resume=whole)
 
 
+@pytest.mark.slow
 def test_the_default_method_fixed_parameters_lanes_and_parts() -> None:
     run = fit(both, method=None, cost_state=STATS, n_epochs=20)
     assert run.status is Status.MAX_EPOCHS and int(run.cost_state["count"]) == 80
@@ -159,6 +161,7 @@ def test_minimize_has_one_key_unless_it_is_told_to_draw_again() -> None:
             run(method=method, resample_every=1)
 
 
+@pytest.mark.slow
 def test_minimize_with_a_state() -> None:
     def counted(x: Any, state: Any) -> Any:
         return jnp.sum((x - 3) ** 2), {"seen": state["seen"] + 1, "last": x}
@@ -176,6 +179,7 @@ def test_minimize_with_a_state() -> None:
         jaxgd.minimize(moving, np.zeros(2), cost_state=np.float32(0))
 
 
+@pytest.mark.slow
 def test_a_state_that_holds_a_random_key(tmp_path: Path) -> None:
     """As the streams of Flax do; the cost splits it by itself."""
 

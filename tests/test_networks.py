@@ -61,6 +61,7 @@ def test_equinox() -> None:
     np.testing.assert_allclose(run.cost, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_flax() -> None:
     nnx: Any = pytest.importorskip("flax.nnx")
 

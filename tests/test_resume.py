@@ -39,6 +39,7 @@ def fit(n_epochs: int, **options: Any) -> Result:
     return jaxgd.fit(line, [0.5, 0.5], (X, Y), n_epochs=n_epochs, **(FIT | options))
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_every_fifth_step_of_minimize(method: Any, dtype: str) -> None:
@@ -58,6 +59,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("way", WAYS)
 def test_every_epoch_of_fit(way: str) -> None:
     options = WAYS[way]
@@ -67,6 +69,7 @@ def test_every_epoch_of_fit(way: str) -> None:
     assert same(run, fit(10, **options))
 
 
+@pytest.mark.slow
 def test_the_average_is_that_of_the_call_that_goes_on() -> None:
     whole, early, late = fit(12, average=0.5), fit(5, average=0.5), fit(10, average=0.5)
     assert same(fit(12, average=0.5, resume=early), whole)
@@ -75,6 +78,7 @@ def test_the_average_is_that_of_the_call_that_goes_on() -> None:
     assert same(fit(10, average=0.5, resume=late), late)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_broken_off_goes_on() -> None:
     seen = []
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd.schedules import Cosine, Exponential, InverseTime, PiecewiseConstant, Schedule, WarmUp
+from jaxgd.schedules import Cosine, Exponential, InverseTime, PiecewiseConstant, Plateau, Schedule, WarmUp
 
 SCHEDULES: list[tuple[Any, Any]] = [
     (InverseTime(5, 50), lambda t: 5 / (t + 50)),
@@ -15,6 +15,7 @@ SCHEDULES: list[tuple[Any, Any]] = [
     (Cosine(0.3, 12, final=0.1), lambda t: 0.1 + 0.2 * (1 + np.cos(np.pi * min(t / 12, 1))) / 2),
     (PiecewiseConstant([3, 8], [1.0, 0.1, 0.01]), lambda t: 1.0 if t < 3 else 0.1 if t < 8 else 0.01),
     (WarmUp(InverseTime(5, 50), 4), lambda t: 0.1 * (t + 1) / 5 if t < 4 else 5 / (t - 4 + 50)),
+    (Plateau(0.2), lambda t: 0.2),
     (WarmUp(0.2, 4), lambda t: 0.2 * min((t + 1) / 5, 1)),
     (WarmUp(lambda step: 1.0 / (step.astype(jnp.float32) + 1.0), 2), lambda t: [1 / 3, 2 / 3][t] if t < 2 else 1 / (t - 1)),
 ]

@@ -27,6 +27,7 @@ def with_gaps(x: Any, batch: Any) -> Any:
     return jnp.mean((x - jnp.sqrt(batch)) ** 2)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("n_rows", [12, 200], ids=["few batches", "many batches"])
 @pytest.mark.parametrize("method", [GradientDescent(0.1, 0.9), Adam(0.1)], ids=lambda method: type(method).__name__)
 def test_a_dropped_step_is_as_if_its_batch_had_not_come(method: Any, n_rows: int) -> None:
@@ -99,6 +100,7 @@ def test_plateau_scales_another_schedule_by_the_validation_cost() -> None:
     assert auto.status is Status.MAX_EPOCHS and auto.method.learning_rate.schedule > 0
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("size", [10, 7, 41, 60])
 def test_gradients_of_several_batches_to_a_step(size: int) -> None:
     run, plain = fit(batch_size=size, accumulate=5), fit(batch_size=5 * size)
@@ -107,6 +109,7 @@ def test_gradients_of_several_batches_to_a_step(size: int) -> None:
     np.testing.assert_allclose(fit(batch_size=size, accumulate=5, jit=False).params, plain.params, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_accumulated_costs_with_a_key_and_a_state() -> None:
     rows = (np.random.default_rng(0).normal(size=(60, 4)), np.ones(60))
     start = {"w": np.full(4, 0.5), "b": 0.0}
