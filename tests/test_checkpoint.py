@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -237,20 +238,19 @@ pickle.dump(run, open(sys.argv[3], "wb"))
 def test_twenty_kills(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    command = [sys.executable, str(script), str(tmp_path / "saves"), "1000", str(tmp_path / "run.pickle")]
+    saves = tmp_path / "saves"
+    command = [sys.executable, str(script), str(saves), "4000", str(tmp_path / "run.pickle")]
     environment = os.environ | {"PYTHONPATH": str(Path(jaxgd.__file__).parent.parent)}
     subprocess.run([*command[:2], "none", *command[3:4], str(tmp_path / "plain.pickle")], check=True, env=environment)
-    draw, kills = random.Random(1), 0
-    while kills < 20:
+    draw, seen = random.Random(1), 0
+    for kill in range(20):
         process = subprocess.Popen(command, env=environment)
-        try:
-            process.wait(5 + 3 * draw.random())
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-    else:
-        subprocess.run(command, check=True, env=environment)
-    runs = [pickle.loads((tmp_path / name).read_bytes()) for name in ("plain.pickle", "run.pickle")]
-    assert same(*runs), kills
+        while (newest := max((int(one.name) for one in saves.glob("[0-9]*") if one.name.isdigit()), default=0)) <= seen:
+            assert process.poll() is None, f"the run was over after {kill} kills"
+            time.sleep(0.01)
+        time.sleep(0.4 * draw.random())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        seen = newest
+    subprocess.run(command, check=True, env=environment)
+    assert same(*[pickle.loads((tmp_path / name).read_bytes()) for name in ("plain.pickle", "run.pickle")])
