@@ -82,6 +82,18 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e6:.3g} µs"
 
 
+def short(number: float) -> str:
+    """Return a large number to three digits.
+
+    >>> short(950.0), short(12_345.0), short(1.98e7)
+    ('950', '12.3k', '19.8M')
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
 def measured(value: Any, error: Any) -> tuple[str, str]:
     """Return a value and its standard error, the error to two digits and the value as far as they reach.
 

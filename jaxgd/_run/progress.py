@@ -115,7 +115,7 @@ class Lines(Display):
             self.before = epoch
             place = f"{self.unit} {epoch:{len(str(self.total))}d}/{self.total}"
             rate = progress.rows_per_second
-            speed = [f"{rate:.3g} rows/s"] if rate else []
+            speed = [f"{_text.short(rate)} rows/s"] if rate else []
             shown = [f"{name} {value}" for name, value in _quantities(progress).items()]
             print("  ".join([place, *shown, *speed, _text.duration(progress.seconds or 0.0)]), flush=True)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgd import schedules
 from jaxgd._objective.extras import Extras
-from jaxgd._trees import at_least_float32, pytree, static
+from jaxgd._trees import at_least_float32, is_traced, pytree, static
 from jaxgd.bounds import Bounds
 from jaxgd.data.source import Source
 from jaxgd.methods.protocol import Method, Point
@@ -210,7 +210,8 @@ class RunState(NamedTuple):
     @property
     def extra(self) -> Any:
         """The updates applied after the last whole epoch: one fewer than batches where the last of them broke the epoch off."""
-        return self.batch if self.under_way is not None else self.batch - (self.batch > 0).astype(np.int32)
+        batch = self.batch if is_traced(self.batch) else np.asarray(self.batch)
+        return batch if self.under_way is not None else batch - (batch > 0).astype(np.int32)
 
     @property
     def ticks(self) -> Any:
