@@ -134,10 +134,21 @@ def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -
 
 
 def end_part(spec: RunSpec, objective: Objective, state: RunState) -> tuple[RunState, Any]:
-    """Return the state after an epoch within which the run may have paused, and the row of the history."""
+    """Return the state after an epoch within which the run may have paused, and the row of the history.
+
+    The cost is evaluated in loops of one turn, as in a whole run, where XLA compiles it to the same bits.
+    """
     before, after = closed(state)
-    state = end_epoch(spec, before, after, _validation(spec, objective, after))
-    return state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], _row(spec, objective, state) if spec.names else {})
+    validation = _in_a_loop(state, functools.partial(_validation, spec, objective, after))
+    state = end_epoch(spec, before, after, validation)
+    recorded = _in_a_loop(state, functools.partial(_row, spec, objective, state)) if spec.names else {}
+    return state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], recorded)
+
+
+def _in_a_loop(state: RunState, function: Callable[[], Any]) -> Any:
+    """Return what a function returns, called in a loop of one turn, of which the compiler does not know that."""
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function))
+    return lax.while_loop(lambda carry: carry[1], lambda _: (function(), jnp.asarray(False)), (blank, state.epoch >= 0))[0]
 
 
 def _evaluated(

@@ -259,8 +259,11 @@ def start_epoch(spec: RunSpec, state: RunState) -> RunState:
 
 
 def goes_on(spec: RunSpec, state: RunState) -> Any:
-    """Return whether nothing has broken the epoch off."""
-    finite = jnp.asarray(True) if spec.skips else state.under_way.finite  # type: ignore[union-attr]
+    """Return whether nothing has broken the epoch off.
+
+    Where nothing can, the answer still is none that the compiler knows: a loop whose length it knew would get other bits.
+    """
+    finite = state.skipped >= 0 if spec.skips else state.under_way.finite  # type: ignore[union-attr]
     return finite & (state.code == RUNNING) if spec.can_end else finite
 
 
