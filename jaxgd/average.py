@@ -51,4 +51,9 @@ def decay_of(average: Any, dtype: Any) -> Any:
     """Return the decay of an exponential average as an array; None for other averages."""
     if not isinstance(average, ExponentialAverage):
         return None
-    return average.decay.astype(dtype) if is_traced(average.decay) else np.asarray(average.decay, dtype)
+    if is_traced(average.decay):
+        return average.decay.astype(dtype)
+    decay = np.asarray(average.decay, dtype)
+    if decay == 1:
+        raise ValueError(f"ExponentialAverage: decay: expected a number below 1 in {decay.dtype} too, got {average.decay}.")
+    return decay

@@ -6,6 +6,8 @@ less often, or within epochs, and `Log` writes a line to a file. Several are giv
 
 import csv
 import json
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,10 +95,13 @@ class Log(Every):
     def __init__(self, path: Any, *, steps: int | None = None, epochs: int | None = None, gradient_norm: bool = False) -> None:
         super().__init__(self, steps=steps, epochs=epochs)
         check.flag("Log: gradient_norm", gradient_norm)
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"Log: path: expected the path of a file, got {check.show(path)}.")
         self.path, self.with_gradient = Path(path), bool(gradient_norm)
-        if not self.path.parent.is_dir():
+        if not self.path.parent.is_dir() or self.path.is_dir():
             raise ValueError(f"Log: path: expected a file in a folder that exists, got {self.path}.")
         self.file: Any = None
+        self.columns: list[str] | None = None
 
     def begin(self, progress: Any) -> None:
         kept = []
@@ -105,7 +110,7 @@ class Log(Every):
             kept = [line for line in lines if line.endswith("\n") and self._step(line) <= progress.step]
         self.file = self.path.open("w", encoding="utf-8", newline="")
         self.file.writelines(kept)
-        self.has_header = bool(kept)
+        self.columns = kept[0].strip().split(",") if kept and self.path.suffix == ".csv" else None
 
     def end(self) -> None:
         if self.file is not None:
@@ -115,13 +120,15 @@ class Log(Every):
     def __call__(self, progress: Any) -> None:
         row = {name: value for name, value in self._row(progress).items() if value is not None}
         if self.path.suffix == ".csv":
-            writer = csv.DictWriter(self.file, row, lineterminator="\n")
-            if not self.has_header:
+            is_first = self.columns is None
+            self.columns = list(row) if self.columns is None else self.columns
+            writer = csv.DictWriter(self.file, self.columns, extrasaction="ignore", lineterminator="\n")
+            if is_first:
                 writer.writeheader()
-                self.has_header = True
             writer.writerow(row)
         else:
-            self.file.write(json.dumps(row) + "\n")
+            row = {name: value if math.isfinite(value) else None for name, value in row.items()}  # JSON has no other numbers
+            self.file.write(json.dumps(row, allow_nan=False) + "\n")
         self.file.flush()
 
     def _row(self, progress: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import threading
@@ -26,6 +27,7 @@ from jaxgd.result import Result
 
 _FORMAT = 1  # of what is written
 _SECONDS = 60.0
+_NAME = re.compile("[0-9]{12}")  # of the folder of a checkpoint: the number of batches
 
 
 class Checkpoint:
@@ -79,6 +81,8 @@ class Checkpoint:
             check.positive("Checkpoint: every_seconds", every_seconds)
         self.seconds = None if self.epochs or self.steps else float(every_seconds or _SECONDS)
         self.keep = check.integer("Checkpoint: keep", keep, 1)
+        if not isinstance(directory, str | os.PathLike):
+            raise TypeError(f"Checkpoint: directory: expected a path, got {check.show(directory)}.")
         self.directory = Path(directory).expanduser().absolute()
         _orbax()
         try:
@@ -119,9 +123,11 @@ class Resume:
 
     def __post_init__(self) -> None:
         check.flag("Resume: force", self.force)
+        if isinstance(self.run, Checkpoint):
+            object.__setattr__(self, "run", self.run.directory)
         if isinstance(self.run, str | os.PathLike):
             if not Path(self.run).expanduser().is_dir():
-                raise ValueError(f"resume: expected a directory of checkpoints, got {self.run}, which there is none of.")
+                raise ValueError(f"resume: expected a directory of checkpoints, got {self.run}: there is no such directory.")
             return
         if not isinstance(self.run, Result):
             raise TypeError(f"resume: expected a Result, or the directory of a checkpoint, got {check.show(self.run)}.")
@@ -129,6 +135,11 @@ class Resume:
             raise ValueError(
                 "resume: expected the Result of one call as it was returned, got one that JAX has rebuilt or of many starts."
             )
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the run is in files."""
+        return not isinstance(self.run, Result)
 
     def saved(self) -> Saved:
         """Return the run with all that is needed to go on."""
@@ -234,10 +245,14 @@ class Saver:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
+def _folders(directory: Path) -> list[Path]:
+    """Return the folders of the checkpoints in a directory, the newest first."""
+    return sorted((one for one in directory.iterdir() if _NAME.fullmatch(one.name)), reverse=True) if directory.is_dir() else []
+
+
 def newest(path: Path) -> Saved | None:
-    """Return the newest whole checkpoint of a directory, or the one that is in it; None where there is none."""
-    folders = [folder for folder in path.iterdir() if folder.is_dir() and folder.name.isdigit()] if path.is_dir() else []
-    for folder in sorted(folders, key=lambda folder: int(folder.name), reverse=True) or ([path] if path.name.isdigit() else []):
+    """Return the newest whole checkpoint of a directory, or the one whose folder it is; None where there is none."""
+    for folder in [path] if (path / "_CHECKPOINT_METADATA").exists() else _folders(path):
         try:
             return _read(folder)
         except Exception as error:
@@ -263,8 +278,8 @@ def _write(checkpoint: Checkpoint, place: int, saved: Saved) -> None:
     packed = np.concatenate([np.zeros(1, np.uint8), *map(_bytes, leaves.values())])  # Orbax refuses an empty array
     folder = checkpoint.directory / f"{place:012d}"
     _orbax().save(folder, {"leaves": packed}, overwrite=True, custom_metadata={"about": text, "sha256": _sha256(text.encode())})
-    older = sorted(one for one in checkpoint.directory.iterdir() if one.is_dir() and one.name.isdigit() and int(one.name) < place)
-    for one in older[: max(0, len(older) - checkpoint.keep + 1)]:
+    older = [one for one in _folders(checkpoint.directory) if int(one.name) < place]
+    for one in older[checkpoint.keep - 1 :]:
         shutil.rmtree(one, ignore_errors=True)
 
 

@@ -66,6 +66,22 @@ def test_it_saves_when_it_is_told_to_and_keeps_the_newest(tmp_path: Path, plain:
     assert sorted(int(folder.name) for folder in tmp_path.iterdir()) == [35, 40, 45, 48]
 
 
+def test_the_same_call_with_fewer_epochs_ends(tmp_path: Path) -> None:
+    """A run that was saved before its end has none of the codes of an end."""
+    with pytest.raises(Stop):
+        fit(average=None, checkpoint=Checkpoint(tmp_path), callback=fail_at(16))
+    assert same(fit(n_epochs=2, average=None, checkpoint=Checkpoint(tmp_path)), fit(n_epochs=2, average=None))
+    with pytest.raises(Stop):
+        fit(average=None, checkpoint=Checkpoint(tmp_path), callback=fail_at(19))
+    with pytest.raises(ValueError, match="n_epochs: expected at least the 3 that the run to go on with has begun, got 2"):
+        fit(n_epochs=2, average=None, checkpoint=Checkpoint(tmp_path))
+
+
+def test_a_directory_may_have_any_name(tmp_path: Path) -> None:
+    for name in ("2026", "000000000001"):
+        assert checkpoint.newest(Checkpoint(tmp_path / name).directory) is None
+
+
 @pytest.mark.slow
 def test_a_path_is_resumed_with_more_epochs(tmp_path: Path, plain: Result) -> None:
     fit(n_epochs=3, average=None, checkpoint=Checkpoint(tmp_path, every_epochs=1))

@@ -108,10 +108,38 @@ def test_a_run_that_has_ended_stays_as_it_is() -> None:
     assert ended.converged and same(jaxgd.minimize(rosenbrock, START, resume=ended), ended)
     stopped = fit(30, stop=stopping.Patience(1))
     assert stopped.status is Status.PATIENCE and same(fit(50, stop=stopping.Patience(1), resume=stopped), stopped)
-    with pytest.raises(ValueError, match="n_epochs: expected at least the 10 that the run to go on with has done, got 9"):
+    with pytest.raises(ValueError, match="n_epochs: expected at least the 10 that the run to go on with has begun, got 9"):
         fit(9, resume=fit(10))
-    with pytest.raises(ValueError, match="max_steps: expected at least the 10 that the run to go on with has done, got 9"):
+    with pytest.raises(ValueError, match="max_steps: expected at least the 10 that the run to go on with has begun, got 9"):
         minimize(9, method=METHODS[3], resume=minimize(10, method=METHODS[3]))
+
+
+def test_functions_that_are_not_traced_are_known_by_their_numbers() -> None:
+    options: dict[str, Any] = {"method": Adam(0.1), "stop": (), "jit": False}
+    some = jaxgd.minimize(lambda x: (x - 1.0) ** 2, 0.0, max_steps=3, **options)
+    with pytest.raises(ValueError, match="resume: cost differs"):
+        jaxgd.minimize(lambda x: (x - 2.0) ** 2, 0.0, max_steps=6, resume=some, **options)
+
+
+def test_large_data_are_known_by_samples_and_traced_ones_are_refused() -> None:
+    def run(x: Any, n_epochs: int, **options: Any) -> Result:
+        return jaxgd.fit(line, [0.5, 0.5], (x, x), batch_size=10_000, n_epochs=n_epochs, key=0, method=Adam(0.1), **options)
+
+    large = np.linspace(0, 1, 30_000, dtype=np.float32)
+    some = pickle.loads(pickle.dumps(run(large, 2)))
+    assert same(run(large, 3, resume=some), run(large, 3))
+    with pytest.raises(ValueError, match="resume: data differs"):
+        run(2 * large, 3, resume=some)
+    with pytest.raises(ValueError, match="resume: expected none inside"):
+        jax.jit(lambda x: run(x, 3, resume=some).params)(large)
+
+
+def test_the_state_of_a_cost_ends_with_the_last_point_of_a_run_that_diverged() -> None:
+    def cost(x: Any, state: Any) -> Any:
+        return jnp.sum(x**4), state + 1
+
+    run = jaxgd.minimize(cost, np.ones(2, np.float32), method=GradientDescent(10.0), stop=(), cost_state=0)
+    assert run.status is Status.DIVERGED and int(run.cost_state) == run.n_steps + 1
 
 
 def test_a_search_for_a_rate_is_not_repeated(traces: Any) -> None:

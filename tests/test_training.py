@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -57,6 +58,35 @@ def test_nothing_finite_is_dropped_to_the_end() -> None:
     assert (run.n_skipped, run.n_steps, float(run.params)) == (9, 0, 1.0) and run.status.nonfinite
     run = jaxgd.fit(with_gaps, 1.0, -np.ones(6), batch_size=6, n_epochs=3, key=0, method=Adam(0.1), on_nonfinite="skip")
     assert (run.n_skipped, run.n_steps) == (3, 0)
+
+
+def test_dropped_steps_count_for_no_rule() -> None:
+    """Of an epoch of which every step was dropped nothing is known, and a mean gradient is one of those that were not."""
+
+    def broken(b: Any, rows: Any, training: bool) -> Any:
+        return line(b, rows) * (jnp.nan if training else 1.0)
+
+    options: dict[str, Any] = {"batch_size": 60, "n_epochs": 6, "key": 0, "method": Adam(0.1), "on_nonfinite": "skip"}
+    for rule in (jaxgd.stopping.GradientTolerance(1e-3), jaxgd.stopping.CostTolerance(1e-3), jaxgd.stopping.Patience(2)):
+        run = jaxgd.fit(broken, [0.5, 0.5], ROWS, stop=rule, **options)
+        assert run.n_epochs == 6 and not run.converged
+    assert (
+        jaxgd.fit(broken, [0.5, 0.5], ROWS, stop=jaxgd.stopping.CostTolerance(1e-3), **(options | {"batch_size": 300})).n_epochs
+        == 6
+    )
+
+    def sometimes(b: Any, rows: Any, key: Any, training: bool) -> Any:
+        return jnp.where(jax.random.bernoulli(key, 0.2) & training, jnp.nan, line(b, rows))
+
+    run = jaxgd.fit(sometimes, [0.5, 0.5], ROWS, batch_size=60, n_epochs=30, key=0, on_nonfinite="skip")
+    assert run.status is Status.MAX_EPOCHS and run.n_skipped > 10 and run.n_steps > 100
+
+
+def test_a_row_that_is_not_finite_is_dropped_with_its_batch() -> None:
+    run = jaxgd.fit(
+        line, [0.5, 0.5], (X, np.where(X == 15, np.nan, Y)), batch_size=2, n_epochs=5, key=0, method=Adam(0.1), on_nonfinite="skip"
+    )
+    assert run.status is Status.MAX_EPOCHS and run.n_skipped == 5 and np.isnan(run.cost) and np.all(np.isfinite(run.params))
 
 
 def test_the_exponential_average_is_returned_validated_and_chosen() -> None:
@@ -123,6 +153,9 @@ WRONG: dict[str, Any] = {
     "on_nonfinite: expected 'stop' or 'skip', got 'drop'": lambda: fit(on_nonfinite="drop"),
     "accumulate: expected an integer of at least 1, got 0": lambda: fit(accumulate=0),
     r"ExponentialAverage: decay: expected a number in \[0, 1\), got 1.0": lambda: ExponentialAverage(1.0),
+    "ExponentialAverage: decay: expected a number below 1 in float32 too": lambda: fit(
+        average=ExponentialAverage(1 - 1e-9), dtype="float32"
+    ),
     r"average: expected a number in \(0, 1\], got 2": lambda: fit(average=2),
     r"Plateau: factor: expected a number in \[0, 1\)": lambda: schedules.Plateau(0.1, 1.5),
     "Plateau: patience: expected an integer of at least 1": lambda: schedules.Plateau(0.1, patience=0),

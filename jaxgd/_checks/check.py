@@ -181,10 +181,9 @@ def options(progress: Any = False, **flags: Any) -> None:
     """Check the options that both verbs share."""
     for name, value in flags.items():
         flag(name, value)
-    if progress not in ("lines", "auto"):
-        if not isinstance(progress, bool | np.bool_):
-            raise TypeError(f"progress: expected True, False, 'lines' or 'auto', got {show(progress)}.")
-    if progress not in (False, "lines"):
+    if not isinstance(progress, bool | np.bool_) and not (isinstance(progress, str) and progress in ("lines", "auto")):
+        raise TypeError(f"progress: expected True, False, 'lines' or 'auto', got {show(progress)}.")
+    if progress not in (False, "lines", "auto"):
         progress_bar()
 
 

@@ -5,6 +5,7 @@ Programs are known within a process by keys that hold objects, and abroad by a d
 
 import hashlib
 import re
+import types
 from typing import Any
 
 import jax
@@ -12,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._compile import jaxprs
+from jaxgd._trees import is_traced
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _SMALL = 2**16  # bytes of an array whose values are always compared
+_SAMPLED = 2**10  # numbers of a larger one that are looked at where its values are not
 _PIECE = 2**24  # bytes that are read at once
 
 
@@ -30,9 +33,9 @@ def of_key(key: Any) -> str:
 
 
 def digest_of_large(tree: Any) -> str | None:
-    """Return a digest of the values of all large arrays; None without such arrays, or where shapes stand for them."""
+    """Return a digest of the values of all large arrays; None without such arrays, or where samples stand for them."""
     large = [leaf for leaf in jax.tree.leaves(tree) if is_large(leaf)]
-    if not large or any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in large):
+    if not large or any(isinstance(leaf, Sampled) for leaf in large):
         return None
     return _sha256(*map(_contents, large))
 
@@ -43,10 +46,28 @@ def is_large(leaf: Any) -> bool:
 
 
 def kept(tree: Any) -> Any:
-    """Return a pytree with shapes and dtypes in the places of its large arrays, which then need not be kept."""
+    """Return a pytree with samples in the places of its large arrays, which then need not be kept."""
     if not any([getattr(leaf, "nbytes", 0) > _SMALL for leaf in jax.tree.leaves(tree)]):
         return tree
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if is_large(leaf) else leaf, tree)
+    return jax.tree.map(lambda leaf: Sampled(leaf) if is_large(leaf) and not is_traced(leaf) else leaf, tree)
+
+
+class Sampled:
+    """A large array as it is remembered: its shape, its dtype, and a digest of some of its numbers."""
+
+    def __init__(self, array: Any) -> None:
+        self.shape, self.dtype, self.size = array.shape, array.dtype, array.size
+        self.sample = _sample(array)
+
+
+def _sample(array: Any) -> str:
+    """Return a digest of some numbers of a large array, evenly spread, where the host reads it at no cost."""
+    if isinstance(array, Sampled):
+        return array.sample
+    near = isinstance(array, np.ndarray) or all(device.platform == "cpu" for device in array.devices())
+    if not near or jnp.issubdtype(array.dtype, jax.dtypes.extended) or not getattr(array, "is_fully_addressable", True):
+        return ""
+    return _contents(np.asarray(array).reshape(-1)[:: max(1, array.size // _SAMPLED)])
 
 
 def text(value: Any) -> str:
@@ -59,9 +80,14 @@ def text(value: Any) -> str:
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, jaxprs.core().Primitive):
         return value.name
+    if isinstance(value, types.CodeType):
+        return _sha256(value.co_code, text(value.co_consts), text(value.co_names))
     code = getattr(value, "__code__", None)
     if code is not None:
-        return f"{value.__module__}.{value.__qualname__}:{_sha256(code.co_code)}"
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return f"{value.__module__}.{value.__qualname__}:{text((code, cells, value.__defaults__, value.__kwdefaults__))}"
+    if isinstance(value, np.ndarray | jax.Array) and not is_traced(value):
+        return _leaf(value)
     return _ADDRESS.sub("", repr(value))
 
 
@@ -81,7 +107,7 @@ class _Shown:
         leaf = self.leaf
         if not hasattr(leaf, "dtype"):
             return repr(leaf)
-        if leaf.shape == () and not isinstance(leaf, jax.ShapeDtypeStruct) and getattr(leaf.dtype, "kind", "") in tuple("fiub"):
+        if leaf.shape == () and not isinstance(leaf, Sampled) and getattr(leaf.dtype, "kind", "") in tuple("fiub"):
             return f"{np.asarray(leaf).item():g}"
         return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
@@ -89,7 +115,7 @@ class _Shown:
 def _leaf(leaf: Any) -> str:
     if not hasattr(leaf, "dtype"):
         return text(leaf)
-    return f"{leaf.dtype}{leaf.shape}" + ("" if is_large(leaf) else _contents(leaf))
+    return f"{leaf.dtype}{leaf.shape}" + (_sample(leaf) if is_large(leaf) else _contents(leaf))
 
 
 def _contents(leaf: Any) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgd._compile import fingerprint
 from jaxgd._compile.closures import JITTED
 from jaxgd._compile.jaxprs import Identity, array_key
 from jaxgd._compile.program import Traced, trace
@@ -71,6 +72,9 @@ class Known:
             self.key = dependencies(value)
         except _Unknown:
             self.key = Identity(value)
+
+    def __repr__(self) -> str:
+        return f"Known {fingerprint.of_key(self.key)}"
 
     def __hash__(self) -> int:
         return hash(self.key)

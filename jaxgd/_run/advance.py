@@ -33,6 +33,10 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
     carried = point.aux if isinstance(point.aux, Carried) else None
     if carried is not None:
         point = point._replace(aux=carried.aux)
+    if spec.skips:  # so that the compiler does not mix the evaluation with what is selected below, in other ways in other loops
+        point = point._replace(
+            **dict(zip(("cost", "gradient"), lax.optimization_barrier((point.cost, point.gradient)), strict=True))
+        )
     finite = all_finite(point.cost, point.params, point.gradient)
     last = select(finite, point.params, state.current.params)
     if not spec.method.traits.steps_back:  # the trial is not looked at from here on, and the next takes its memory
@@ -44,9 +48,11 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
     if spec.method.traits.can_reject:
         accepted = state.is_first | (finite & answer.accepted)
         lap, current = lap._replace(accepted=accepted), select(accepted, spec.kept(point), state.current)
-    cost_state = (
-        None if carried is None else select(finite if lap.accepted is None else lap.accepted, carried.state, state.cost_state)
-    )
+    cost_state = None
+    if carried is not None:
+        taken = finite if lap.accepted is None else lap.accepted
+        taken = taken if state.nonfinite is None else taken & ~state.nonfinite  # the point before is only looked at again
+        cost_state = select(taken, carried.state, state.cost_state)
     trial, change = apply_update(current.params, answer.update, spec.bounds)
     code, rules = state.code, state.rules
     if spec.can_end:
@@ -71,7 +77,8 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
 def _unless_dropped(spec: RunSpec, finite: Any, before: RunState, after: RunState) -> RunState:
     """Return the state after a step; where something was not finite, the state before, the step counted as dropped."""
     kept = ("trial", "current", "method", "rules", "cost_state")
-    fields = {name: select(finite, getattr(after, name), getattr(before, name)) for name in kept}
+    found = lax.optimization_barrier({name: getattr(after, name) for name in kept})
+    fields = {name: select(finite, found[name], getattr(before, name)) for name in kept}
     code = jnp.where(finite, after.code, RUNNING).astype(jnp.int32)
     return after._replace(**fields, code=code, skipped=before.skipped + (~finite).astype(jnp.int32))
 
@@ -90,18 +97,17 @@ def end_epoch(spec: RunSpec, before: RunState, state: RunState, validation: Any 
     """
     lap: Any = state.under_way
     judged = _is_accepted(spec, before, state) if spec.returns_current else goes_on(spec, state)
+    telling = judged & (_weight(spec, state) > 0) if spec.skips else judged  # of an epoch that was dropped whole nothing is known
     epoch_cost = lap.cost if spec.returns_current else _epoch_cost(spec, before, state)
     watched = epoch_cost if validation is None else validation
     seen = lap.seen if spec.watches_points else spec.shown(state)
     fired, rules = check_rules(spec.rules, "progress", _observed(spec, state, seen, watched), state.rules)
     start_cost = None if state.start_cost is None else jnp.where(before.epoch == 0, epoch_cost, state.start_cost)
-    known = lap.finite if spec.returns_current else judged & all_finite(watched, seen)
-    if spec.skips and spec.watches_points:
-        known = known & lap.finite
+    known = lap.finite if spec.returns_current else telling & all_finite(watched, seen)
     counts = judged if not spec.returns_current else True if before.nonfinite is None else ~before.nonfinite
     return state._replace(
         best=select(known & (watched < before.best.cost), Best(seen, watched), before.best),
-        rules=select(judged, rules, state.rules),
+        rules=select(telling, rules, state.rules),
         under_way=None,
         epoch=before.epoch + jnp.asarray(counts).astype(jnp.int32),
         batch=state.batch if spec.returns_current else jnp.where(judged, 0, state.batch),
@@ -109,8 +115,8 @@ def end_epoch(spec: RunSpec, before: RunState, state: RunState, validation: Any 
         validation_cost=None if validation is None else jnp.where(judged, validation, before.validation_cost),
         start_cost=start_cost,
         nonfinite=None if before.nonfinite is None else ~lap.finite & ~before.is_first,
-        code=_code(spec, before, state, jnp.where(judged, fired, RUNNING), start_cost),
-        plateaus=_plateaus(spec, state, judged, watched),
+        code=_code(spec, before, state, jnp.where(telling, fired, RUNNING), start_cost),
+        plateaus=_plateaus(spec, state, telling, watched),
     )
 
 
@@ -192,10 +198,18 @@ def _epoch_cost(spec: RunSpec, before: RunState, state: RunState) -> jax.Array:
     if spec.source.count == 1:
         return jnp.where(lap.finite, lap.cost, before.epoch_cost)
     if lap.dropped is not None:
-        weight = spec.source.weight(state.batch, lap.cost.dtype) - lap.dropped
+        weight = _weight(spec, state)
         return jnp.where(weight > 0, lap.cost / jnp.where(weight > 0, weight, 1), before.epoch_cost)
     evaluated = state.batch - (~lap.finite).astype(jnp.int32)
     return jnp.where(evaluated > 0, lap.cost / spec.source.weight(evaluated, lap.cost.dtype), before.epoch_cost)
+
+
+def _weight(spec: RunSpec, state: RunState) -> jax.Array:
+    """Return what the evaluations of an epoch that were not dropped count for together."""
+    lap: Any = state.under_way
+    if lap.dropped is None:
+        return lap.finite.astype(spec.empty.cost.dtype)
+    return spec.source.weight(state.batch, lap.cost.dtype) - lap.dropped
 
 
 def _observed(spec: RunSpec, state: RunState, seen: Any, cost: jax.Array) -> Observation:
@@ -205,7 +219,8 @@ def _observed(spec: RunSpec, state: RunState, seen: Any, cost: jax.Array) -> Obs
         return Observation(point.params, point.cost, projected_gradient(point.params, point.gradient, spec.bounds))
     gradient = state.under_way.gradient  # type: ignore[union-attr]
     if gradient is not None and spec.source.count > 1:
-        gradient = jax.tree.map(lambda g: g / spec.source.total_weight, gradient)
+        weight: Any = jnp.maximum(_weight(spec, state), spec.source.last_weight or 1) if spec.skips else spec.source.total_weight
+        gradient = jax.tree.map(lambda g: g / (weight.astype(g.dtype) if spec.skips else weight), gradient)
     return Observation(seen, cost, projected_gradient(seen, gradient, spec.bounds))
 
 

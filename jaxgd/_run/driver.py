@@ -58,7 +58,10 @@ class RunOptions(NamedTuple):
 
     def call(self, spec: RunSpec, cost: Any, method: Any, **others: Any) -> Call:
         """Return the identity of a call."""
-        return Call(parts_of(spec, cost, method, **others), with_values=self.checkpoint is not None)
+        return Call(
+            parts_of(spec, cost, method, **others),
+            with_values=self.checkpoint is not None or (self.resume is not None and self.resume.is_path),
+        )
 
     def checked(self, call: Call, spec: RunSpec) -> Saved | None:
         """Return the run to go on with, if there is one and this call may."""
@@ -155,6 +158,8 @@ class Run:
         """
         spec = self._with_capacity(spec)
         if self.inside:
+            if saved is not None:
+                raise _no_pauses("resume")
             state, rows = self.loop.continue_run(spec, self.objective, self.loop.begin(spec), self.limit)
             return state, [_padded(rows, spec.n_rows(state))] if self.recorded else []
         if self.program:
@@ -168,7 +173,7 @@ class Run:
                 saver = stack.enter_context(Saver(self.options.checkpoint, to_save, None if saved is None else progress.place))
             audience = stack.enter_context(Audience(self, progress, saver, resumed=saved is not None))
             try:
-                while progress.code == RUNNING and not (saver and saver.terminated):
+                while progress.code == RUNNING and not (saver and saver.terminated and progress.place > 0):
                     began, place = time.perf_counter(), progress.place
                     progress.ahead = self._segment(spec, progress, audience.next_stop(length))
                     progress.arrive(spec)

@@ -158,6 +158,9 @@ def find_end(spec: RunSpec, state: RunState, rows: AllRows) -> End:
         point, finite = way.when(
             wanted, lambda: rows.at(_numbered(points, number, way), spec.source.data), lambda: (rows.empty, np.bool_(False))
         )
+        if spec.skips:  # the cost over all rows may hold those that the steps had dropped
+            stepped = state.skipped < state.epoch * np.int32(spec.source.count) + state.batch
+            finite = finite | (stepped & all_finite(jnp.zeros((), spec.empty.cost.dtype), point.params))
         finite, to_return = way.scalar(finite), (number <= _BEST) & (found.finite ^ True) & wanted
         taken = to_return & (finite | (number == _RETURNED))
         xp: Any = np if way is _ON_HOST else jnp

@@ -15,7 +15,7 @@ from jaxgd._run.state import Mean, RunSpec, RunState
 from jaxgd._run.sums import begin_part
 from jaxgd._trees import integer, is_traced
 from jaxgd.methods.automatic import is_sought
-from jaxgd.result import RUNNING, Status
+from jaxgd.result import RUNNING, Status, above
 
 _ENDS_OF_CALLS = (Status.MAX_STEPS, Status.MAX_EPOCHS, Status.WORSE, Status.CALLBACK, Status.INTERRUPTED)
 _ANOTHER = "To begin another run where that one ended, pass its params as the start, without resume"
@@ -80,9 +80,11 @@ class Call:
                 f"{name}: the same bits are not to be had after a change of versions or hardware ({changes}). "
                 "To go on all the same, pass resume=jaxgd.Resume(..., force=True)."
             )
-        skipped = {"cost", "method"} if any("version" in name for name in moved) else set()
-        for part in [part for part in self.prints if part not in skipped]:
+        traced = ("cost", "method") if any("version" in name for name in moved) else ()  # other versions trace them otherwise
+        for part in [part for part in self.prints if part != "average_from"]:
             now, then = self.prints[part], before.prints.get(part)
+            if part in traced and then is not None and now.text == then.text:
+                continue
             if then is None or now.digest != then.digest or (now.values != then.values and now.values and then.values):
                 raise ValueError(f"{name}: {part} differs from that of the run to go on with{_difference(now, then)}. {_ANOTHER}.")
 
@@ -138,8 +140,10 @@ def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, 
     `cost` is the traced cost, or the function where it runs as Python, and `method` what the user gave: that is compared where a
     search completes it, since a schedule then lasts as long as the call, and else the method as it runs.
     """
-    source = spec.source
-    parts = {name: (value, value) for name, value in others.items()}
+    source, key = spec.source, others.pop("key")
+    random = key, getattr(source, "seed", None), spec.extras and spec.extras.key
+    parts = {"verb": (spec.returns_current, "minimize" if spec.returns_current else "fit"), "key": (random, key)}
+    parts |= {name: (value, value) for name, value in others.items()}
     parts |= {
         "start": (spec.start, spec.start),
         "data": (source.data, source.data),
@@ -148,6 +152,7 @@ def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, 
         "stop": (spec.rules, spec.rules),
         "bounds": (spec.bounds, spec.bounds),
         "history": (spec.names, spec.names),
+        "average_from": (spec.average_from, spec.average_from),
     }
     return parts | {"cost": (cost, "")}
 
@@ -155,10 +160,11 @@ def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, 
 def check_length(spec: RunSpec, saved: Saved) -> None:
     """Check that a call is no shorter than the run that it is to go on with."""
     [done] = map(integer, jax.tree.leaves(saved.fields["epoch"]))
+    done += bool(jax.tree.leaves(saved.fields.get("under_way")))
     name, less = ("max_steps", 1) if spec.returns_current else ("n_epochs", 0)
     if done > int(spec.n_epochs):
         asked = int(spec.n_epochs) - less
-        raise ValueError(f"{name}: expected at least the {done - less} that the run to go on with has done, got {asked}.")
+        raise ValueError(f"{name}: expected at least the {done - less} that the run to go on with has begun, got {asked}.")
 
 
 def reopened(spec: RunSpec, blank: RunState, saved: Saved) -> RunState:
@@ -173,10 +179,19 @@ def reopened(spec: RunSpec, blank: RunState, saved: Saved) -> RunState:
     leaves = [leaf for leaves in fields.values() for leaf in leaves]
     state = structure.unflatten([_as_key(leaf, like) for leaf, like in zip(leaves, likes, strict=True)])
     done, code = integer(state.epoch), integer(state.code)
-    if code in [status.code for status in _ENDS_OF_CALLS] and done < int(spec.n_epochs):
+    if done < int(spec.n_epochs) and code in [status.code for status in _ENDS_OF_CALLS]:
         state = state._replace(code=np.int32(RUNNING))
-    steady = spec.average_from is None or spec.decay is not None
-    return state if steady else state._replace(mean=_mean(spec, state))
+    elif done == int(spec.n_epochs) and code == RUNNING:  # saved there by a call that asked for more
+        state = state._replace(code=np.int32(_spent(spec, state).code))
+    same_average = spec.average_from is None or saved.call.prints["average_from"].digest == fingerprint.digest(spec.average_from)
+    return state if same_average else state._replace(mean=_mean(spec, state))
+
+
+def _spent(spec: RunSpec, state: RunState) -> Status:
+    """Return the status of a run all of whose epochs are done."""
+    if not spec.returns_current:
+        return Status.MAX_EPOCHS
+    return Status.WORSE if above(np.asarray(state.current.cost), np.asarray(state.start_cost)) else Status.MAX_STEPS
 
 
 def _as_key(leaf: Any, like: Any) -> Any:
@@ -187,16 +202,13 @@ def _as_key(leaf: Any, like: Any) -> Any:
 
 
 def _mean(spec: RunSpec, state: RunState) -> Mean:
-    """Return the mean of the iterates as it is at this place of the run: begun where this call begins it."""
+    """Return the mean of the iterates of a call whose average begins elsewhere than that of the run it goes on with."""
     mean: Any = state.mean
     epoch, batch = map(int, spec.average_from)
     begun = (int(state.epoch) - epoch) * spec.source.count + int(state.extra) - batch
-    if begun <= 0:
-        return Mean(jax.tree.map(np.zeros_like, mean.params), np.zeros_like(mean.count))
-    dropped = 0 if state.skipped is None else int(state.skipped)
-    if not begun - dropped <= int(mean.count) <= begun:
+    if begun > 0:
         raise ValueError(
             f"average: the mean of this call has {begun} iterates where the run to go on with stopped, and that run averaged "
             f"{int(mean.count)} there: pass as many n_epochs as that call did, or go on from a place before its average begins."
         )
-    return mean
+    return Mean(jax.tree.map(np.zeros_like, mean.params), np.zeros_like(mean.count))

@@ -94,7 +94,10 @@ class RunSpec:
         """Return what the cost gets after its parameters in the next step, as a tuple."""
         if self.extras is None:
             return ()
-        return self.extras.given(state.cost_state, state.epoch * np.int32(self.source.count) + state.batch)
+        number = state.epoch * np.int32(self.source.count) + state.batch
+        if state.nonfinite is not None:  # the point before the last is evaluated again, as it was
+            number = jnp.where(state.nonfinite, jnp.maximum(number - 2, 0), number)
+        return self.extras.given(state.cost_state, number)
 
     def measured(self, state: Any) -> tuple[Any, ...]:
         """Return what the cost gets where it is only measured."""

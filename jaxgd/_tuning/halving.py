@@ -136,7 +136,7 @@ def halving(found: TuningTarget, spec: RunSpec, rule: Any, total: int) -> Halvin
     dtype, factor = jax.tree.leaves(rule)[0].dtype, found.place.factor
     kinds = 2 if found.place.relative else 1
     counts = (count, *(min(count, left) for left in _LEFT[kinds - 1]))
-    changes = {"source": with_fields(source, block_bytes=1), "validation": (), "average_from": None, "decay": None, "skips": False}
+    changes = {"source": with_fields(source, block_bytes=1), "validation": (), "average_from": None, "decay": None}
     return Halving(
         spec=with_fields(spec, method=rule, rules=(), names=(), **changes),
         candidates=Candidates(*(column.astype(dtype) for column in tried)),
@@ -254,7 +254,7 @@ def _advanced(spec: RunSpec, state: RunState, finite: jax.Array, point: Point) -
     """Return the state of a lane after an evaluation, and whether all so far were finite."""
     after = advance(spec, start_epoch(spec, state), point, Problem())
     epoch: Any = after.under_way
-    return after._replace(under_way=None, batch=state.batch), finite & epoch.finite
+    return after._replace(under_way=None, batch=state.batch), finite if spec.skips else finite & epoch.finite
 
 
 def verdict(search: Halving, costs: Any) -> tuple[Candidates, Tried, Any]:
