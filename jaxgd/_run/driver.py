@@ -202,10 +202,10 @@ class Run:
             return call(self.loop.run_segment, stepwise.run_segment, spec, self.objective, state, np.int32(min(epoch, self.limit)))
         if not within:
             state = call(begin_part, None, spec, call(begin, None, spec) if progress.place == 0 else state)
-        until = batch if epoch == progress.ticks else count
-        state = call(fused.run_part, stepwise.run_part, spec, self.objective, state, np.int32(until))
-        if integer(state.batch) < count and integer(goes_on(spec, state)):
-            return state, {}
+        if epoch == progress.ticks:
+            state = call(fused.run_part, stepwise.run_part, spec, self.objective, state, np.int32(batch))
+            if integer(goes_on(spec, state)):
+                return state, {}
         return call(fused.end_part, stepwise.end_part, spec, self.objective, state)
 
     def _call(self, function: Any, eager: Any, *arguments: Any) -> Any:

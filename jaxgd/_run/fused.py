@@ -134,15 +134,19 @@ def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -
 
 
 def end_part(spec: RunSpec, objective: Objective, state: RunState) -> tuple[RunState, Any]:
-    """Return the state after an epoch within which the run may have paused, and the row of the history.
+    """Run what is left of an epoch within which the run may have paused; return the state, and the row of the history.
 
-    The cost is evaluated in loops of one turn, as in a whole run, where XLA compiles it to the same bits.
+    All of it is the body of a loop of one turn, as it is in a whole run: whether XLA makes one function of a loop, with other bits,
+    depends on what is in it.
     """
-    before, after = closed(state)
-    validation = _in_a_loop(state, functools.partial(_validation, spec, objective, after))
-    state = end_epoch(spec, before, after, validation)
-    recorded = _in_a_loop(state, functools.partial(_row, spec, objective, state)) if spec.names else {}
-    return state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], recorded)
+
+    def rest() -> RunState:
+        before, after = closed(run_part(spec, objective, state, spec.source.count))
+        return end_epoch(spec, before, after, _validation(spec, objective, after))
+
+    after = _in_a_loop(state, rest)
+    recorded = _in_a_loop(state, functools.partial(_row, spec, objective, after)) if spec.names else {}
+    return after, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], recorded)
 
 
 def _in_a_loop(state: RunState, function: Callable[[], Any]) -> Any:

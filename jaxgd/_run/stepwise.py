@@ -32,7 +32,7 @@ def run_epoch(spec: RunSpec, objective: Objective, state: RunState) -> tuple[Run
     """Run one epoch, and return the row of the history as well."""
     source = spec.source
     if source.count > 1:
-        return end_part(spec, objective, run_part(spec, objective, _program(begin_part, spec, state), source.count))
+        return end_part(spec, objective, _program(begin_part, spec, state))
     rows = _program(type(source).batch, source, state.epoch, jnp.zeros((), jnp.int32))
     return _ended(spec, objective, state, _evaluated(_advance, spec, objective, state, objective.evaluate, rows))
 
@@ -57,7 +57,7 @@ def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -
 
 def end_part(spec: RunSpec, objective: Objective, state: RunState) -> tuple[RunState, Any]:
     """Do what the fused driver's function of this name does."""
-    return _ended(spec, objective, *_program(closed, state))
+    return _ended(spec, objective, *_program(closed, run_part(spec, objective, state, spec.source.count)))
 
 
 def _ended(spec: RunSpec, objective: Objective, before: RunState, after: RunState) -> tuple[RunState, Any]:
