@@ -70,10 +70,8 @@ def test_dropped_steps_count_for_no_rule() -> None:
     for rule in (jaxgd.stopping.GradientTolerance(1e-3), jaxgd.stopping.CostTolerance(1e-3), jaxgd.stopping.Patience(2)):
         run = jaxgd.fit(broken, [0.5, 0.5], ROWS, stop=rule, **options)
         assert run.n_epochs == 6 and not run.converged
-    assert (
-        jaxgd.fit(broken, [0.5, 0.5], ROWS, stop=jaxgd.stopping.CostTolerance(1e-3), **(options | {"batch_size": 300})).n_epochs
-        == 6
-    )
+    options["batch_size"] = 300
+    assert jaxgd.fit(broken, [0.5, 0.5], ROWS, stop=jaxgd.stopping.CostTolerance(1e-3), **options).n_epochs == 6
 
     def sometimes(b: Any, rows: Any, key: Any, training: bool) -> Any:
         return jnp.where(jax.random.bernoulli(key, 0.2) & training, jnp.nan, line(b, rows))

@@ -134,7 +134,7 @@ def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -
 
 
 def end_part(spec: RunSpec, objective: Objective, state: RunState) -> tuple[RunState, Any]:
-    """Run what is left of an epoch within which the run may have paused; return the state, and the row of the history.
+    """Run the rest of an epoch within which the run may have paused; return the state and the recorded row.
 
     All of it is the body of a loop of one turn, as it is in a whole run: whether XLA makes one function of a loop, with other bits,
     depends on what is in it.

@@ -202,7 +202,7 @@ def _as_key(leaf: Any, like: Any) -> Any:
 
 
 def _mean(spec: RunSpec, state: RunState) -> Mean:
-    """Return the mean of the iterates of a call whose average begins elsewhere than that of the run it goes on with."""
+    """Return the mean of the iterates of a call whose average begins elsewhere than before."""
     mean: Any = state.mean
     epoch, batch = map(int, spec.average_from)
     begun = (int(state.epoch) - epoch) * spec.source.count + int(state.extra) - batch
