@@ -27,7 +27,9 @@ Without a method nothing has to be tuned: `minimize` takes `TrustRegion` for up 
     room              bounds=(lower, upper), fixed=
     random starts     start=normal(shape), key=..., n_starts=...
     uncertainties     covariance(cost, params): standard errors and correlations
-    looking           history=, callback=, progress=, and the pictures of `jaxgd.plot`
+    looking           history=, callback= with `jaxgd.callbacks`, progress=, and the pictures of `jaxgd.plot`
+    training          costs with parameters key, state and training; accumulate=, on_nonfinite=, ExponentialAverage
+    long runs         checkpoint=Checkpoint(directory), resume=
     tutorials         gradient_descent and sgd, with their arguments; learning_rate_sweep
     your own          `pytree` decorates methods, schedules and rules of your own
 

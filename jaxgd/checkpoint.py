@@ -35,12 +35,13 @@ class Checkpoint:
 
     The same call again finds the newest whole one and goes on from there, to the bits of a run without a pause. A call that differs
     in anything but the number of its steps or epochs, and in what only looks at a run, is refused. A run that has ended is saved
-    as well, so that the same call then returns its result at once.
+    as well, so that the same call then returns its result at once; one that a callback has stopped goes on.
 
     A save is written beside the run, by Orbax, and becomes a checkpoint when it is complete. Each holds digests of all its numbers;
     one that was cut off or damaged is passed over with a warning. A save that fails, as on a full disk, is a warning that names the
     directory; the run goes on, and the next save is tried. SIGTERM and an interrupt from the keyboard save the run before they end
-    it, and so does an exception of a callback. A search for a learning rate that is done is not repeated.
+    it, and so does an exception of a callback. A search for a learning rate that is done is not repeated. Each save holds the whole
+    history: where that is long and wide, save seldom.
 
     Args:
         directory: where they are; it is made if there is none. One run has it for itself.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks import check
-from jaxgd._trees import is_traced, pytree, static, with_fields
+from jaxgd._trees import is_number, is_traced, pytree, static, with_fields
 
 AUTO = "auto"  # instead of a learning rate that is to be found
 
@@ -277,6 +277,10 @@ class Plateau(Schedule):
         check.integer("Plateau: patience", self.patience, 1)
         check.at_least_zero("Plateau: threshold", self.threshold)
         check.at_least_zero("Plateau: least", self.least)
+        if any(isinstance(node, Plateau) for node in jax.tree.leaves(self.schedule, is_leaf=_is_plateau)):
+            raise ValueError("Plateau: schedule: expected a number or another schedule, got one that holds a Plateau.")
+        if not is_traced(self.least, self.schedule) and is_number(self.schedule) and self.least > self.schedule:
+            raise ValueError(f"Plateau: least: expected at most the rate, {self.schedule}, got {self.least}.")
 
     def __call__(self, step: Any) -> jax.Array:
         schedule: Any = self.schedule

@@ -228,6 +228,9 @@ WRONG: dict[str, Any] = {
     r"cost: it must return state\['mean'\] of shape \(4,\)": lambda: fit(
         lambda p, b, state: (p["b"] ** 2, {"mean": jnp.zeros(2), "count": 1}), cost_state=STATS
     ),
+    "resample_every: expected None, since the cost has no parameter key": lambda: jaxgd.minimize(
+        lambda x: x**2, 0.0, resample_every=2
+    ),
     "resample_every: expected an integer of at least 1, got 0": lambda: jaxgd.minimize(
         lambda x, key: x**2, 0.0, key=0, resample_every=0
     ),

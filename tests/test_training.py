@@ -156,6 +156,10 @@ WRONG: dict[str, Any] = {
     ),
     r"average: expected a number in \(0, 1\], got 2": lambda: fit(average=2),
     r"Plateau: factor: expected a number in \[0, 1\)": lambda: schedules.Plateau(0.1, 1.5),
+    "Plateau: schedule: expected a number or another schedule": lambda: schedules.Plateau(
+        schedules.WarmUp(schedules.Plateau(0.1), 3)
+    ),
+    "Plateau: least: expected at most the rate, 0.1, got 1.0": lambda: schedules.Plateau(0.1, least=1.0),
     "Plateau: patience: expected an integer of at least 1": lambda: schedules.Plateau(0.1, patience=0),
 }
 

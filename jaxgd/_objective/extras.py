@@ -150,6 +150,8 @@ def extras(cost: Any, names: tuple[str, ...], key: Any, state: Any, dtype: Any, 
         names = tuple(name for name in names if name != "state")
     if "state" not in names and state is not None:
         raise ValueError("cost_state: expected None, since the cost has no parameter state.")
+    if every and "key" not in names:
+        raise ValueError("resample_every: expected None, since the cost has no parameter key.")
     if not names:
         return None
     data = implementation = None

@@ -294,15 +294,16 @@ class Audience:
         self.seen = (0, 0) if self.before is None else (int(self.before.step), int(self.before.epoch))
 
     def __enter__(self) -> "Audience":
-        self.display.__enter__()
-        for one in self.callbacks:
-            one.begin(self.before)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.display)
+            for one in self.callbacks:
+                stack.callback(one.end)
+                one.begin(self.before)
+            self.leaving = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        for one in self.callbacks:
-            one.end()
-        self.display.__exit__(*error)
+        self.leaving.close()
 
     def next_stop(self, length: "SegmentLength") -> int:
         """Return the batch to stop at, so that all are called in time, and no segment gets too long."""

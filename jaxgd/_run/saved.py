@@ -86,7 +86,8 @@ class Call:
             if part in traced and then is not None and now.text == then.text:
                 continue
             if then is None or now.digest != then.digest or (now.values != then.values and now.values and then.values):
-                raise ValueError(f"{name}: {part} differs from that of the run to go on with{_difference(now, then)}. {_ANOTHER}.")
+                cure = _ANOTHER if name == "resume" else "Another run needs a directory of its own"
+                raise ValueError(f"{name}: {part} differs from that of the run to go on with{_difference(now, then)}. {cure}.")
 
 
 def _difference(now: Part, then: Part | None) -> str:
