@@ -257,7 +257,7 @@ class Plateau(Schedule):
     >>> method = jaxgd.GradientDescent(jaxgd.schedules.Plateau(1.0, 0.5, patience=2))
     >>> run = jaxgd.fit(cost, 0.2, jnp.zeros(4), batch_size=4, n_epochs=8, method=method, history="learning_rate")
     >>> run.history.learning_rate.tolist()
-    [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
+    [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]
     """
 
     schedule: Any

@@ -76,7 +76,7 @@ def run(name: str, *arguments: str) -> None:
 
 
 @pytest.mark.sweep(keep=1)
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name == "batch_norm" else []) for name in SCRIPTS])
 def test_examples_run(name: str, tmp_path: Path, drawn: list[Figure], capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "made" / f"{name}.png"
     run(name, *() if name == "quickstart" else ("--quick", "--output", str(picture)))
