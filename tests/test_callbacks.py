@@ -17,7 +17,7 @@ from tests.test_resume import same
 
 ROWS = (np.tile(X, 50), np.tile(Y, 50) + np.arange(300) % 7)
 FIT: dict[str, Any] = {"n_epochs": 4, "key": 1, "method": Adam(schedules.Cosine(0.1, 700)), "history": ("params", "learning_rate")}
-FIT |= {"validation": (X[:3], Y[:3]), "average": 0.6, "stop": stopping.CostTolerance(0.0)}
+FIT |= {"validation": (X[:3], Y[:3]), "average": 0.6, "stop": stopping.CostTolerance(0.0), "dtype": "float32"}
 SHAPES = {"75 batches": 4, "8 batches, the last smaller": 41, "150 batches": 2}
 
 

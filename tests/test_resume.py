@@ -22,7 +22,7 @@ METHODS = [
     GradientDescent(1e-3, 0.9, nesterov=True),
 ]
 FIT: dict[str, Any] = {"batch_size": 4, "key": 1, "method": Adam(schedules.Cosine(0.1, 20)), "history": ("params", "learning_rate")}
-FIT |= {"validation": (X[:3], Y[:3]), "stop": stopping.Patience(40)}
+FIT |= {"validation": (X[:3], Y[:3]), "stop": stopping.Patience(40), "dtype": "float32"}
 
 
 def same(one: Result, other: Result) -> bool:
@@ -123,7 +123,8 @@ def test_functions_that_are_not_traced_are_known_by_their_numbers() -> None:
 
 def test_large_data_are_known_by_samples_and_traced_ones_are_refused() -> None:
     def run(x: Any, n_epochs: int, **options: Any) -> Result:
-        return jaxgd.fit(line, [0.5, 0.5], (x, x), batch_size=10_000, n_epochs=n_epochs, key=0, method=Adam(0.1), **options)
+        plan: dict[str, Any] = {"batch_size": 10_000, "n_epochs": n_epochs, "key": 0, "method": Adam(0.1)}
+        return jaxgd.fit(line, np.full(2, 0.5, np.float32), (x, x), **plan, **options)
 
     large = np.linspace(0, 1, 30_000, dtype=np.float32)
     some = pickle.loads(pickle.dumps(run(large, 2)))
