@@ -25,7 +25,7 @@ def fit(**options: Any) -> jaxgd.Result:
     return jaxgd.fit(line, [0.5, 0.5], ROWS, **(FIT | options))
 
 
-@pytest.mark.sweep(keep=2)
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("blocks", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_pause_within_an_epoch_changes_no_bit(shape: str, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_a_path_is_resumed_with_more_epochs(tmp_path: Path, plain: Result) -> No
     assert same(fit(average=None, checkpoint=Checkpoint(tmp_path)), whole)
 
 
-@pytest.mark.sweep(keep=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [jaxgd.TrustRegion(), jaxgd.LBFGS()], ids=lambda method: type(method).__name__)
 def test_minimize_in_double_precision(method: Any, tmp_path: Path) -> None:
     def run(**options: Any) -> Result:

@@ -176,6 +176,7 @@ def network(model: Any, rows: Any) -> Any:
 ROWS = X[:, None].astype(np.float32), np.sin(2 * X).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_module_of_equinox_goes_in_and_comes_out() -> None:
     eqx = pytest.importorskip("equinox")
     model = eqx.nn.Sequential(

@@ -49,6 +49,7 @@ def check(cost: Any, start: Any, state: Any) -> jaxgd.Result:
     return run
 
 
+@pytest.mark.slow
 def test_equinox() -> None:
     equinox = pytest.importorskip("equinox")
     example = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "batch_norm.py"))

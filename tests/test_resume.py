@@ -39,7 +39,7 @@ def fit(n_epochs: int, **options: Any) -> Result:
     return jaxgd.fit(line, [0.5, 0.5], (X, Y), n_epochs=n_epochs, **(FIT | options))
 
 
-@pytest.mark.sweep(keep=2)
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_every_fifth_step_of_minimize(method: Any, dtype: str) -> None:
@@ -59,7 +59,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.sweep(keep=2)
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("way", WAYS)
 def test_every_epoch_of_fit(way: str) -> None:
     options = WAYS[way]

@@ -103,6 +103,7 @@ def test_the_exponential_average_is_returned_validated_and_chosen() -> None:
     assert same(fit(average=ExponentialAverage(0.8), **options, resume=stopped), fit(average=ExponentialAverage(0.8), **options))
 
 
+@pytest.mark.slow
 def test_plateau_scales_another_schedule_by_the_validation_cost() -> None:
     plateau = schedules.Plateau(schedules.Exponential(0.4, 0.999), 0.5, patience=2, threshold=0.01, least=0.02)
     run: Any = fit(method=GradientDescent(1e-3), n_epochs=1)
