@@ -17,9 +17,10 @@ from jaxgd._objective.all_rows import cost_over_all_rows, over_all_rows
 from jaxgd._objective.evaluation import empty_point, value, value_and_gradient
 from jaxgd._problem import Problem, check_choices, precision, problem, table, told
 from jaxgd._run import report
-from jaxgd._run.driver import RunOptions, run_of_epochs
+from jaxgd._run.driver import run_of_epochs
 from jaxgd._run.end import AllRows, find_end, start_over_all_rows
 from jaxgd._run.objective import Objective
+from jaxgd._run.options import RunOptions
 from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec

@@ -19,7 +19,10 @@ from jaxgd._trees import is_parameter, is_traced, parameters_of, pytree, static
 
 @pytree
 class PartialObjective:
-    """A function of free and fixed parameters and data, as one of the free parameters and data."""
+    """A function of parameters, something that is given with them, and data, as one of parameters and data.
+
+    What is given are the `values`: here the fixed parameters.
+    """
 
     function: Any
     values: Any

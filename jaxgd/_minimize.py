@@ -16,8 +16,9 @@ from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import empty_point, hessian, value_and_gradient
 from jaxgd._problem import Problem, check_choices, precision, problem, told
 from jaxgd._run import many, report
-from jaxgd._run.driver import Run, RunOptions, run_of_epochs
+from jaxgd._run.driver import Run, run_of_epochs
 from jaxgd._run.objective import Objective
+from jaxgd._run.options import RunOptions
 from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec

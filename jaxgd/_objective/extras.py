@@ -18,6 +18,7 @@ import numpy as np
 from jaxgd._checks import check, check_cost
 from jaxgd._checks.check import Refused
 from jaxgd._checks.check_trees import layout
+from jaxgd._frozen import PartialObjective
 from jaxgd._trees import pytree, static
 
 NAMES = ("key", "state", "training")
@@ -72,24 +73,8 @@ class Extras:
 
 
 @pytree
-class Bound:
-    """A function of parameters, extras and data with the extras bound, as one of parameters and data."""
-
-    function: Any
-    given: Any
-
-    @property
-    def shapes(self) -> Any:
-        """The shapes and dtypes of what the function returns, where it was traced."""
-        return getattr(self.function, "shapes", None)
-
-    @property
-    def largest(self) -> int:
-        """How many numbers the largest array has that the function computes, where it was traced."""
-        return getattr(self.function, "largest", 0)
-
-    def __call__(self, params: Any, *data: Any) -> Any:
-        return self.function(params, self.given, *data)
+class Bound(PartialObjective):
+    """A function of parameters, extras and data, as one of parameters and data; `values` are the extras."""
 
 
 def rebound(function: Any, given: tuple[Any, ...]) -> Any:

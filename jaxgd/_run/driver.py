@@ -14,69 +14,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._checks import check
 from jaxgd._compile.program import Program, program_for
 from jaxgd._run import fused, report, stepwise
 from jaxgd._run.advance import row
+from jaxgd._run.audience import Audience
 from jaxgd._run.objective import Objective
-from jaxgd._run.progress import Progress, display, says_true
-from jaxgd._run.saved import Call, Saved, check_length, parts_of, reopened
+from jaxgd._run.options import RunOptions, no_pauses
+from jaxgd._run.progress import Progress
+from jaxgd._run.saved import Saved, reopened
+from jaxgd._run.segments import SegmentLength
 from jaxgd._run.state import RunSpec, begin, goes_on
 from jaxgd._run.sums import begin_part
 from jaxgd._trees import integer, is_traced, with_fields
-from jaxgd.callbacks import Every, as_callbacks
-from jaxgd.checkpoint import Checkpoint, Resume, Saver, as_checkpoint, as_resume, to_go_on_with
+from jaxgd.checkpoint import Saver
 from jaxgd.result import RUNNING, Status
 
-_SECONDS = 0.5
-_SECONDS_WITH_BAR = 0.1
-_FIRST_TICKS = 256
-_LONGEST_EPOCH = 2.0  # seconds, above which a run that is to be saved pauses within its epochs
 _CALLBACK_ROWS = 16  # a segment of one tick needs no long buffer
-_BYTES_PER_SECOND = 2e8  # how fast a first segment is guessed to read the data: slowly, since the cost is unknown
-
-
-class RunOptions(NamedTuple):
-    """The options of the host during a run."""
-
-    callbacks: tuple[Every, ...] = ()
-    progress: bool | str = False
-    jit: bool = True
-    resume: Resume | None = None
-    checkpoint: Checkpoint | None = None
-
-    @staticmethod
-    def of(callback: Any, progress: Any, resume: Any, checkpoint: Any, *, jit: bool, has_aux: bool) -> "RunOptions":
-        """Check the arguments for the host, and the flag that goes with them."""
-        check.options(has_aux=has_aux, progress=progress, jit=jit)
-        return RunOptions(as_callbacks(callback), progress, jit, as_resume(resume), as_checkpoint(checkpoint))
-
-    def check_alone(self, n_starts: int, history: Any) -> None:
-        """Check that many starts do not come with what looks at one run."""
-        looking = {"callback": self.callbacks, "progress": self.progress, "resume": self.resume, "checkpoint": self.checkpoint}
-        check.alone("n_starts", n_starts, history=history, **looking, jit=not self.jit)
-
-    def call(self, spec: RunSpec, cost: Any, method: Any, **others: Any) -> Call:
-        """Return the identity of a call."""
-        return Call(
-            parts_of(spec, cost, method, **others),
-            with_values=self.checkpoint is not None or (self.resume is not None and self.resume.is_path),
-        )
-
-    def checked(self, call: Call, spec: RunSpec) -> Saved | None:
-        """Return the run to go on with, if there is one and this call may."""
-        if self.resume is None and self.checkpoint is None:
-            return None
-        if call.is_traced:
-            raise _no_pauses("checkpoint" if self.resume is None else "resume")
-        saved = to_go_on_with(call, self.resume, self.checkpoint)
-        if saved is not None:
-            check_length(spec, saved)
-        return saved
-
-
-def _no_pauses(name: str) -> ValueError:
-    return ValueError(f"{name}: expected none inside jax.jit, jax.vmap or jax.grad, where a run has no pauses.")
 
 
 class Loop(NamedTuple):
@@ -131,7 +84,7 @@ class Run:
         self.blank: Any = None
         if self.inside:
             if options.callbacks or options.progress:
-                raise _no_pauses("callback" if options.callbacks else "progress")
+                raise no_pauses("callback" if options.callbacks else "progress")
             self.capacity = self.limit if row else 0
             return
         begin = program_for(loop.begin, spec)
@@ -159,7 +112,7 @@ class Run:
         spec = self._with_capacity(spec)
         if self.inside:
             if saved is not None:
-                raise _no_pauses("resume")
+                raise no_pauses("resume")
             state, rows = self.loop.continue_run(spec, self.objective, self.loop.begin(spec), self.limit)
             return state, [_padded(rows, spec.n_rows(state))] if self.recorded else []
         if self.program:
@@ -281,61 +234,6 @@ def _counts(spec: Any, state: Any) -> tuple[int, int, int, int]:
     return code, ticks, ticks * count + batch, integer(spec.n_rows(state)) if spec.capacity else 0
 
 
-class Audience:
-    """All that look at a run between its segments: the callbacks, the display, and the saver."""
-
-    def __init__(self, run: Run, progress: RunProgress, saver: Saver | None, *, resumed: bool) -> None:
-        self.run, self.callbacks, self.saver = run, run.options.callbacks, saver
-        self.cadence = saver.cadence if saver else None
-        self.display = display(run.options.progress, run.unit, run.total)
-        self.wanted = bool(self.callbacks or run.options.progress or self.cadence)
-        self.seconds = 0.0
-        self.place, self.before = progress.place, self._view(progress, 0.0) if resumed and self.wanted else None
-        self.seen = (0, 0) if self.before is None else (int(self.before.step), int(self.before.epoch))
-
-    def __enter__(self) -> "Audience":
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self.display)
-            for one in self.callbacks:
-                stack.callback(one.end)
-                one.begin(self.before)
-            self.leaving = stack.pop_all()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.leaving.close()
-
-    def next_stop(self, length: "SegmentLength") -> int:
-        """Return the batch to stop at, so that all are called in time, and no segment gets too long."""
-        stops, this_epoch = [length.stop(self.place)], self.place // self.run.count
-        for one in (*self.callbacks, *([self.cadence] if self.cadence else [])):
-            steps, epochs = one.left(*self.seen)
-            stops += [self.place + steps, (this_epoch + epochs) * self.run.count]
-        return min(stops)
-
-    def stops(self, progress: RunProgress, seconds: float) -> bool:
-        """Show where the run is to all who want to see it; return whether one of them stops it."""
-        batches, self.place = progress.place - self.place, progress.place
-        self.seconds += seconds
-        if self.saver and self.saver.is_time:
-            self.saver.save(progress)
-        if not self.wanted:
-            return False
-        view = self._view(progress, batches / seconds if seconds > 0 else 0.0)
-        before, self.seen = self.seen, (int(view.step), int(view.epoch))
-        if self.saver and self.cadence and self.cadence.is_due(before, self.seen):
-            self.saver.save(progress)
-        if self.seen[1] > before[1]:
-            self.display.show(view)
-        due = [one for one in self.callbacks if one.is_due(before, self.seen)]
-        return any([says_true(one(view)) for one in due])
-
-    def _view(self, progress: RunProgress, batches_per_second: float) -> Progress:
-        rows = self.run.rows_per_batch
-        speed = None if rows is None else batches_per_second * rows
-        return with_fields(self.run.view(progress.state), seconds=self.seconds, rows_per_second=speed)
-
-
 def _padded(rows: Any, n_rows: Any) -> Any:
     """Return the rows with NaN, or zero for integers, after the last that was written."""
 
@@ -351,62 +249,3 @@ def _capacity(row: Any) -> int:
     """Return how many rows of a history a segment holds: about 4 MB of them, whatever the length of the run."""
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(row))
     return min(4096, max(16, 2**22 // max(size, 1)))
-
-
-class SegmentLength:
-    """How far the next segment goes."""
-
-    def __init__(self, program: Program | None, spec: Any, options: RunOptions) -> None:
-        self.program, self.count = program, spec.source.count
-        self.seconds = _SECONDS_WITH_BAR if options.progress else _SECONDS
-        self.guess = sum(leaf.nbytes for leaf in jax.tree.leaves(spec.source.data)) / _BYTES_PER_SECOND
-        self.most = 1 if program is None else spec.capacity or 2**31
-        self.longest_epoch = math.inf
-        if options.checkpoint is not None and self.count > 1:
-            self.longest_epoch = min(options.checkpoint.seconds or math.inf, _LONGEST_EPOCH)
-        self.in_common = jax.process_count() > 1 and any(
-            isinstance(leaf, jax.Array) and not leaf.is_fully_addressable for leaf in jax.tree.leaves(spec)
-        )
-
-    def stop(self, place: int) -> int:
-        """Return the batch to stop at, the same in all processes that run together.
-
-        That is the end of an epoch, unless a run that is to be saved has long ones.
-        """
-        batches = 0
-        if self.epoch > self.longest_epoch:
-            batches = max(1, int(self.seconds / self.epoch * self.count))
-        if self.in_common:
-            batches = _of_process_0(batches)
-        return place + batches if batches else (place // self.count + self.ticks()) * self.count
-
-    def ticks(self) -> int:
-        """Return the number of epochs in the next segment, the same in all processes."""
-        ticks = max(1, int(self.seconds / (self.epoch + 1e-9)))
-        ticks = min(ticks, self.most) if self.is_measured else min(ticks, self.most, _FIRST_TICKS)
-        return _of_process_0(ticks) if self.in_common else ticks
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether the time of an epoch is known."""
-        return self.program is not None and self.program.seconds_per_tick is not None
-
-    @property
-    def epoch(self) -> float:
-        """The seconds that an epoch takes, as measured or as guessed."""
-        measured = self.program.seconds_per_tick if self.program else None
-        return self.guess if measured is None else measured
-
-    def measure(self, ticks: float, seconds: float) -> None:
-        """Learn from a segment; the first of a program has to find what was compiled, and says little."""
-        if self.program and self.program.is_cold:
-            self.program.is_cold = False
-        elif self.program and ticks > 0:
-            self.program.seconds_per_tick = seconds / ticks
-
-
-def _of_process_0(number: int) -> int:
-    """Return the number that process 0 has: clocks differ, and all processes must run the same collectives."""
-    from jax.experimental import multihost_utils
-
-    return int(multihost_utils.broadcast_one_to_all(np.int32(min(number, 2**31 - 1))))
