@@ -43,6 +43,9 @@ class Checkpoint:
     it, and so does an exception of a callback. A search for a learning rate that is done is not repeated. Each save holds the whole
     history: where that is long and wide, save seldom.
 
+    Where a run pauses within an epoch, the iterates keep their bits; what is measured at the end of that epoch, such as the cost on
+    validation data, may differ in its last bit, since XLA may compile small loops otherwise.
+
     Args:
         directory: where they are; it is made if there is none. One run has it for itself.
         every_epochs: how many epochs from save to save, >= 1. In `minimize` every step is an epoch.
@@ -139,7 +142,7 @@ class Resume:
 
     @property
     def is_path(self) -> bool:
-        """Whether the run is in files."""
+        """Whether the run is read from files."""
         return not isinstance(self.run, Result)
 
     def saved(self) -> Saved:
@@ -222,7 +225,7 @@ class Saver:
 
     @property
     def is_time(self) -> bool:
-        """Whether the time for a save has come, where that goes by the clock, and the save before is done."""
+        """Whether the clock asks for a save, and the one before is done."""
         seconds, busy = self.checkpoint.seconds, self.pending is not None and not self.pending.done()
         return seconds is not None and not busy and time.monotonic() - self.last >= seconds
 

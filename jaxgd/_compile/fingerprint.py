@@ -3,6 +3,7 @@
 Programs are known within a process by keys that hold objects, and abroad by a digest of what these objects say of themselves.
 """
 
+import dataclasses
 import hashlib
 import re
 import types
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._compile import jaxprs
+from jaxgd._text import brief
 from jaxgd._trees import is_traced
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -93,20 +95,20 @@ def text(value: Any) -> str:
 
 def shown(tree: Any) -> str:
     """Return a pytree in one short line, its arrays by their dtypes and shapes and its numbers by their values."""
-    line = _ADDRESS.sub("", " ".join(repr(jax.tree.map(_Shown, tree)).split()))
+    short = jax.tree.map(lambda leaf: _Shown(leaf) if hasattr(leaf, "dtype") else leaf, tree)
+    text = brief(short) if dataclasses.is_dataclass(short) else repr(short)
+    line = _ADDRESS.sub("", " ".join(text.split()))
     return line if len(line) <= 120 else line[:117] + "..."
 
 
 class _Shown:
-    """A leaf as it is shown."""
+    """An array as it is shown."""
 
     def __init__(self, leaf: Any) -> None:
         self.leaf = leaf
 
     def __repr__(self) -> str:
         leaf = self.leaf
-        if not hasattr(leaf, "dtype"):
-            return repr(leaf)
         if leaf.shape == () and not isinstance(leaf, Sampled) and getattr(leaf.dtype, "kind", "") in tuple("fiub"):
             return f"{np.asarray(leaf).item():g}"
         return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"

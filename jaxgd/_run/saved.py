@@ -143,7 +143,7 @@ def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, 
     """
     source, key = spec.source, others.pop("key")
     random = key, getattr(source, "seed", None), spec.extras and spec.extras.key
-    parts = {"verb": (spec.returns_current, "minimize" if spec.returns_current else "fit"), "key": (random, key)}
+    parts = {"the function called": (spec.returns_current, "minimize" if spec.returns_current else "fit"), "key": (random, key)}
     parts |= {name: (value, value) for name, value in others.items()}
     parts |= {
         "start": (spec.start, spec.start),

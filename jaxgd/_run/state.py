@@ -63,7 +63,7 @@ class RunSpec:
 
     @property
     def watches_points(self) -> bool:
-        """Whether `best` and the rules go by the cost of the batch that is all rows."""
+        """Whether `best` and the rules see costs of points, each over all rows."""
         return self.one_batch and not self.validation
 
     @property
@@ -73,7 +73,7 @@ class RunSpec:
 
     @property
     def revisits(self) -> bool:
-        """Whether a run goes back after a point that is not finite, to end at the point before.
+        """Whether a run ends at the point before one that is not finite, evaluated again.
 
         That point is evaluated again: keeping its evaluation would cost a copy of the gradient at every step.
         """
