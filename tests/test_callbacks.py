@@ -45,6 +45,7 @@ def test_a_pause_within_an_epoch_changes_no_bit(shape: str, blocks: int, monkeyp
     assert same(fit(**options, resume=stopped, callback=Every(lambda progress: None, steps=3)), plain)
 
 
+@pytest.mark.slow
 def test_within_epochs_of_a_cost_that_runs_as_python() -> None:
     options = {"batch_size": 41, "jit": False, "n_epochs": 2}
     stopped = fit(**options, callback=Every(lambda progress: True, steps=11))

@@ -80,6 +80,7 @@ def test_batch_statistics_are_those_of_a_loop_by_hand() -> None:
     np.testing.assert_allclose(run.state.validation_cost, held_out, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_masks_differ_from_step_to_step_and_repeat_with_the_key() -> None:
     def masks(params: Any, batch: Any, state: Any, key: Any) -> Any:
         drawn = jax.random.bits(key, (), jnp.uint32)
@@ -108,7 +109,7 @@ def test_masks_differ_from_step_to_step_and_repeat_with_the_key() -> None:
     assert np.array_equal(first, run(1, jit=False))
 
 
-@pytest.mark.sweep(keep=1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("cost", "state"), [(batch_norm, STATS), (dropout, None), (both, STATS)], ids=["state", "key", "both"])
 def test_saved_resumed_and_run_as_python(cost: Any, state: Any) -> None:
     options: dict[str, Any] = {"cost_state": state, "history": ("params", "gradient_norm"), "average": 0.5}

@@ -112,6 +112,7 @@ class OfShapes:
         return Step(rule.update(point.gradient, rule.init(point.params), point.params)[0], state)
 
 
+@pytest.mark.slow
 @pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("rate", [0.1, {"W": np.array([[9.0, 0.1], [0.2, 0.3]]), "b": 0.1, "c": 0.2}], ids=["one", "each"])
 def test_rules_and_methods_of_ones_own(rate: Any) -> None:

@@ -60,6 +60,7 @@ def test_nothing_finite_is_dropped_to_the_end() -> None:
     assert (run.n_skipped, run.n_steps) == (3, 0)
 
 
+@pytest.mark.slow
 def test_dropped_steps_count_for_no_rule() -> None:
     """Of an epoch of which every step was dropped nothing is known, and a mean gradient is one of those that were not."""
 
@@ -129,7 +130,7 @@ def test_plateau_scales_another_schedule_by_the_validation_cost() -> None:
     assert auto.status is Status.MAX_EPOCHS and auto.method.learning_rate.schedule > 0
 
 
-@pytest.mark.sweep(keep=1)
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [10, 7, 41, 60])
 def test_gradients_of_several_batches_to_a_step(size: int) -> None:
     run, plain = fit(batch_size=size, accumulate=5), fit(batch_size=5 * size)
