@@ -75,7 +75,7 @@ class Log(Every):
 
     Args:
         path: the file: comma-separated values if its name ends in .csv, else a JSON object a line. A run that begins replaces it.
-            One that is resumed goes on after the last line that it had written where it was saved.
+            One that is resumed goes on after the last line that it had written where it was saved, and so do its seconds.
         steps: the number of updates from line to line, as in `Every`.
         epochs: the same in epochs.
         gradient_norm: whether to write that norm too; in `fit` it takes a pass over all rows for each line.
@@ -102,15 +102,18 @@ class Log(Every):
             raise ValueError(f"Log: path: expected a file in a folder that exists, got {self.path}.")
         self.file: Any = None
         self.columns: list[str] | None = None
+        self.seconds = 0.0
 
     def begin(self, progress: Any) -> None:
-        kept = []
+        kept, self.columns = [], None
         if progress is not None and self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and self._step(line) <= progress.step]
+            lines = [line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+            if lines and self.path.suffix == ".csv":
+                self.columns, kept = lines[0].strip().split(","), [lines.pop(0)]
+            kept += [line for line in lines if self._number_in(line, "step", math.inf) <= progress.step]
+        self.seconds = self._number_in(kept[-1], "seconds", 0.0) if kept else 0.0
         self.file = self.path.open("w", encoding="utf-8", newline="")
         self.file.writelines(kept)
-        self.columns = kept[0].strip().split(",") if kept and self.path.suffix == ".csv" else None
 
     def end(self) -> None:
         if self.file is not None:
@@ -140,15 +143,16 @@ class Log(Every):
             "best_cost": _number(progress.best.cost),
             "learning_rate": _number(progress.learning_rate),
             "gradient_norm": _number(progress.gradient_norm) if self.with_gradient else None,
-            "seconds": progress.seconds,
+            "seconds": self.seconds + progress.seconds,
         }
 
-    def _step(self, line: str) -> int:
-        """Return the step of a line, -1 of the header."""
+    def _number_in(self, line: str, name: str, missing: float) -> float:
+        """Return a number of a line by its name."""
         try:
-            return int(line.partition(",")[0]) if self.path.suffix == ".csv" else json.loads(line)["step"]
-        except (ValueError, KeyError):
-            return -1 if self.path.suffix == ".csv" else 2**63
+            row = json.loads(line) if self.columns is None else dict(zip(self.columns, line.strip().split(","), strict=True))
+            return float(row[name])
+        except (ValueError, KeyError, TypeError):
+            return missing
 
 
 def _number(value: Any) -> float | None:

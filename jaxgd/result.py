@@ -64,7 +64,7 @@ class Status(Sentences):
     STALLED = 9, "Stalled: no step along the gradient lowers the cost any more, at this precision."
     DIVERGED = 10, "Diverged: the cost, the gradient or a parameter is not finite; the last finite point is returned."
     CALLBACK = 11, "Stopped by the callback."
-    INTERRUPTED = 12, "Interrupted from the keyboard; the point reached is returned."
+    INTERRUPTED = 12, "Interrupted; the point reached is returned."
     UNBOUNDED = 13, "Unbounded: the cost falls without limit; bounds, or another cost, would give it a minimum."
     NONFINITE_DATA = 14, "Not finite: the data hold NaN or infinity, and so the cost or its gradient is not finite at the start."
     WORSE = 15, "Not converged: every step was run, and the end is above the start; result.best is the best point."

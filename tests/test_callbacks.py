@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,9 @@ def test_a_log_has_a_line_an_epoch_and_goes_on_after_a_resume(name: str, tmp_pat
     def read(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
         rows = list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else list(map(json.loads, text.splitlines()))
-        return [{key: float(value) for key, value in row.items() if key != "seconds"} for row in rows]
+        seconds = [float(row.pop("seconds")) for row in rows]
+        assert seconds == sorted(seconds) and seconds[0] > 0
+        return [{key: float(value) for key, value in row.items()} for row in rows]
 
     run: Any = fit(batch_size=41, callback=Log(tmp_path / f"whole_{name}", gradient_norm=True))
     lines = read(tmp_path / f"whole_{name}")
@@ -128,6 +131,11 @@ def test_lines_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.out.splitlines()[1].startswith("epoch 2/4  cost ") and "rows/s" in out.out and "validation" in out.out
     fit(batch_size=41, progress="auto")
     assert capsys.readouterr() == ("", "")  # there is no terminal
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stderr.isatty", lambda: True)
+        patch.setitem(sys.modules, "tqdm", None)
+        fit(batch_size=41, progress="auto", callback=lambda progress: None)
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 NOT_A_FUNCTION: Any = 3

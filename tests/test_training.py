@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxgd
@@ -163,6 +164,9 @@ WRONG: dict[str, Any] = {
     ),
     "Plateau: least: expected at most the rate, 0.1, got 1.0": lambda: schedules.Plateau(0.1, least=1.0),
     "Plateau: patience: expected an integer of at least 1": lambda: schedules.Plateau(0.1, patience=0),
+    "method: a Plateau follows the cost in methods of jaxgd alone": lambda: fit(
+        method=optax.chain(optax.clip(1.0), optax.sgd(schedules.WarmUp(schedules.Plateau(0.1), 3)))
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """The progress that a callback sees, and the bar that shows it."""
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -123,7 +124,8 @@ class Lines(Display):
 def display(wanted: bool | str, unit: str, total: int) -> Display:
     """Return the display for the argument `progress`."""
     if wanted == "auto":
-        wanted = sys.stderr.isatty() or "ipykernel" in sys.modules
+        seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+        wanted = seen and (importlib.util.find_spec("tqdm") is not None or "lines")
     if not wanted:
         return Display()
     return Lines(unit, total) if wanted == "lines" else Bar(unit, total)

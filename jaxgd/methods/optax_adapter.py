@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgd._compile.closures import fresh
+from jaxgd._compile.closures import MOST, fresh, parts
 from jaxgd._compile.memory import Known, traced
 from jaxgd._compile.program import Traced
 from jaxgd._trees import pytree, static, working_dtype
 from jaxgd.methods.protocol import Method, Point, Problem, Step
+from jaxgd.schedules import Plateau
 
 
 @pytree
@@ -56,6 +57,11 @@ def optax_method(transformation: Any, params: Any) -> Method:
 
     It is part of the program's structure where it asks for the cost at other points, or can't be traced.
     """
+    if _holds_plateau(transformation):
+        raise ValueError(
+            "method: a Plateau follows the cost in methods of jaxgd alone, got an Optax transformation with one. Pass a method "
+            "such as jaxgd.Adam(plateau), or use optax.contrib.reduce_on_plateau."
+        )
     takes_extra = _takes_extra(transformation.update)
     params = _like(params)
     cost = jax.ShapeDtypeStruct((), working_dtype(params))
@@ -65,6 +71,19 @@ def optax_method(transformation: Any, params: Any) -> Method:
         return TracedOptax(initial, traced(_following, transformation, *arguments, name="method", takes_extra=takes_extra))
     except Exception:  # raised again where the loop is traced, if it is not for the cost
         return OptaxMethod(Known(transformation))
+
+
+def _holds_plateau(transformation: Any) -> bool:
+    """Return whether a `Plateau` is among what a transformation looks at."""
+    left, seen = [transformation], {}
+    while left and len(seen) < MOST:
+        value = left.pop()
+        if isinstance(value, Plateau):
+            return True
+        if id(value) not in seen:
+            seen[id(value)] = value
+            left += parts(value)
+    return False
 
 
 def _like(tree: Any) -> Any:
