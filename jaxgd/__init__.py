@@ -29,6 +29,7 @@ Without a method nothing has to be tuned: `minimize` takes `TrustRegion` for up 
     uncertainties     covariance(cost, params): standard errors and correlations
     looking           history=, callback= with `jaxgd.callbacks`, progress=, and the pictures of `jaxgd.plot`
     training          costs with parameters key, state and training; accumulate=, on_nonfinite=, ExponentialAverage
+    large data        `jaxgd.data`: Chunks of what is larger than memory
     long runs         checkpoint=Checkpoint(directory), resume=
     tutorials         gradient_descent and sgd, with their arguments; learning_rate_sweep
     your own          `pytree` decorates methods, schedules and rules of your own
@@ -39,7 +40,7 @@ Without a method nothing has to be tuned: `minimize` takes `TrustRegion` for up 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxgd import callbacks, schedules, stopping
+from jaxgd import callbacks, data, schedules, stopping
 from jaxgd._fit import fit
 from jaxgd._minimize import minimize
 from jaxgd._run.progress import Progress
@@ -84,6 +85,7 @@ __all__ = [
     "TrustRegion",
     "callbacks",
     "covariance",
+    "data",
     "fit",
     "gradient_descent",
     "learning_rate_sweep",

@@ -13,12 +13,14 @@ from jaxgd import _nonfinite
 from jaxgd._checks import check
 from jaxgd._objective import extras
 from jaxgd._objective.accumulate import accumulated
+from jaxgd._objective.additive import additivity
 from jaxgd._objective.all_rows import cost_over_all_rows, over_all_rows
 from jaxgd._objective.evaluation import empty_point, value, value_and_gradient
-from jaxgd._problem import Problem, check_choices, precision, problem, table, told
+from jaxgd._problem import Problem, check_choices, open_feed, precision, problem, table, told
 from jaxgd._run import report
 from jaxgd._run.driver import run_of_epochs
 from jaxgd._run.end import AllRows, find_end, start_over_all_rows
+from jaxgd._run.in_chunks import in_chunks
 from jaxgd._run.objective import Objective
 from jaxgd._run.options import RunOptions
 from jaxgd._run.progress import Callback
@@ -29,6 +31,7 @@ from jaxgd._tuning.search import LearningRateSearch
 from jaxgd.average import ExponentialAverage, as_average, decay_of
 from jaxgd.checkpoint import Checkpoint
 from jaxgd.data import shuffle as orders
+from jaxgd.data.feed import Chunk, Feed, check_fed, rows_like
 from jaxgd.data.source import Batches
 from jaxgd.methods.adapters import with_known_traits
 from jaxgd.methods.automatic import TuningTarget, tuning_target
@@ -151,13 +154,20 @@ def fit(
     key = check.random_key(key)
     method = check_choices(method, stop, names, all_rows=False)
     with precision(dtype) as to:
-        arrays, n_rows = table("data", data, to)
+        feed = open_feed(data, to)
+        arrays, n_rows = table("data", data, to) if feed is None else (feed.sample, feed.n_rows)
         batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
         held_out = () if validation is None else table("validation", validation, to, like=arrays)[:1]
         beside = extras.extras(cost, takes, key, cost_state, to)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, extras=beside)
-        arrays, *held_out = given.settled(arrays, *held_out, sample=functools.partial(_rows_like, size=batch_size))
         together = min(batch_size * accumulate, n_rows)
+        sample = functools.partial(rows_like, size=batch_size)
+        if feed is None:
+            arrays, *held_out = given.settled(arrays, *held_out, sample=sample)
+        else:
+            check_fed(shuffle, together, n_rows, has_aux=has_aux)
+            held_out = given.settle(feed, *held_out, sample=sample)
+            feed.cut(together)
         n_batches = math.ceil(n_rows / together)
         found = tuning_target(method, n_epochs * n_batches)
         adapted, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)
@@ -166,7 +176,7 @@ def fit(
             empty=Point(given.params, None, None),
             method=adapted,
             rules=rules,
-            source=Batches(arrays, seed, shuffle, n_rows, together, Batches.block_budget(arrays, seed, given.params, adapted)),
+            source=_source(arrays, feed, seed, shuffle, n_rows, together, given.params, adapted),
             bounds=given.box,
             n_epochs=np.int32(n_epochs),
             validation=tuple(held_out),
@@ -176,8 +186,8 @@ def fit(
             skips=on_nonfinite == "skip",
         )
         same = {"key": key, "cost_state": cost_state, "shuffle": shuffle, "batch_size": batch_size, "accumulate": accumulate}
-        same |= {"fixed": given.frozen, "average": average, "on_nonfinite": on_nonfinite}
-        result = _run(given, spec, options, found, batch_size, functools.partial(options.call, method=method, **same))
+        same |= {"fixed": given.frozen, "average": average, "on_nonfinite": on_nonfinite, "data": feed and feed.identity}
+        result = _run(given, spec, options, found, batch_size, functools.partial(options.call, method=method, **same), feed)
         result, kept = given.complete(result), given.beside()
     return told(result, began, kept)
 
@@ -189,20 +199,22 @@ def _run(
     found: TuningTarget | None,
     part_size: int,
     identity: Callable[..., Call],
+    feed: Feed | None,
 ) -> Result:
     """Find a learning rate if that is sought, run the epochs, and settle on the point to return.
 
     Compiling begins as soon as the loop is traced; what else is traced and searched is done beside it.
     """
-    functions = _Functions(given, spec, part_size)
+    functions = _Functions(given, spec, part_size, feed)
     objective, spec = functions.objective, functions.with_shapes(spec)
     call = identity(spec, objective.evaluate if options.jit else given.cost)
     saved = options.checked(call, spec)
     total = int(spec.n_epochs) * spec.source.count
     trace_value = functools.partial(given.measure, value)
-    search = found and LearningRateSearch(found, spec, objective.evaluate, trace_value, total)
+    tuned = spec if feed is None else with_fields(spec, source=feed.batches(spec.source))
+    search = found and LearningRateSearch(found, tuned, objective.evaluate, trace_value, total)
     rows = functions.rows
-    run = run_of_epochs(spec, objective, options, given.complete, rows)
+    run = run_of_epochs(spec, objective, options, given.complete, rows, feed)
     rows.prepare(spec)
     if search:
         spec = search(spec, saved and saved.tuning)
@@ -230,13 +242,13 @@ def _run(
 class _Functions:
     """The cost in the forms that a run of `fit` needs, each traced when it is first asked for."""
 
-    def __init__(self, given: Problem, spec: RunSpec, part_size: int) -> None:
-        self.given, self.spec, self.part_size = given, spec, part_size
-        self.of_size = functools.cache(lambda size: given.trace(value_and_gradient, _rows_like(spec.source.data, size)))
+    def __init__(self, given: Problem, spec: RunSpec, part_size: int, feed: Feed | None) -> None:
+        self.given, self.spec, self.part_size, self.feed = given, spec, part_size, feed
+        self.of_size = functools.cache(lambda size: given.trace(value_and_gradient, rows_like(spec.source.data, size)))
         self.measured_of_size = self.of_size
         if given.extras is not None:
             data = spec.source.data
-            self.measured_of_size = functools.cache(lambda size: given.measure(value_and_gradient, _rows_like(data, size)))
+            self.measured_of_size = functools.cache(lambda size: given.measure(value_and_gradient, rows_like(data, size)))
 
     @functools.cached_property
     def objective(self) -> Objective:
@@ -273,6 +285,11 @@ class _Functions:
     @functools.cached_property
     def _all_rows(self) -> tuple[Any, int]:
         source: Any = self.spec.source
+        if self.feed is not None:
+            feed, start = self.feed, self.spec.start
+            found = additivity(self.measured_of_size, feed.sample, start, self.spec.bounds, source.batch_size)
+            evaluate = in_chunks(self.measured_of_size, found, feed, source.batch_size, start)
+            return evaluate, 0 if found else feed.layout.n_chunks
         arguments = self.measured_of_size, source.data, source.batch_size, self.spec.start, self.spec.bounds
         return over_all_rows(*arguments, in_one_piece=self.given.has_aux)
 
@@ -283,6 +300,13 @@ class _Functions:
         alone, source = self.given.measure(value, *self.spec.validation), self.spec.source
         arguments = self.measured_of_size, self.spec.validation[0], source.batch_size, self.spec.start, self.spec.bounds  # type: ignore[attr-defined]
         return cost_over_all_rows(alone, *arguments)
+
+
+def _source(arrays: Any, feed: Feed | None, seed: Any, shuffle: bool | str, n_rows: int, batch_size: int, *others: Any) -> Batches:
+    """Return the source of the rows of a run; `others` may be traced by an outer program, as the data may."""
+    if feed is not None:
+        return Chunk(feed.like, seed, shuffle, n_rows, batch_size, layout=feed.layout)
+    return Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.block_budget(arrays, seed, *others))
 
 
 def _seed(key: Any, shuffle: bool | str, *, all_rows: bool) -> orders.Seed:
@@ -303,12 +327,3 @@ def _averaging(average: Any, n_epochs: int, n_batches: int, params: Any) -> dict
     total = n_epochs * n_batches
     epoch, batch = divmod(total - math.ceil(average * total * (1 - 1e-12)), n_batches)
     return {"average_from": (np.int32(epoch), np.int32(batch))}
-
-
-def _rows_like(data: Any, size: int) -> Any:
-    """Return the shapes and types of `size` rows of the data."""
-
-    def like(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((size, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype))
-
-    return jax.tree.map(like, data)

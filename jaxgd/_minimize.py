@@ -12,18 +12,21 @@ from jaxgd import _nonfinite
 from jaxgd._checks import check, check_trees
 from jaxgd._compile.program import program_for
 from jaxgd._objective import extras
+from jaxgd._objective.additive import additivity
 from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import empty_point, hessian, value_and_gradient
-from jaxgd._problem import Problem, check_choices, precision, problem, told
+from jaxgd._problem import Problem, check_choices, open_feed, precision, problem, told
 from jaxgd._run import many, report
 from jaxgd._run.driver import Run, run_of_epochs
-from jaxgd._run.objective import Objective
+from jaxgd._run.in_chunks import First, InTuple, in_chunks
+from jaxgd._run.objective import Objective, call
 from jaxgd._run.options import RunOptions
 from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.checkpoint import Checkpoint
+from jaxgd.data.feed import Feed, rows_like
 from jaxgd.data.source import AllRows
 from jaxgd.methods.adapters import with_known_traits
 from jaxgd.methods.protocol import Method, Point
@@ -33,6 +36,10 @@ from jaxgd.result import Result, Starts, Status
 
 _LARGE = 200  # parameters, above which a Hessian costs more than it brings
 _CURE = "leave the method out, or pass LBFGS(), which needs the gradient alone"
+_NOT_ADDITIVE = (
+    "data: the cost is neither a mean nor a sum over the rows, so that it can't be added up over chunks of them. "
+    "Load the data into memory, or use fit."
+)
 _DEAR = 2**28  # numbers that a Hessian computes, about a quarter of a second, above which the same holds
 
 
@@ -144,13 +151,27 @@ def minimize(
         options.check_alone(n_starts, history)
     check_choices(method, stop, names, all_rows=True)
     with precision(dtype) as to:
-        arrays = () if data is None else (check_trees.data_arrays("data", data, to),)
+        feed = None if data is None else open_feed(data, to)
+        arrays = () if data is None else (check_trees.data_arrays("data", data, to) if feed is None else feed.sample,)
         beside = extras.extras(cost, takes, key, cost_state, to, resample_every)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts, extras=beside)
-        arrays = given.settled(*arrays)
-        evaluate = given.trace(value_and_gradient, *arrays)
+        trace: Callable[..., Any]
+        if feed is None:
+            arrays = given.settled(*arrays)
+            trace = functools.partial(_traced, given, arrays)
+        else:
+            _check_fed(
+                n_starts=(n_starts, 1),
+                has_aux=(has_aux, False),
+                cost_state=(cost_state, None),
+                resample_every=(resample_every, None),
+            )
+            given.settle(feed, sample=lambda sample: sample)
+            feed.cut(1)
+            arrays, beside, trace = (feed.like,), None, _OverChunks(given, feed)
+        evaluate = trace(value_and_gradient)
         empty = empty_point(evaluate, given.params, *given.first(), *arrays)
-        objective, adapted, rules, instead = _with_method(given, evaluate, arrays, method, stop)
+        objective, adapted, rules, instead = _with_method(given, evaluate, trace, method, stop)
         adapted = with_known_traits(adapted, empty, given.box)
         extras.check_constant(evaluate, adapted, beside)
         spec = RunSpec(
@@ -165,15 +186,19 @@ def minimize(
             extras=beside,
         )
         same = {"fixed": given.frozen, "key": key, "cost_state": cost_state, "resample_every": resample_every}
-        call = options.call(spec, evaluate if jit else cost, method, **same)
-        result = _alone(spec, objective, given, options, call) if given.draws is None else _best_of_many(spec, objective, given)
-        result = _diagnosed(result, spec, given.bound(evaluate), given)
+        same |= {"data": feed and feed.identity}
+        identity = options.call(spec, evaluate if jit else cost, method, **same)
+        if given.draws is None:
+            result = _alone(spec, objective, given, options if feed is None else options._replace(jit=False), identity)
+        else:
+            result = _best_of_many(spec, objective, given)
+        result = _diagnosed(result, spec, given.bound(evaluate) if feed is None else evaluate, given)
         result, kept = with_fields(given.complete(result), method=instead), given.beside(adapted)
     return told(result, began, kept)
 
 
 def _with_method(
-    given: Problem, evaluate: Any, arrays: tuple[Any, ...], method: Any, stop: Any
+    given: Problem, evaluate: Any, trace: Callable[..., Any], method: Any, stop: Any
 ) -> tuple[Objective, Method, Any, LBFGS | None]:
     """Return what the run may ask of the cost, the method and the rules.
 
@@ -183,19 +208,72 @@ def _with_method(
     adapted, rules = prepared(_default(given.params, evaluate) if method is None else method)
     if adapted.traits.requires != "hessian":
         return Objective(evaluate), adapted, rules, None
-    second = _second_derivatives(given, arrays, method)
+    second = _second_derivatives(trace, method)
     if second is not None:
         return Objective(evaluate, hessian=second), adapted, rules, None
     return Objective(evaluate), *prepared(LBFGS()), LBFGS()
 
 
-def _second_derivatives(given: Problem, arrays: tuple[Any, ...], method: Any) -> Any:
+def _traced(given: Problem, arrays: tuple[Any, ...], make: Callable[..., Any]) -> Any:
+    """Return what a maker makes of the cost, for data in arrays; a Hessian that runs as Python is tried."""
+    function = given.trace(make, *arrays)
+    if make is hessian and not given.jit:
+        function(given.params, *given.first(), *arrays)  # to see whether there are any second derivatives
+    return function
+
+
+class _OverChunks:
+    """What a maker makes of a cost over all rows of a feed.
+
+    The cost has to be a mean or a sum over the rows. That is tried on a sample, and on the first chunk whose numbers are not all
+    finite, if the cost masks these.
+    """
+
+    def __init__(self, given: Problem, feed: Feed) -> None:
+        self.given, self.feed, self.sound = given, feed, False
+        self.evaluation = functools.cache(functools.partial(self._of_size, value_and_gradient))
+        self.found = self._additivity(feed.sample)
+        if self.found is None:
+            count = jax.tree.leaves(feed.sample)[0].shape[0]
+            if np.isfinite(np.asarray(call(self.evaluation(count), given.params, feed.sample)[0])):
+                raise ValueError(_NOT_ADDITIVE)
+            self.found = self._additivity(jax.tree.map(_nonfinite.filled, feed.sample))  # the run ends at its start
+
+    def __call__(self, make: Callable[..., Any]) -> Any:
+        """Return the function."""
+        if make is hessian:
+            of_size = functools.cache(functools.partial(self._of_size, make))
+            return First(in_chunks(of_size, self.found, self.feed, 1, self.given.params, wanted=1))
+        return in_chunks(self.evaluation, self.found, self.feed, 1, self.given.params, look=self._look)
+
+    def _additivity(self, data: Any) -> Any:
+        return additivity(self.evaluation, data, self.given.params, self.given.box, self.feed.layout.chunk_rows)
+
+    def _look(self, piece: Any, evaluation: Any) -> None:
+        """Try the cost on the first chunk in which it masks numbers that are not finite, in the first pass over the rows."""
+        if self.sound or not np.isfinite(np.asarray(evaluation[0])) or _nonfinite.in_data("data", piece.data) is None:
+            self.sound |= piece.is_last
+            return
+        self.sound = True
+        if self._additivity(piece.data) != self.found:
+            raise ValueError(_NOT_ADDITIVE)
+
+    def _of_size(self, make: Callable[..., Any], size: int) -> Any:
+        function = self.given.bound(self.given.trace(make, rows_like(self.feed.sample, size)))
+        return InTuple(function) if make is hessian else function
+
+
+def _check_fed(**arguments: tuple[Any, Any]) -> None:
+    """Check arguments that data in chunks do not go with, each with its default."""
+    for name, (value, default) in arguments.items():
+        if value is not default and value != default:
+            raise ValueError(f"{name}: expected {default} for data that come in chunks, got {check.show(value)}.")
+
+
+def _second_derivatives(trace: Callable[..., Any], method: Any) -> Any:
     """Return the Hessian; None where there is none and no chosen method needs it."""
     try:
-        second = given.trace(hessian, *arrays)
-        if not given.jit:
-            second(given.params, *given.first(), *arrays)  # to see whether there are any
-        return second
+        return trace(hessian)
     except NoDerivativesError as error:
         if method is None:
             return None
@@ -209,11 +287,11 @@ def _default(params: Any, evaluate: Any) -> Any:
     return LBFGS() if size > _LARGE or size * getattr(evaluate, "largest", 0) > _DEAR else TrustRegion()
 
 
-def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOptions, call: Call) -> Result:
+def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOptions, identity: Call) -> Result:
     """Return the result of one run, in the free parameters."""
-    saved = options.checked(call, spec)
-    state, chunks = run_of_epochs(spec, objective, options, given.complete)(spec, saved, Saved({}, [], None, call))
-    return with_fields(report.result(state, report.history(chunks)), saved=Saved.of(state, chunks, None, call))
+    saved = options.checked(identity, spec)
+    state, chunks = run_of_epochs(spec, objective, options, given.complete)(spec, saved, Saved({}, [], None, identity))
+    return with_fields(report.result(state, report.history(chunks)), saved=Saved.of(state, chunks, None, identity))
 
 
 def _diagnosed(result: Result, spec: RunSpec, evaluate: Any, given: Problem) -> Result:

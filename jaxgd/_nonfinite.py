@@ -15,6 +15,7 @@ from jaxgd._checks.check import entry
 from jaxgd._checks.check_arrays import first
 from jaxgd._compile.program import program_for
 from jaxgd._frozen import FrozenParameters
+from jaxgd._run.in_chunks import InChunks
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Result, Status
@@ -25,14 +26,21 @@ def diagnosed(result: Result, start: Point, evaluate: Any, fixed: FrozenParamete
 
     `evaluate` is the cost with its gradient, of the free parameters and the data.
     """
+    first_row = 0
+    if isinstance(evaluate, InChunks):
+        lost = evaluate.first_lost(start.params)
+        if lost is None:
+            return result
+        evaluate, found, rows, first_row = lost
+        start, data = Point(start.params, *found), (rows,)
     gradient = start.gradient if fixed is None else fixed.gradient(start.gradient)
     found = _at_start(start.cost, gradient)
     if found is None or is_traced(data):
         return result
-    place = in_data("data", data[0]) if data else None
+    place = in_data("data", data[0], first_row) if data else None
     if place is None:
         return with_fields(result, cause=found)
-    other = (start.params, jax.tree.map(_filled, data[0]))
+    other = (start.params, jax.tree.map(filled, data[0]))
     traced = getattr(evaluate, "shapes", None) is not None
     cost, gradient, _ = (program_for(_called, evaluate, *other) if traced else _called)(evaluate, *other)
     if _at_start(cost, gradient) is not None:
@@ -42,8 +50,8 @@ def diagnosed(result: Result, start: Point, evaluate: Any, fixed: FrozenParamete
     return with_fields(result, cause=f"{place}; {found}{cure}", code=Status.NONFINITE_DATA.code)
 
 
-def in_data(name: str, data: Any) -> str | None:
-    """Return the first number in data that is not finite, in words."""
+def in_data(name: str, data: Any, first_row: int = 0) -> str | None:
+    """Return the first number in data that is not finite, in words; `first_row` is the number of their first row."""
     for path, leaf in tree_flatten_with_path(data)[0]:
         if not jnp.issubdtype(leaf.dtype, jnp.inexact) or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
             continue
@@ -53,7 +61,9 @@ def in_data(name: str, data: Any) -> str | None:
         if index is not None:
             count = int(np.sum(lost))
             others = f" (the first of {count} such values there)" if count > 1 else ""
-            return f"{name}{keystr(path)}{_row(index)} is {_word(array[index])}{others}"
+            word = _word(array[index])
+            index = (index[0] + first_row, *index[1:]) if index else index
+            return f"{name}{keystr(path)}{_row(index)} is {word}{others}"
     return None
 
 
@@ -95,7 +105,7 @@ def _word(value: Any) -> str:
     return "NaN" if np.isnan(value) else "-inf" if value.real == -np.inf else "inf"
 
 
-def _filled(leaf: Any) -> Any:
+def filled(leaf: Any) -> Any:
     """Return an array whose numbers are finite: others are replaced by the first finite one of their column, or 1."""
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return leaf

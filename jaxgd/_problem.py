@@ -25,6 +25,8 @@ from jaxgd._objective.extras import Bound, Extras
 from jaxgd._objective.half_precision import Types, half_types, narrowed, of_wide, widened
 from jaxgd._trees import is_leaf, is_traced, parameters_of, with_fields, with_parameters, working_dtype
 from jaxgd.bounds import Bounds
+from jaxgd.data.chunks import ChunkFeed, Chunks, as_chunks
+from jaxgd.data.feed import Feed
 from jaxgd.methods.adapters import as_method, check_method, has_rate, seeing_full_arrays
 from jaxgd.methods.automatic import Automatic
 from jaxgd.methods.protocol import Method
@@ -106,6 +108,12 @@ class Problem:
         options: dict[str, Any] = {"has_aux": self.has_aux, "jit": self.jit, "fixed": self.frozen, "origin": Origin(self.cost)}
         return functools.partial(trace_objective, self.cost, self.params, **options)
 
+    def settle(self, feed: Feed, *tables: Any, sample: Callable[[Any], Any]) -> tuple[Any, ...]:
+        """Settle the dtypes of the rows of a feed, and return other tables like them in these."""
+        arrays, *others = self.settled(feed.extremes(), *tables, sample=sample)
+        feed.settle(arrays)
+        return tuple(others)
+
     def settled(self, *tables: Any, sample: Callable[[Any], Any] = lambda table: table) -> tuple[Any, ...]:
         """Return data, and validation data, with their 64-bit integers on the device, see `integers`."""
         return settled(functools.partial(self.trace, value_and_gradient), *tables, jit=self.jit, sample=sample)
@@ -185,11 +193,19 @@ def is_function(value: Any) -> bool:
 
 def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]:
     """Return checked data with one row for each observation, and the number of rows. `like` is data that they have to resemble."""
+    if isinstance(data, Chunks):
+        raise TypeError(f"{name}: expected arrays, got {data}.")
     arrays = check_trees.data_arrays(name, data, dtype)
     n_rows = check_trees.rows(name, arrays)
     if like is not None:
         check_trees.resembling(name, arrays, like)
     return arrays, n_rows
+
+
+def open_feed(data: Any, dtype: Any) -> Feed | None:
+    """Return where data come from that come chunk by chunk; None where they are arrays."""
+    chunks = as_chunks(data)
+    return None if chunks is None else ChunkFeed(chunks, dtype)
 
 
 def parameters(name: str, value: Any, dtype: Any, fixed: Any = None) -> Any:

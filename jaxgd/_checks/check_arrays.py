@@ -13,6 +13,7 @@ from jaxgd._checks.check import entry, show
 from jaxgd._trees import is_floating, is_leaf, is_traced
 
 _WIDER = "pass dtype='float64', or set JAX's 64-bit flag"
+EXACT = 2**24  # float32 holds all integers up to here
 _NUMBER = (bool, int, float, np.number, np.bool_)
 
 
@@ -129,6 +130,19 @@ def cast(name: str, array: Any, dtype: Any, *, exact: bool = False) -> Any:
         if column is not None:
             raise ValueError(merging(name, array, column))
     return narrowed
+
+
+def as_dtype(name: str, array: Any, dtype: Any) -> Any:
+    """Return rows in the dtype that was found for others like them, where it holds their numbers."""
+    if array.dtype == dtype:
+        return array
+    array = np.asarray(array)
+    if array.dtype.kind in "iu" and array.size:
+        low, high = int(array.min()), int(array.max())
+        if max(-low, high) > EXACT:
+            cure = "pass a column of 32-bit integers or of floats, or dtype='float64'"
+            raise ValueError(f"{name}: holds integers of 64 bits from {low} to {high}, of which 32 bits may lose some: {cure}.")
+    return cast(name, array, dtype)
 
 
 def merging(name: str, array: np.ndarray, column: int) -> str:

@@ -31,15 +31,15 @@ class InParts:
     twice: Any
     size: int = static()
     sample: int = static()
+    wanted: int = static(default=2)  # how many of what the cost returns are added up
 
     @property
     def shapes(self) -> Any:
         """The shapes and dtypes of what the function returns, where it was traced."""
         return getattr(self.part, "shapes", None)
 
-    def __call__(self, params: Any, data: Any) -> tuple[Any, Any, Any]:
-        cost, gradient = self._over_all(params, data, 2)
-        return cost, jax.tree.map(lambda g, x: g.astype(x.dtype), gradient, params), None
+    def __call__(self, params: Any, data: Any) -> tuple[Any, ...]:
+        return (*self._over_all(params, data, self.wanted), None)
 
     def cost(self, params: Any, data: Any) -> Any:
         """Return the cost alone."""
@@ -105,14 +105,15 @@ def over_all_rows(
     found = additivity(evaluation, data, params, bounds, size)
     if found is None and n_bytes <= _MOST:
         return together, 0
-    parts = _in_parts(evaluation, n_rows, size, found)
+    parts = in_parts(evaluation, n_rows, size, found)
     return parts, 0 if found else -(-n_rows // size)
 
 
-def _in_parts(evaluation: Callable[[int], Any], n_rows: int, size: int, found: Additive | None) -> InParts:
+def in_parts(evaluation: Callable[[int], Any], n_rows: int, size: int, found: Additive | None, wanted: int = 2) -> InParts:
+    """Return a function of the cost for some rows, found in parts of `size` rows, and how it adds up over them."""
     once, twice = (evaluation(found.sample), evaluation(2 * found.sample)) if found and found.is_sum else (None, None)
     rest = evaluation(n_rows % size) if n_rows % size else None
-    return InParts(evaluation(size), rest, once, twice, size, found.sample if found else 0)
+    return InParts(evaluation(size), rest, once, twice, size, found.sample if found else 0, wanted)
 
 
 def cost_over_all_rows(

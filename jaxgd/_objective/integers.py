@@ -11,8 +11,8 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from jaxgd._checks import narrow
-from jaxgd._checks.check_arrays import is_wide, merging, on_device
-from jaxgd._objective.overflow import EXACT, Range, follow, hull, range_of
+from jaxgd._checks.check_arrays import EXACT, is_wide, merging, on_device
+from jaxgd._objective.overflow import Range, follow, hull, range_of
 
 
 class _Column(NamedTuple):

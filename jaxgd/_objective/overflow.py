@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd._checks.check_arrays import EXACT
 from jaxgd._compile.jaxprs import constants_of, core, inside, opened, split_scan
 from jaxgd._trees import is_traced
 
 _SMALL = 2**16  # numbers of an array that a function closes over, up to which they are looked at
-EXACT = 2**24  # float32 holds all integers up to here
 _MANY = 64  # ranges of the data of one function, for which the findings are kept
 _LAPS = 3  # of a loop, after which a range that still grows may be anything
 

@@ -27,6 +27,7 @@ from jaxgd._run.state import RunSpec, begin, goes_on
 from jaxgd._run.sums import begin_part
 from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd.checkpoint import Saver
+from jaxgd.data.feed import Feed
 from jaxgd.result import RUNNING, Status
 
 _CALLBACK_ROWS = 16  # a segment of one tick needs no long buffer
@@ -59,6 +60,7 @@ class Run:
         row: what is recorded of a state; None for nothing.
         unit: what a progress bar counts.
         total: how many of them.
+        feed: where the rows of a run come from that come chunk by chunk; None where they are all in the spec.
     """
 
     def __init__(
@@ -72,17 +74,20 @@ class Run:
         row: Callable[[Any], Any] | None,
         unit: str,
         total: int,
+        feed: Feed | None = None,
     ) -> None:
         self.loop, self.objective, self.options = loop, objective, options
-        self.view, self.unit, self.total = view, unit, total
+        self.view, self.unit, self.total, self.feed = view, unit, total, feed
         self.limit, self.count = int(spec.n_epochs), spec.source.count
-        rows = [leaf.shape[0] for leaf in jax.tree.leaves(spec.source.data) if leaf.ndim]
+        rows = [leaf.shape[0] for leaf in jax.tree.leaves(spec.source.data) if leaf.ndim] if feed is None else [feed.n_rows]
         self.rows_per_batch = rows[0] / self.count if rows else None
         self.inside = is_traced(spec, objective if options.jit else ())
         self.recorded, self.row = row is not None, None
         self.program: Program | None = None
         self.blank: Any = None
         if self.inside:
+            if feed is not None:
+                raise ValueError("data: expected arrays inside jax.jit, jax.vmap or jax.grad, got data that come in chunks.")
             if options.callbacks or options.progress:
                 raise no_pauses("callback" if options.callbacks else "progress")
             self.capacity = self.limit if row else 0
@@ -94,7 +99,7 @@ class Run:
             like = jax.eval_shape(row, self.blank)
             most, self.row = _capacity(like), jax.tree.structure(like)
             self.capacity = min(most, _CALLBACK_ROWS) if options.callbacks else most
-        if options.jit:
+        if options.jit and feed is None:
             spec = self._with_capacity(spec)
             self.program = program_for(loop.run_segment, spec, objective)
             self.program.prepare(spec, objective, self.blank, np.int32(0))
@@ -124,6 +129,8 @@ class Run:
             saver = None
             if self.options.checkpoint is not None and to_save is not None:
                 saver = stack.enter_context(Saver(self.options.checkpoint, to_save, None if saved is None else progress.place))
+            if self.feed is not None:
+                stack.callback(self.feed.close)
             audience = stack.enter_context(Audience(self, progress, saver, resumed=saved is not None))
             try:
                 while progress.code == RUNNING and not (saver and saver.terminated and progress.place > 0):
@@ -148,6 +155,8 @@ class Run:
 
     def _segment(self, spec: Any, progress: "RunProgress", stop: int) -> tuple[Any, Any]:
         """Run until `stop`, a number of batches: whole epochs, or a part of one."""
+        if self.feed is not None and spec.source.count > 1:
+            return self._chunk(spec, progress, stop)
         count, state, call = spec.source.count, progress.state, self._call
         epoch, batch = divmod(stop, count)
         within = getattr(state, "under_way", None) is not None
@@ -161,6 +170,19 @@ class Run:
                 return state, {}
         return call(fused.end_part, stepwise.end_part, spec, self.objective, state)
 
+    def _chunk(self, spec: Any, progress: "RunProgress", stop: int) -> tuple[Any, Any]:
+        """Run until `stop`, a number of batches, or to the end of the chunk under way."""
+        count, state, call = spec.source.count, progress.state, self._call
+        if state.under_way is None:
+            state = call(begin_part, None, spec, call(begin, None, spec) if progress.place == 0 else state)
+        chunk, end = self.feed.chunk(spec.source, progress.ticks, integer(state.batch))  # type: ignore[union-attr]
+        end = min(end, stop - progress.ticks * count)
+        fed, in_steps = with_fields(spec, source=chunk), self.objective._replace(validation=None, all_rows=None)
+        state = call(fused.run_part, stepwise.run_part, fed, in_steps, state, np.int32(end))
+        if end < count and integer(goes_on(spec, state)):
+            return state, {}
+        return stepwise.end_part(fed, self.objective, state)
+
     def _call(self, function: Any, eager: Any, *arguments: Any) -> Any:
         """Call a function as a program, or what stands for it where the cost runs as Python."""
         if eager is not None and not self.options.jit:
@@ -173,11 +195,17 @@ class Run:
 
 
 def run_of_epochs(
-    spec: RunSpec, objective: Objective, options: RunOptions, complete: Callable[[Any], Any], rows: Any = None
+    spec: RunSpec,
+    objective: Objective,
+    options: RunOptions,
+    complete: Callable[[Any], Any],
+    rows: Any = None,
+    feed: Feed | None = None,
 ) -> Run:
     """Return a run of `minimize` or `fit`; `complete` turns free parameters in a view into all of them.
 
-    `rows` is what evaluates the cost over all rows where the state does not hold that.
+    `rows` is what evaluates the cost over all rows where the state does not hold that, and `feed` where rows come from that come
+    chunk by chunk.
     """
     return Run(
         EPOCHS,
@@ -188,6 +216,7 @@ def run_of_epochs(
         row=(lambda state: row(spec, state, spec.start)) if spec.names else None,  # a gradient has the shapes of the start
         unit="step" if spec.returns_current else "epoch",
         total=int(spec.n_epochs) - spec.returns_current,  # the evaluation of the start is no step
+        feed=feed,
     )
 
 

@@ -142,12 +142,13 @@ def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, 
     search completes it, since a schedule then lasts as long as the call, and else the method as it runs.
     """
     source, key = spec.source, others.pop("key")
+    data = source.data if (identity := others.pop("data", None)) is None else identity
     random = key, getattr(source, "seed", None), spec.extras and spec.extras.key
     parts = {"the function called": (spec.returns_current, "minimize" if spec.returns_current else "fit"), "key": (random, key)}
     parts |= {name: (value, value) for name, value in others.items()}
     parts |= {
         "start": (spec.start, spec.start),
-        "data": (source.data, source.data),
+        "data": (data, data),
         "validation": (spec.validation, spec.validation),
         "method": (method if is_sought(method) else spec.method, method),
         "stop": (spec.rules, spec.rules),

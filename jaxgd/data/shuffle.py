@@ -59,22 +59,27 @@ def _words(key: jax.Array | int) -> Any:
     return data if is_traced(data) else np.asarray(data)
 
 
-def shuffle(seed: Seed, epoch: jax.Array, n_rows: int) -> Shuffle:
+def derived(seed: Seed, number: Any) -> Seed:
+    """Return the seed of a part of the rows, by its number."""
+    return Seed(_word(seed, number), _word(seed, number, number))
+
+
+def shuffle(seed: Seed, epoch: jax.Array, n_rows: Any) -> Shuffle:
     """Return the order of one epoch of `n_rows` rows."""
-    count = n_rows if n_rows <= RANKED else _ROUNDS
-    draws = jnp.arange(count, dtype=jnp.uint32)
+    ranked = _is_ranked(n_rows)
+    draws = jnp.arange(n_rows if ranked else _ROUNDS, dtype=jnp.uint32)
     words = _word(seed, epoch, draws)
-    if n_rows <= RANKED:
+    if ranked:
         return Shuffle(words, words)
     return Shuffle(_below(n_rows, _word(seed, epoch, draws + np.uint32(1 << 16)), words), words)
 
 
-def row(order: Shuffle, position: jax.Array, n_rows: int) -> jax.Array:
+def row(order: Shuffle, position: jax.Array, n_rows: Any) -> jax.Array:
     """Return the rows at some positions of an epoch's order: a bijection of [0, n_rows).
 
     They are unsigned integers of the shape of the positions.
     """
-    if n_rows <= RANKED:
+    if _is_ranked(n_rows):
         return _rank(order.words).at[position].get(mode="promise_in_bounds")
     return _swap_or_not(order, position.astype(index_dtype(n_rows)), n_rows)
 
@@ -90,9 +95,32 @@ def draw(seed: Seed, epoch: jax.Array, position: jax.Array, n_rows: int) -> jax.
     return _below(n_rows, _word(seed, epoch, low, high), _word(seed, epoch, low, high + np.uint32(1)))
 
 
-def index_dtype(n_rows: int) -> jnp.dtype:
-    """Return the type of a row's number: 32 bits where they suffice."""
-    return jnp.dtype(jnp.uint32 if n_rows <= 2**31 else jnp.uint64)
+def on_host(seed: Seed, epoch: int, count: int) -> np.ndarray:
+    """Return a random order of a few things, (count,), that is needed on the host."""
+    words = _on_host(seed, epoch, np.arange(count, dtype=np.uint32))
+    return np.argsort(words, kind="stable")
+
+
+def offset(seed: Seed, epoch: int, n_rows: int) -> int:
+    """Return a random number below `n_rows` for an epoch, on the host."""
+    high, low = (int(word) for word in _on_host(seed, epoch, np.asarray([2**32 - 2, 2**32 - 1], np.uint32)))
+    return (high << 32 | low) * n_rows >> 64
+
+
+def _on_host(seed: Seed, epoch: int, numbers: np.ndarray) -> np.ndarray:
+    """Return a random word for each number; of arrays NumPy takes for granted that they overflow, of single numbers it warns."""
+    several = Seed(*(np.full(numbers.shape, word, np.uint32) for word in seed))
+    return _word(several, np.full(numbers.shape, epoch, np.uint32), numbers)
+
+
+def index_dtype(n_rows: Any) -> jnp.dtype:
+    """Return the type of a row's number: 32 bits where they suffice, as for a count that a program computes."""
+    return jnp.dtype(jnp.uint64 if isinstance(n_rows, int) and n_rows > 2**31 else jnp.uint32)
+
+
+def _is_ranked(n_rows: Any) -> bool:
+    """Return whether there are so few rows that they are ranked."""
+    return isinstance(n_rows, int) and n_rows <= RANKED
 
 
 def _rank(words: jax.Array) -> jax.Array:
@@ -138,7 +166,7 @@ def _mix(x: Any) -> Any:
     return x ^ (x >> 16)
 
 
-def _word(seed: Seed, *numbers: jax.Array) -> jax.Array:
+def _word(seed: Seed, *numbers: Any) -> Any:
     """Return a random word for a tuple of numbers."""
     word = seed.first
     for number in numbers:
@@ -146,11 +174,11 @@ def _word(seed: Seed, *numbers: jax.Array) -> jax.Array:
     return word
 
 
-def _below(n: int, high: jax.Array, low: jax.Array) -> jax.Array:
+def _below(n: Any, high: jax.Array, low: jax.Array) -> jax.Array:
     """Return a uniform number in [0, n) from 64 random bits: floor(bits * n / 2**64)."""
     if index_dtype(n) == jnp.uint64:
         return ((high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)) % np.uint64(n)
-    size = jnp.uint32(n)
+    size = jnp.asarray(n, jnp.uint32)
     product = high * size
     carry = product + _high_product(low, size) < product
     return _high_product(high, size) + carry.astype(jnp.uint32)
