@@ -16,10 +16,10 @@ from jaxgd._objective.accumulate import accumulated
 from jaxgd._objective.additive import additivity
 from jaxgd._objective.all_rows import cost_over_all_rows, over_all_rows
 from jaxgd._objective.evaluation import empty_point, value, value_and_gradient
-from jaxgd._problem import Problem, check_choices, open_feed, precision, problem, table, told
+from jaxgd._problem import Problem, check_choices, completed, open_feed, precision, problem, table, told
 from jaxgd._run import report
 from jaxgd._run.driver import run_of_epochs
-from jaxgd._run.end import AllRows, find_end, start_over_all_rows
+from jaxgd._run.end import AllRows, end_on_the_way, find_end, start_over_all_rows
 from jaxgd._run.in_chunks import in_chunks
 from jaxgd._run.objective import Objective
 from jaxgd._run.options import RunOptions
@@ -33,6 +33,7 @@ from jaxgd.checkpoint import Checkpoint
 from jaxgd.data import shuffle as orders
 from jaxgd.data.feed import Chunk, Feed, check_fed, rows_like
 from jaxgd.data.source import Batches
+from jaxgd.data.stream import StreamError
 from jaxgd.methods.adapters import with_known_traits
 from jaxgd.methods.automatic import TuningTarget, tuning_target
 from jaxgd.methods.protocol import Point
@@ -49,7 +50,7 @@ def fit(
     key: Any = None,
     cost_state: Any = None,
     method: Any = None,
-    shuffle: bool | str = True,
+    shuffle: bool | str | None = None,
     average: float | ExponentialAverage | None = None,
     accumulate: int = 1,
     on_nonfinite: str = "stop",
@@ -76,7 +77,8 @@ def fit(
             (scalar, anything). The batch is the pytree of the data with `batch_size` rows, or fewer, or, for the costs that the
             result reports, all or large parts of them.
         start: as in `minimize`.
-        data: a pytree of arrays of equal leading length, the rows; see `minimize` for what is refused.
+        data: a pytree of arrays of equal leading length, the rows; see `minimize` for what is refused. Or `jaxgd.data.Chunks` of
+            rows that are larger than the memory, or a `jaxgd.data.Stream` of batches.
         batch_size: rows in a batch, from 1 to all.
         n_epochs: passes over the data, >= 1.
         key: the random key of the order of rows, of a random start and of a random cost: a key of `jax.random`, or an integer. It
@@ -85,7 +87,8 @@ def fit(
         method: a method of jaxgd that takes every step, or any Optax transformation. None is `Automatic()`, which finds a learning
             rate by a race before the run.
         shuffle: True draws a new order for every epoch, the first too (a batch of all rows has no order to draw, and keeps them as
-            they are); False keeps the rows as they are; "replacement" draws every row of every batch independently.
+            they are); False keeps the rows as they are; "replacement" draws every row of every batch independently. None is True,
+            and for a `Stream` the order that it brings.
         average: a fraction in (0, 1]: the returned params are the mean of the iterates of that last part of the planned run; a run
             that stops before it begins returns its last iterate. B. T. Polyak, A. B. Juditsky, Acceleration of stochastic
             approximation by averaging, SIAM J. Control Optim. 30 (1992). Or an `ExponentialAverage`.
@@ -126,6 +129,7 @@ def fit(
 
     Raises:
         TypeError, ValueError: for a bad argument, before anything compiles; the message names it.
+        StreamError: a ValueError, for a `Stream` that breaks off or changes; its `result` is what was reached.
 
     A cost may have further parameters, by these names. `key` is a fresh random key in every step, as dropout, augmentation and
     Monte Carlo estimates need it. `state` is what the cost returned in the step before, at first `cost_state`, as running
@@ -147,7 +151,7 @@ def fit(
     options = RunOptions.of(callback, progress, resume, checkpoint, jit=jit, has_aux=has_aux)
     n_epochs = check.integer("n_epochs", n_epochs, 1, 2**31 - 2)
     names = check.history_names(history, () if validation is None else ("validation_cost",))
-    check.one_of("shuffle", shuffle, (True, False, "replacement"))
+    check.one_of("shuffle", shuffle, (None, True, False, "replacement"))
     check.one_of("on_nonfinite", on_nonfinite, ("stop", "skip"))
     accumulate, average = check.integer("accumulate", accumulate, 1), as_average(average)
     takes = extras.checked(cost, ("params", "batch"))
@@ -165,12 +169,13 @@ def fit(
         if feed is None:
             arrays, *held_out = given.settled(arrays, *held_out, sample=sample)
         else:
-            check_fed(shuffle, together, n_rows, has_aux=has_aux)
+            check_fed(feed, shuffle, batch_size, together=together, has_aux=has_aux)
             held_out = given.settle(feed, *held_out, sample=sample)
             feed.cut(together)
         n_batches = math.ceil(n_rows / together)
         found = tuning_target(method, n_epochs * n_batches)
         adapted, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)
+        shuffle = shuffle if shuffle is not None else feed is None or not feed.brings_order
         seed = _seed(key, shuffle, all_rows=together == n_rows)
         spec = RunSpec(
             empty=Point(given.params, None, None),
@@ -187,7 +192,9 @@ def fit(
         )
         same = {"key": key, "cost_state": cost_state, "shuffle": shuffle, "batch_size": batch_size, "accumulate": accumulate}
         same |= {"fixed": given.frozen, "average": average, "on_nonfinite": on_nonfinite, "data": feed and feed.identity}
-        result = _run(given, spec, options, found, batch_size, functools.partial(options.call, method=method, **same), feed)
+        identity = functools.partial(options.call, method=method, **same)
+        with completed(given, began):
+            result = _run(given, spec, options, found, batch_size, identity, feed)
         result, kept = given.complete(result), given.beside()
     return told(result, began, kept)
 
@@ -211,28 +218,39 @@ def _run(
     saved = options.checked(call, spec)
     total = int(spec.n_epochs) * spec.source.count
     trace_value = functools.partial(given.measure, value)
-    tuned = spec if feed is None else with_fields(spec, source=feed.batches(spec.source))
-    search = found and LearningRateSearch(found, tuned, objective.evaluate, trace_value, total)
+    search = found and LearningRateSearch(found, _tuned(spec, feed), objective.evaluate, trace_value, total)
     rows = functions.rows
     run = run_of_epochs(spec, objective, options, given.complete, rows, feed)
-    rows.prepare(spec)
+    evaluates = feed is None or feed.evaluates
+    if evaluates:
+        rows.prepare(spec)
     if search:
         spec = search(spec, saved and saved.tuning)
 
     def attempt(spec: RunSpec, saved: Saved | None = None, to_save: Saved | None = None) -> Result:
         state, chunks = run(spec, saved, to_save)
-        end = find_end(spec, state, rows)
-        history = report.history_over_all_rows(spec, state, end, chunks, rows) if spec.names else None
+        end, error = None, run.error
+        if error is None and evaluates:
+            try:
+                end = find_end(spec, state, rows)
+            except StreamError as raised:
+                error = raised
+        measured, end = end is not None, end or end_on_the_way(spec, state)
+        history = report.history_over_all_rows(spec, state, end, chunks, rows if measured else None) if spec.names else None
         result = report.result_over_all_rows(spec, state, end, history)
-        return with_fields(result, saved=Saved.of(state, chunks, search and search.tuning, call))
+        result = with_fields(result, saved=Saved.of(state, chunks, search and search.tuning, call, run.fields))
+        result = with_fields(result, in_parts=functions.in_parts if measured else {"last epoch": spec.source.count})
+        if error is not None:
+            error.result = result
+            raise error
+        return result
 
     result = attempt(spec, saved, Saved({}, [], search and search.tuning, call))
     if search:
         result = search.retry_if_worse(result, spec, attempt)
-    result = with_fields(result, in_parts=functions.in_parts)
     if is_traced(result.code):
         return result
-    if result.status is Status.DIVERGED:
+    if result.status is Status.DIVERGED and evaluates:
         start = start_over_all_rows(spec, rows)
         evaluate = extras.rebound(rows.evaluate, spec.measured(result.state))
         result = _nonfinite.diagnosed(result, start, evaluate, given.frozen, spec.source.data)
@@ -307,6 +325,11 @@ def _source(arrays: Any, feed: Feed | None, seed: Any, shuffle: bool | str, n_ro
     if feed is not None:
         return Chunk(feed.like, seed, shuffle, n_rows, batch_size, layout=feed.layout)
     return Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.block_budget(arrays, seed, *others))
+
+
+def _tuned(spec: RunSpec, feed: Feed | None) -> RunSpec:
+    """Return what a search for a learning rate is told: of a feed it sees a sample."""
+    return spec if feed is None else with_fields(spec, source=feed.batches(spec.source))
 
 
 def _seed(key: Any, shuffle: bool | str, *, all_rows: bool) -> orders.Seed:

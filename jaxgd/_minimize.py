@@ -15,7 +15,7 @@ from jaxgd._objective import extras
 from jaxgd._objective.additive import additivity
 from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import empty_point, hessian, value_and_gradient
-from jaxgd._problem import Problem, check_choices, open_feed, precision, problem, told
+from jaxgd._problem import Problem, check_choices, completed, open_feed, precision, problem, told
 from jaxgd._run import many, report
 from jaxgd._run.driver import Run, run_of_epochs
 from jaxgd._run.in_chunks import First, InTuple, in_chunks
@@ -83,7 +83,8 @@ def minimize(
             evaluated.
         data: any pytree of arrays, or None. Values of which NumPy would drop a mask, a unit or a missing entry are refused. Without
             64 bits, integer columns of 64 become floats where the cost's arithmetic could overflow, and a column whose values 32
-            bits can't tell apart is refused.
+            bits can't tell apart is refused. A cost that is a mean or a sum over rows also takes `jaxgd.data.Chunks` of what is
+            larger than the memory, and a `jaxgd.data.Stream`.
         method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `TrustRegion()` for up to 200
             free parameters, and `LBFGS()` for more, or where the parameters times the largest array that the cost computes are
             more than 2**28 numbers, since a Hessian takes too long then, or where JAX finds no second derivatives; neither has
@@ -167,7 +168,7 @@ def minimize(
                 resample_every=(resample_every, None),
             )
             given.settle(feed, sample=lambda sample: sample)
-            feed.cut(1)
+            feed.cut(None)
             arrays, beside, trace = (feed.like,), None, _OverChunks(given, feed)
         evaluate = trace(value_and_gradient)
         empty = empty_point(evaluate, given.params, *given.first(), *arrays)
@@ -189,7 +190,8 @@ def minimize(
         same |= {"data": feed and feed.identity}
         identity = options.call(spec, evaluate if jit else cost, method, **same)
         if given.draws is None:
-            result = _alone(spec, objective, given, options if feed is None else options._replace(jit=False), identity)
+            with completed(given, began):
+                result = _alone(spec, objective, given, options, identity, feed)
         else:
             result = _best_of_many(spec, objective, given)
         result = _diagnosed(result, spec, given.bound(evaluate) if feed is None else evaluate, given)
@@ -287,11 +289,17 @@ def _default(params: Any, evaluate: Any) -> Any:
     return LBFGS() if size > _LARGE or size * getattr(evaluate, "largest", 0) > _DEAR else TrustRegion()
 
 
-def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOptions, identity: Call) -> Result:
+def _alone(spec: RunSpec, objective: Objective, given: Problem, options: RunOptions, identity: Call, feed: Feed | None) -> Result:
     """Return the result of one run, in the free parameters."""
     saved = options.checked(identity, spec)
-    state, chunks = run_of_epochs(spec, objective, options, given.complete)(spec, saved, Saved({}, [], None, identity))
-    return with_fields(report.result(state, report.history(chunks)), saved=Saved.of(state, chunks, None, identity))
+    options = options if feed is None else options._replace(jit=False)
+    run = run_of_epochs(spec, objective, options, given.complete, feed=feed)
+    state, chunks = run(spec, saved, Saved({}, [], None, identity))
+    result = with_fields(report.result(state, report.history(chunks)), saved=Saved.of(state, chunks, None, identity))
+    if run.error is not None:
+        run.error.result = result
+        raise run.error
+    return result
 
 
 def _diagnosed(result: Result, spec: RunSpec, evaluate: Any, given: Problem) -> Result:

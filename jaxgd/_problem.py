@@ -27,6 +27,7 @@ from jaxgd._trees import is_leaf, is_traced, parameters_of, with_fields, with_pa
 from jaxgd.bounds import Bounds
 from jaxgd.data.chunks import ChunkFeed, Chunks, as_chunks
 from jaxgd.data.feed import Feed
+from jaxgd.data.stream import Stream, StreamError, StreamFeed
 from jaxgd.methods.adapters import as_method, check_method, has_rate, seeing_full_arrays
 from jaxgd.methods.automatic import Automatic
 from jaxgd.methods.protocol import Method
@@ -193,7 +194,7 @@ def is_function(value: Any) -> bool:
 
 def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]:
     """Return checked data with one row for each observation, and the number of rows. `like` is data that they have to resemble."""
-    if isinstance(data, Chunks):
+    if isinstance(data, Chunks | Stream):
         raise TypeError(f"{name}: expected arrays, got {data}.")
     arrays = check_trees.data_arrays(name, data, dtype)
     n_rows = check_trees.rows(name, arrays)
@@ -204,6 +205,8 @@ def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]
 
 def open_feed(data: Any, dtype: Any) -> Feed | None:
     """Return where data come from that come chunk by chunk; None where they are arrays."""
+    if isinstance(data, Stream):
+        return StreamFeed(data, dtype)
     chunks = as_chunks(data)
     return None if chunks is None else ChunkFeed(chunks, dtype)
 
@@ -330,6 +333,17 @@ def export(tree: Any) -> Any:
 
     exported = jax.tree.map(leave, tree)
     return with_fields(exported, cause=tree.cause, saved=tree.saved) if isinstance(tree, Result) else exported
+
+
+@contextlib.contextmanager
+def completed(given: Problem, began: float) -> Iterator[None]:
+    """Complete the result that an error in a stream brings along."""
+    try:
+        yield
+    except StreamError as error:
+        if error.result is not None:
+            error.result = told(given.complete(error.result), began, given.beside())
+        raise
 
 
 def told(result: Any, began: float, beside: Beside) -> Any:

@@ -152,7 +152,7 @@ class Resume:
             if found is None:
                 raise ValueError(f"resume: expected a directory that holds a whole checkpoint, got {self.run}.")
             return found
-        return self.run.saved._replace(fields=self.run.state._asdict())
+        return self.run.saved._replace(fields=self.run.saved.fields | self.run.state._asdict())
 
 
 def as_resume(resume: Any) -> Resume | None:
@@ -230,12 +230,12 @@ class Saver:
         return seconds is not None and not busy and time.monotonic() - self.last >= seconds
 
     def save(self, progress: Any) -> None:
-        """Begin to save a run, once the save before is done; `progress` has its place, its state and its rows."""
+        """Begin to save a run, once the save before is done; `progress` has its place, its fields and its rows."""
         if progress.place == self.place:
             return
         self.wait()
         self.last, self.place = time.monotonic(), progress.place
-        saved = self.about._replace(fields=progress.state._asdict(), rows=progress.chunks)
+        saved = self.about._replace(fields=progress.fields, rows=progress.chunks)
         self.pending = self.thread.submit(_write, self.checkpoint, progress.place, saved)
 
     def wait(self) -> None:

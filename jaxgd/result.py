@@ -194,7 +194,8 @@ class Result:
         n_skipped: the steps that `fit` dropped since something was not finite; None where it was to stop there.
         in_parts: None where `cost`, `gradient` and `best.cost` are over all rows. Where they can't be, since the cost is neither a
             mean nor a sum over the rows and looking at all of them together takes too much memory, they are means over parts, and
-            this is a dict of the numbers of parts, of the "data", the "validation" data, or both.
+            this is a dict of the numbers of parts, of the "data", the "validation" data, or both. Where they were measured on the
+            way, as a `Stream` may ask for, it has the number of batches of the "last epoch", and the gradient is NaN.
         seconds: the time that the call took, with tracing and compiling; None in an outer `jax.jit` or `jax.vmap`. Two runs that
             are the same to the last bit differ in it, and so it is no leaf of the pytree, and is left behind by functions over it.
         cause: where a number that is not finite first appeared, in words, if that is in the data, the validation data or at the

@@ -34,7 +34,7 @@ def parameters(name: str, start: Any, dtype: Any = None, fixed: Any = None) -> A
     floating numbers is none, and comes back as it is, whatever it is; so do truth values, functions and random keys, fixed or not.
     Floating arrays come back in `dtype`, or in their own where it is None.
     """
-    named, structure = _flattened(name, start)
+    named, structure = flattened(name, start)
     roles = _roles(fixed, start, named, structure)
     leaves = [_start_leaf(name + keystr(path), leaf, dtype, role) for (path, leaf), role in zip(named, roles, strict=True)]
     for (path, _), leaf in zip(named, leaves, strict=True):
@@ -120,7 +120,7 @@ def data_arrays(name: str, data: Any, dtype: Any = None) -> Any:
 
     Floating arrays come back in `dtype`, or in their own where it is None; see `check_arrays.in_data` for integers of 64 bits.
     """
-    named, structure = _flattened(name, data)
+    named, structure = flattened(name, data)
     if not named:
         raise ValueError(f"{name}: expected a pytree of arrays, got {show(data)}.")
     return structure.unflatten([check_arrays.in_data(name + keystr(path), leaf, dtype) for path, leaf in named])
@@ -128,7 +128,7 @@ def data_arrays(name: str, data: Any, dtype: Any = None) -> Any:
 
 def drawn(name: str, start: Any, fixed: Any = None) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """Check one of many random starts while it is traced. Return its arrays, and how to put those of all starts in their places."""
-    named, structure = _flattened(name, start)
+    named, structure = flattened(name, start)
     roles = _roles(fixed, start, named, structure)
     settings = {place: leaf for place, ((_, leaf), role) in enumerate(zip(named, roles, strict=True)) if _is_setting(leaf, role)}
     arrays = [
@@ -144,7 +144,7 @@ def drawn(name: str, start: Any, fixed: Any = None) -> tuple[list[Any], Callable
     return arrays, joined
 
 
-def _flattened(name: str, tree: Any) -> tuple[list[tuple[Any, Any]], Any]:
+def flattened(name: str, tree: Any) -> tuple[list[tuple[Any, Any]], Any]:
     """Return the leaves of a tree with their paths, lists of numbers among them, and its structure."""
     try:
         return tree_flatten_with_path(tree, is_leaf=is_array_like)

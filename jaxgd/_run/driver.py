@@ -7,7 +7,7 @@ one for each epoch, and a history none longer than its buffer. The cuts change n
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +28,7 @@ from jaxgd._run.sums import begin_part
 from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd.checkpoint import Saver
 from jaxgd.data.feed import Feed
+from jaxgd.data.stream import StreamError
 from jaxgd.result import RUNNING, Status
 
 _CALLBACK_ROWS = 16  # a segment of one tick needs no long buffer
@@ -85,6 +86,8 @@ class Run:
         self.recorded, self.row = row is not None, None
         self.program: Program | None = None
         self.blank: Any = None
+        self.error: StreamError | None = None
+        self.fields: dict[str, Any] = {}
         if self.inside:
             if feed is not None:
                 raise ValueError("data: expected arrays inside jax.jit, jax.vmap or jax.grad, got data that come in chunks.")
@@ -112,7 +115,8 @@ class Run:
         While somebody else traces the run, it is one segment, and its rows are padded to the length that they can have at most.
 
         A `KeyboardInterrupt` ends the run after the segment under way; while the first is still compiled there is nothing to
-        return, and it is raised.
+        return, and it is raised. An error in a stream ends it likewise, and is kept in `error`. What is saved of the feed beside
+        the state is in `fields`.
         """
         spec = self._with_capacity(spec)
         if self.inside:
@@ -130,7 +134,8 @@ class Run:
             if self.options.checkpoint is not None and to_save is not None:
                 saver = stack.enter_context(Saver(self.options.checkpoint, to_save, None if saved is None else progress.place))
             if self.feed is not None:
-                stack.callback(self.feed.close)
+                stack.enter_context(self._open(self.feed, saved))
+                progress.feed = self.feed
             audience = stack.enter_context(Audience(self, progress, saver, resumed=saved is not None))
             try:
                 while progress.code == RUNNING and not (saver and saver.terminated and progress.place > 0):
@@ -146,12 +151,29 @@ class Run:
                 if progress.place == 0:
                     raise
                 progress.end(Status.INTERRUPTED)
+            except StreamError as error:
+                if progress.place == 0:
+                    raise
+                self.error = error
+                progress.end(Status.INTERRUPTED)
             finally:
+                self.fields = progress.fields_of_feed
                 if saver and progress.place > 0:
                     saver.save(progress)
             if saver and saver.terminated:
                 progress.end(Status.INTERRUPTED)
         return progress.state, progress.chunks
+
+    @contextlib.contextmanager
+    def _open(self, feed: Feed, saved: Saved | None) -> Iterator[None]:
+        """Let the feed go on where a run was saved, and close it in the end."""
+        for position in jax.tree.leaves(saved.fields.get("feed")) if saved else []:
+            feed.reopen(position)
+        self.error, self.fields, feed.n_epochs = None, {}, self.limit
+        try:
+            yield
+        finally:
+            feed.close()
 
     def _segment(self, spec: Any, progress: "RunProgress", stop: int) -> tuple[Any, Any]:
         """Run until `stop`, a number of batches: whole epochs, or a part of one."""
@@ -230,6 +252,8 @@ class RunProgress:
     def __init__(self, spec: Any, state: Any, chunks: list[Any]) -> None:
         self.state, self.chunks = state, list(chunks)
         self.ahead: Any = None
+        self.feed: Feed | None = None
+        self.count = spec.source.count
         self.code, self.ticks, self.place, self.rows = _counts(spec, state)
 
     def arrive(self, spec: Any) -> None:
@@ -248,6 +272,17 @@ class RunProgress:
             self.chunks + chunk,
             None,
         )
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields that are saved: those of the state, and what the feed needs to go on."""
+        return self.state._asdict() | self.fields_of_feed
+
+    @property
+    def fields_of_feed(self) -> dict[str, Any]:
+        """What the feed needs to go on; nothing for most."""
+        position = None if self.feed is None else self.feed.position(self.ticks, self.place - self.ticks * self.count)
+        return {} if position is None else {"feed": position}
 
     def end(self, status: Status) -> None:
         """End a run that has not ended by itself."""

@@ -97,12 +97,14 @@ def history(chunks: list[Any], first: dict[str, Any] | None = None) -> History |
     return History(**jax.tree.map(lambda *leaves: join(leaves), *parts))
 
 
-def history_over_all_rows(spec: RunSpec, state: RunState, end: End, chunks: list[Any], rows: AllRows) -> History | None:
-    """Return the history of a run of `fit`, the row of the start in front.
+def history_over_all_rows(spec: RunSpec, state: RunState, end: End, chunks: list[Any], rows: AllRows | None) -> History | None:
+    """Return the history of a run of `fit`, the row of the start in front, for which `rows` are looked at if there are any.
 
     Where every batch is all rows, the cost of an epoch is that of the point before its update: it belongs to the row before.
     """
-    gradient = start_over_all_rows(spec, rows).gradient if "gradient_norm" in spec.names else None
+    gradient = None
+    if "gradient_norm" in spec.names:
+        gradient = end.point.gradient if rows is None else start_over_all_rows(spec, rows).gradient
     first = row(spec, begin(spec), gradient) | {"cost": end.start_cost}
     if spec.validation:
         first["validation_cost"] = end.start_validation

@@ -118,7 +118,7 @@ class Saved(NamedTuple):
     """A run that was saved.
 
     Attributes:
-        fields: the fields of its state by name: pytrees, or lists of their leaves.
+        fields: the fields of its state by name: pytrees, or lists of their leaves; and beside these the place of a stream, "feed".
         rows: the rows of its history, a pytree of arrays for each segment.
         tuning: the findings of the search before it; None where there was none.
         call: the identity of the call; None where JAX has rebuilt the result.
@@ -130,9 +130,11 @@ class Saved(NamedTuple):
     call: Call
 
     @staticmethod
-    def of(state: RunState, rows: list[Any], tuning: Tuning | None, call: Call) -> "Saved | None":
+    def of(
+        state: RunState, rows: list[Any], tuning: Tuning | None, call: Call, fields: dict[str, Any] | None = None
+    ) -> "Saved | None":
         """Return what is saved beside the state of a result; None inside an outer program."""
-        return None if is_traced(state.code) else Saved({}, rows, tuning, call)
+        return None if is_traced(state.code) else Saved(fields or {}, rows, tuning, call)
 
 
 def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, tuple[Any, Any]]:

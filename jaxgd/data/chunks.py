@@ -100,21 +100,21 @@ class ChunkFeed(Feed):
         shapes = [f"{leaf.dtype}{tuple(leaf.shape)}" for _, leaf in self.named]
         return self.layout, str(self.structure), shapes, self.sample
 
-    def cut(self, batch_size: int) -> None:
+    def cut(self, batch_size: int | None) -> None:
+        batch_size = batch_size or 1
         if jax.tree.leaves(self.sample)[0].shape[0] < batch_size:
             self.sample = self.on_device("data", self._leaves(lambda leaf: _spread(leaf, self.n_rows, batch_size)))
         self.layout = Layout.of(self.sample, self.n_rows, batch_size, self.chunks.n_rows, _BYTES)
 
     def pieces(self, epoch: int, place: int, seed: orders.Seed, *, shuffled: bool) -> Iterator[Piece]:
-        order = _order(self.layout, seed, epoch, shuffled=shuffled)
-        while True:
-            first, numbers = order
+        first, numbers = _order(self.layout, seed, epoch, shuffled=shuffled)
+        while epoch < self.n_epochs:
             number = int(numbers[place])
             begin = (first + number * self.layout.chunk_rows) % self.n_rows
             yield Piece(self._read(begin, self.layout.chunk_rows), self.layout.rows_of(place), number)
             epoch, place = self.layout.after(epoch, place)
             if place == 0:
-                order = _order(self.layout, seed, epoch, shuffled=shuffled)
+                first, numbers = _order(self.layout, seed, epoch, shuffled=shuffled)
 
     def all_pieces(self) -> Iterator[Piece]:
         size = self.layout.chunk_rows

@@ -136,7 +136,7 @@ class Piece(NamedTuple):
     """The rows of a chunk on the device, how many of them count, and the number from which their order follows.
 
     `is_rest` says that the arrays are those of a smaller last chunk, without rows that do not count, and `is_last` that no other
-    comes after it in a pass over all rows.
+    comes after it in a pass over all rows. `state` is that of a stream after it.
     """
 
     data: Any
@@ -144,17 +144,21 @@ class Piece(NamedTuple):
     number: int = 0
     is_rest: bool = False
     is_last: bool = False
+    state: bytes | None = None
 
 
-def check_fed(shuffle: bool | str, batch_size: int, n_rows: int, *, has_aux: bool) -> None:
+def check_fed(feed: "Feed", shuffle: bool | str | None, batch_size: int, *, together: int, has_aux: bool) -> None:
     """Check arguments of `fit` that data in chunks do not go with."""
+    feed.check(batch_size)
+    if feed.brings_order and shuffle:
+        raise ValueError(f"shuffle: expected None or False for a stream, which brings its own order, got {shuffle!r}.")
     if shuffle == "replacement":
         raise ValueError(
             "shuffle: expected True or False for data that come in chunks, got 'replacement', which needs any row at once."
         )
-    if batch_size >= n_rows:
+    if together >= feed.n_rows:
         raise ValueError(
-            f"batch_size: expected fewer than all {n_rows} rows of data that come in chunks, got {batch_size}. "
+            f"batch_size: expected fewer than all {feed.n_rows} rows of data that come in chunks, got {together}. "
             "minimize adds up the cost over the chunks."
         )
     if has_aux:
@@ -176,11 +180,17 @@ class Feed:
         sample: some rows, which tell the shapes and dtypes of all.
         layout: how the data are cut into chunks.
         identity: a pytree by which a call that goes on with a run knows its data.
+        brings_order: whether the rows come in an order of their own.
+        n_epochs: the epochs of the run.
+        evaluates: whether costs over all rows are found in passes over the data.
     """
 
     sample: Any
     layout: Layout
     identity: Any
+    n_epochs: int = 0
+    brings_order = False
+    evaluates = True
 
     def __init__(self, n_rows: int) -> None:
         self.n_rows = n_rows
@@ -188,12 +198,22 @@ class Feed:
         self.place: tuple[int, int] | None = None  # the epoch and the place of the chunk in use
         self.piece: Piece | None = None
 
-    def cut(self, batch_size: int) -> None:
-        """Settle the layout for batches of a size."""
+    def check(self, batch_size: int) -> None:
+        """Check that the data can be had in batches of a size."""
+
+    def cut(self, batch_size: int | None) -> None:
+        """Settle the layout for batches of a size, or for passes over all rows."""
         raise NotImplementedError
 
+    def position(self, epoch: int, batch: int) -> np.ndarray | None:
+        """Return what is saved with a run that goes on at a batch, as bytes; None for nothing."""
+        return None
+
+    def reopen(self, position: np.ndarray) -> None:
+        """Go on from a position that was saved."""
+
     def pieces(self, epoch: int, place: int, seed: orders.Seed, *, shuffled: bool) -> Iterator[Piece]:
-        """Yield the chunks of a run from a place in an epoch on, without end."""
+        """Yield the chunks of a run from a place in an epoch on, up to its last epoch."""
         raise NotImplementedError
 
     def all_pieces(self) -> Iterator[Piece]:
