@@ -307,7 +307,7 @@ class _Functions:
             feed, start = self.feed, self.spec.start
             found = additivity(self.measured_of_size, feed.sample, start, self.spec.bounds, source.batch_size)
             evaluate = in_chunks(self.measured_of_size, found, feed, source.batch_size, start)
-            return evaluate, 0 if found else feed.layout.n_chunks
+            return evaluate, 0 if found else feed.cuts.n_chunks
         arguments = self.measured_of_size, source.data, source.batch_size, self.spec.start, self.spec.bounds
         return over_all_rows(*arguments, in_one_piece=self.given.has_aux)
 
@@ -323,7 +323,7 @@ class _Functions:
 def _source(arrays: Any, feed: Feed | None, seed: Any, shuffle: bool | str, n_rows: int, batch_size: int, *others: Any) -> Batches:
     """Return the source of the rows of a run; `others` may be traced by an outer program, as the data may."""
     if feed is not None:
-        return Chunk(feed.like, seed, shuffle, n_rows, batch_size, layout=feed.layout)
+        return Chunk(feed.like, seed, shuffle, n_rows, batch_size, cuts=feed.cuts)
     return Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.block_budget(arrays, seed, *others))
 
 

@@ -249,7 +249,7 @@ class _OverChunks:
         return in_chunks(self.evaluation, self.found, self.feed, 1, self.given.params, look=self._look)
 
     def _additivity(self, data: Any) -> Any:
-        return additivity(self.evaluation, data, self.given.params, self.given.box, self.feed.layout.chunk_rows)
+        return additivity(self.evaluation, data, self.given.params, self.given.box, self.feed.cuts.chunk_rows)
 
     def _look(self, piece: Any, evaluation: Any) -> None:
         """Try the cost on the first chunk in which it masks numbers that are not finite, in the first pass over the rows."""

@@ -91,19 +91,19 @@ def in_chunks(
     `evaluation(size)` gives the function for `size` rows, and `found` says how it adds up over the rows. Where it does not, the
     result is the mean over the chunks.
     """
-    layout, sample = feed.layout, feed.sample
+    cuts, sample = feed.cuts, feed.sample
 
     def of(size: int) -> Any:
         part = part_size(size, min(batch_size, size), largest_array(evaluation(size), sample, params))
         return evaluation(size) if part == size else in_parts(evaluation, size, part, found, wanted)
 
-    left = layout.rows_of(layout.n_chunks - 1)
+    left = cuts.rows_of(cuts.n_chunks - 1)
     once = twice = rows = None
     if found and found.is_sum:
         once, twice, rows = evaluation(found.sample), evaluation(2 * found.sample), _twice(sample, found)
     return InChunks(
-        chunk=of(layout.chunk_rows),
-        rest=None if left == layout.chunk_rows else of(left),
+        chunk=of(cuts.chunk_rows),
+        rest=None if left == cuts.chunk_rows else of(left),
         once=once,
         twice=twice,
         rows=rows,
@@ -111,7 +111,7 @@ def in_chunks(
         look=look,
         n_rows=feed.n_rows,
         wanted=wanted,
-        largest=getattr(evaluation(layout.chunk_rows), "largest", 0) * layout.n_chunks,
+        largest=getattr(evaluation(cuts.chunk_rows), "largest", 0) * cuts.n_chunks,
     )
 
 

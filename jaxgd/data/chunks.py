@@ -15,7 +15,7 @@ from jax.tree_util import keystr, tree_flatten_with_path
 from jaxgd._checks import check, check_trees
 from jaxgd.data import memory
 from jaxgd.data import shuffle as orders
-from jaxgd.data.feed import Feed, Layout, Piece, row_bytes
+from jaxgd.data.feed import Cuts, Feed, Piece, row_bytes
 
 _BYTES = 2**26  # of a chunk
 _SAMPLE_BYTES = 2**24
@@ -98,28 +98,28 @@ class ChunkFeed(Feed):
     @property
     def identity(self) -> Any:
         shapes = [f"{leaf.dtype}{tuple(leaf.shape)}" for _, leaf in self.named]
-        return self.layout, str(self.structure), shapes, self.sample
+        return self.cuts, str(self.structure), shapes, self.sample
 
     def cut(self, batch_size: int | None) -> None:
         batch_size = batch_size or 1
         if jax.tree.leaves(self.sample)[0].shape[0] < batch_size:
             self.sample = self.on_device("data", self._leaves(lambda leaf: _spread(leaf, self.n_rows, batch_size)))
-        self.layout = Layout.of(self.sample, self.n_rows, batch_size, self.chunks.n_rows, _BYTES)
+        self.cuts = Cuts.of(self.sample, self.n_rows, batch_size, self.chunks.n_rows, _BYTES)
 
     def pieces(self, epoch: int, place: int, seed: orders.Seed, *, shuffled: bool) -> Iterator[Piece]:
-        first, numbers = _order(self.layout, seed, epoch, shuffled=shuffled)
+        first, numbers = _order(self.cuts, seed, epoch, shuffled=shuffled)
         while epoch < self.n_epochs:
             number = int(numbers[place])
-            begin = (first + number * self.layout.chunk_rows) % self.n_rows
-            yield Piece(self._read(begin, self.layout.chunk_rows), self.layout.rows_of(place), number)
-            epoch, place = self.layout.after(epoch, place)
+            begin = (first + number * self.cuts.chunk_rows) % self.n_rows
+            yield Piece(self._read(begin, self.cuts.chunk_rows), self.cuts.rows_of(place), number)
+            epoch, place = self.cuts.after(epoch, place)
             if place == 0:
-                first, numbers = _order(self.layout, seed, epoch, shuffled=shuffled)
+                first, numbers = _order(self.cuts, seed, epoch, shuffled=shuffled)
 
     def all_pieces(self) -> Iterator[Piece]:
-        size = self.layout.chunk_rows
-        for place in range(self.layout.n_chunks):
-            count, is_last = self.layout.rows_of(place), place + 1 == self.layout.n_chunks
+        size = self.cuts.chunk_rows
+        for place in range(self.cuts.n_chunks):
+            count, is_last = self.cuts.rows_of(place), place + 1 == self.cuts.n_chunks
             yield Piece(self._read(place * size, count), count, place, count < size, is_last)
 
     def _read(self, begin: int, count: int) -> Any:
@@ -142,16 +142,16 @@ class ChunkFeed(Feed):
         return self.structure.unflatten([function(leaf) for _, leaf in self.named])
 
 
-def _order(layout: Layout, seed: orders.Seed, epoch: int, *, shuffled: bool) -> tuple[int, np.ndarray]:
+def _order(cuts: Cuts, seed: orders.Seed, epoch: int, *, shuffled: bool) -> tuple[int, np.ndarray]:
     """Return the first row of an epoch, from which chunks are cut, and the number of the chunk at each place.
 
     The smaller chunk comes last. Because the first row is another one in each epoch, it has other rows each time.
     """
     if not shuffled:
-        return 0, np.arange(layout.n_chunks)
-    whole = layout.n_rows // layout.chunk_rows
-    first = orders.offset(seed, epoch, layout.n_rows) // _ALIGNED * _ALIGNED
-    return first, np.append(orders.on_host(seed, epoch, whole), np.arange(whole, layout.n_chunks))
+        return 0, np.arange(cuts.n_chunks)
+    whole = cuts.n_rows // cuts.chunk_rows
+    first = orders.offset(seed, epoch, cuts.n_rows) // _ALIGNED * _ALIGNED
+    return first, np.append(orders.on_host(seed, epoch, whole), np.arange(whole, cuts.n_chunks))
 
 
 def _spread(leaf: Any, n_rows: int, size: int) -> np.ndarray:

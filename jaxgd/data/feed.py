@@ -24,8 +24,8 @@ _BLOCK_BATCHES = 2**16
 _ALIGNED = 64  # rows that begin at such a place in a file are where JAX takes them without a copy
 
 
-class Layout(NamedTuple):
-    """How many rows and batches there are, and how many batches in a block and in a chunk, which is some whole blocks."""
+class Cuts(NamedTuple):
+    """The cuts of rows into batches, blocks of batches, and chunks of whole blocks."""
 
     n_rows: int
     batch_size: int
@@ -33,8 +33,8 @@ class Layout(NamedTuple):
     chunk_batches: int
 
     @staticmethod
-    def of(data: Any, n_rows: int, batch_size: int, chunk_rows: int | None, chunk_bytes: int) -> "Layout":
-        """Return the layout of data with rows like those of `data`; `chunk_rows` are rounded up to whole blocks."""
+    def of(data: Any, n_rows: int, batch_size: int, chunk_rows: int | None, chunk_bytes: int) -> "Cuts":
+        """Return the cuts of data with rows like those of `data`; `chunk_rows` are rounded up to whole blocks."""
         row = row_bytes(data)
         wanted = -(-(chunk_rows or max(1, chunk_bytes // row)) // batch_size)
         wanted = max(1, min(wanted, -(-n_rows // batch_size)))
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
         unit = _ALIGNED // math.gcd(batch_size, _ALIGNED)
         if unit <= block:
             block -= block % unit
-        return Layout(n_rows, batch_size, block, -(-wanted // block) * block)
+        return Cuts(n_rows, batch_size, block, -(-wanted // block) * block)
 
     @property
     def chunk_rows(self) -> int:
@@ -90,13 +90,13 @@ class Chunk(Batches):
         first_batch: the number of its first batch.
         number: the number from which the order of its rows follows.
         rows: how many rows it has; its arrays may have more.
-        layout: how the data are cut.
+        cuts: how the data are cut.
     """
 
     first_batch: Any = np.int32(0)
     number: Any = np.uint32(0)
     rows: Any = np.uint32(0)
-    layout: Layout = static(default=Layout(1, 1, 1, 1))
+    cuts: Cuts = static(default=Cuts(1, 1, 1, 1))
 
     @property
     def in_order(self) -> bool:
@@ -109,7 +109,7 @@ class Chunk(Batches):
 
     @property
     def per_block(self) -> int:
-        return self.layout.block_batches
+        return self.cuts.block_batches
 
     def order(self, epoch: jax.Array) -> Any:
         return None if self.in_order else orders.shuffle(orders.derived(self.seed, self.number), epoch, self.rows)
@@ -117,7 +117,7 @@ class Chunk(Batches):
     def block(self, order: Any, epoch: jax.Array, first: jax.Array) -> Any:
         if self.in_order:
             return self.data
-        size = min(self.per_block * self.batch_size, self.layout.chunk_rows)
+        size = min(self.per_block * self.batch_size, self.cuts.chunk_rows)
         places = self._place(first) + jnp.arange(size, dtype=jnp.uint32)
         rows = orders.row(order, jnp.minimum(places, self.rows - 1), self.rows)
         return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), self.data)
@@ -178,7 +178,7 @@ class Feed:
     Attributes:
         n_rows: how many rows there are.
         sample: some rows, which tell the shapes and dtypes of all.
-        layout: how the data are cut into chunks.
+        cuts: how the data are cut into chunks.
         identity: a pytree by which a call that goes on with a run knows its data.
         brings_order: whether the rows come in an order of their own.
         n_epochs: the epochs of the run.
@@ -186,7 +186,7 @@ class Feed:
     """
 
     sample: Any
-    layout: Layout
+    cuts: Cuts
     identity: Any
     n_epochs: int = 0
     brings_order = False
@@ -202,7 +202,7 @@ class Feed:
         """Check that the data can be had in batches of a size."""
 
     def cut(self, batch_size: int | None) -> None:
-        """Settle the layout for batches of a size, or for passes over all rows."""
+        """Settle the cuts for batches of a size, or for passes over all rows."""
         raise NotImplementedError
 
     def position(self, epoch: int, batch: int) -> np.ndarray | None:
@@ -251,17 +251,17 @@ class Feed:
 
     def chunk(self, like: Chunk, epoch: int, batch: int) -> tuple[Chunk, int]:
         """Return the chunk that holds a batch of an epoch, and the number of the batch after its last."""
-        place = batch // self.layout.chunk_batches
+        place = batch // self.cuts.chunk_batches
         if self.place != (epoch, place):
             self._go_to(epoch, place, like)
         piece: Any = self.piece
-        first = place * self.layout.chunk_batches
+        first = place * self.cuts.chunk_batches
         numbers = {"first_batch": np.int32(first), "number": np.uint32(piece.number), "rows": np.uint32(piece.n_rows)}
-        return with_fields(like, data=piece.data, **numbers), min(first + self.layout.chunk_batches, self.layout.n_batches)
+        return with_fields(like, data=piece.data, **numbers), min(first + self.cuts.chunk_batches, self.cuts.n_batches)
 
     def _go_to(self, epoch: int, place: int, like: Chunk) -> None:
         """Take the next chunk of the reader, or begin to read at a place."""
-        following = None if self.place is None else self.layout.after(*self.place)
+        following = None if self.place is None else self.cuts.after(*self.place)
         if self.reader is None or following != (epoch, place):
             self.close()
             self.reader = Ahead(self.pieces(epoch, place, like.seed, shuffled=not like.in_order))

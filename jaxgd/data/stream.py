@@ -12,7 +12,7 @@ from jax.tree_util import keystr
 
 from jaxgd._checks import check, check_arrays, check_trees
 from jaxgd.data import shuffle as orders
-from jaxgd.data.feed import Feed, Layout, Piece
+from jaxgd.data.feed import Cuts, Feed, Piece
 from jaxgd.data.source import Batches
 
 _BYTES = 2**22  # of a chunk
@@ -222,14 +222,14 @@ class StreamFeed(Feed):
 
     @property
     def identity(self) -> Any:
-        return self.layout, str(self.structure), [f"{leaf.dtype}{leaf.shape[1:]}" for leaf in self.first.leaves]
+        return self.cuts, str(self.structure), [f"{leaf.dtype}{leaf.shape[1:]}" for leaf in self.first.leaves]
 
     def check(self, batch_size: int) -> None:
         if batch_size != self.size:
             raise ValueError(f"batch_size: expected {self.size}, the rows of the first batch of the stream, got {batch_size}.")
 
     def cut(self, batch_size: int | None) -> None:
-        self.layout = Layout.of(self.sample, self.n_rows, batch_size or self.size, None, _BYTES)
+        self.cuts = Cuts.of(self.sample, self.n_rows, batch_size or self.size, None, _BYTES)
 
     def batches(self, like: Any) -> Batches:
         """Return the first batches as data of their own, from which a learning rate is sought."""
@@ -251,17 +251,17 @@ class StreamFeed(Feed):
 
     def _chunks(self, number: int, place: int, *, padded: bool) -> Iterator[Piece]:
         """Yield the chunks of an epoch from a place on, the last one padded to the size of the others, or not."""
-        layout = self.layout
-        skipped = place * layout.chunk_rows // self.size
+        cuts = self.cuts
+        skipped = place * cuts.chunk_rows // self.size
         state = self._known(number, place) if padded else None
         epoch = _Epoch(self.stream, number, self.first, state=state, skipped=skipped)
         try:
-            for at in range(place, layout.n_chunks):
-                rows, is_last = layout.rows_of(at), at + 1 == layout.n_chunks
+            for at in range(place, cuts.n_chunks):
+                rows, is_last = cuts.rows_of(at), at + 1 == cuts.n_chunks
                 batches = [self._one(epoch) for _ in range(-(-rows // self.size))]
                 self._check_rows(epoch, batches, at, is_last=is_last)
-                data = self._joined(batches, layout.chunk_rows if padded else rows)
-                yield Piece(data, rows, at, rows < layout.chunk_rows, is_last, epoch.state if padded and not is_last else None)
+                data = self._joined(batches, cuts.chunk_rows if padded else rows)
+                yield Piece(data, rows, at, rows < cuts.chunk_rows, is_last, epoch.state if padded and not is_last else None)
         finally:
             epoch.close()
 
@@ -282,10 +282,10 @@ class StreamFeed(Feed):
     def _check_rows(self, epoch: _Epoch, batches: list[_Batch], place: int, *, is_last: bool) -> None:
         """Check that a chunk has all its rows, and the last one no more than these."""
         rows = sum(batch.n_rows for batch in batches)
-        if rows < self.layout.rows_of(place):
+        if rows < self.cuts.rows_of(place):
             epoch.batch()  # if there is another one, the smaller one before it is the error
-            raise StreamError(self._ended(epoch, place * self.layout.chunk_rows + rows))
-        if rows > self.layout.rows_of(place) or (is_last and epoch.batch() is not None):
+            raise StreamError(self._ended(epoch, place * self.cuts.chunk_rows + rows))
+        if rows > self.cuts.rows_of(place) or (is_last and epoch.batch() is not None):
             where = f"{self.n_rows} rows expected of an epoch, with batch {epoch.next - 1} of epoch {epoch.number}"
             raise StreamError(f"data: the stream has more than the {where}.")
 
@@ -304,18 +304,18 @@ class StreamFeed(Feed):
         return self.on_device("data", self.structure.unflatten([join(*column) for column in columns]))
 
     def _go_to(self, epoch: int, place: int, like: Any) -> None:
-        following = self.place is not None and self.layout.after(*self.place) == (epoch, place)
+        following = self.place is not None and self.cuts.after(*self.place) == (epoch, place)
         known = self._known(epoch, place)
         before = self.piece.state if following and self.piece else known
         if place and not following and known is None:
-            skipped = place * self.layout.chunk_rows // self.size
+            skipped = place * self.cuts.chunk_rows // self.size
             message = f"data: the stream is read again up to batch {skipped} of epoch {epoch}, where the run goes on."
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         super()._go_to(epoch, place, like)
         self.before = before
 
     def position(self, epoch: int, batch: int) -> np.ndarray | None:
-        place = batch // self.layout.chunk_batches
+        place = batch // self.cuts.chunk_batches
         state = None
         if place and self.piece is not None:
             state = self.before if self.place == (epoch, place) else self.piece.state if self.place == (epoch, place - 1) else None
