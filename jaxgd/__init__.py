@@ -29,7 +29,8 @@ Without a method nothing has to be tuned: `minimize` takes `TrustRegion` for up 
     uncertainties     covariance(cost, params): standard errors and correlations
     looking           history=, callback= with `jaxgd.callbacks`, progress=, and the pictures of `jaxgd.plot`
     training          costs with parameters key, state and training; accumulate=, on_nonfinite=, ExponentialAverage
-    large data        `jaxgd.data`: Chunks of what is larger than memory
+    large data        `jaxgd.data`: Chunks of what is larger than memory, a Stream of batches
+    many devices      `jaxgd.data.shard` puts an equal share of the rows on each
     long runs         checkpoint=Checkpoint(directory), resume=
     tutorials         gradient_descent and sgd, with their arguments; learning_rate_sweep
     your own          `pytree` decorates methods, schedules and rules of your own

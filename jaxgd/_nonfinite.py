@@ -4,6 +4,7 @@ Data may hold NaN that the cost masks. So they are named as the cause only where
 start, and are finite there once other numbers replace such data.
 """
 
+import operator
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jaxgd._checks.check_arrays import first
 from jaxgd._compile.program import program_for
 from jaxgd._frozen import FrozenParameters
 from jaxgd._run.in_chunks import InChunks
+from jaxgd._shards import map_pieces, pieces
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Result, Status
@@ -55,15 +57,18 @@ def in_data(name: str, data: Any, first_row: int = 0) -> str | None:
     for path, leaf in tree_flatten_with_path(data)[0]:
         if not jnp.issubdtype(leaf.dtype, jnp.inexact) or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
             continue
-        array = np.asarray(leaf)
-        lost = ~np.isfinite(array)
-        index = first(lost)
-        if index is not None:
-            count = int(np.sum(lost))
+        found, count = [], 0
+        for start, part in pieces(leaf):
+            lost = ~np.isfinite(part)
+            index = first(lost)
+            if index is not None:
+                found.append((tuple(map(operator.add, start, index)), part[index]))
+                count += int(np.sum(lost))
+        if found:
+            index, value = min(found, key=operator.itemgetter(0))
             others = f" (the first of {count} such values there)" if count > 1 else ""
-            word = _word(array[index])
             index = (index[0] + first_row, *index[1:]) if index else index
-            return f"{name}{keystr(path)}{_row(index)} is {word}{others}"
+            return f"{name}{keystr(path)}{_row(index)} is {_word(value)}{others}"
     return None
 
 
@@ -107,9 +112,10 @@ def _word(value: Any) -> str:
 
 def filled(leaf: Any) -> Any:
     """Return an array whose numbers are finite: others are replaced by the first finite one of their column, or 1."""
-    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-        return leaf
-    array = np.asarray(leaf)
+    return map_pieces(_filled_part, leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+
+
+def _filled_part(array: np.ndarray) -> np.ndarray:
     columns = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
     finite = np.isfinite(columns)
     firsts = columns[np.argmax(finite, axis=0), np.arange(columns.shape[1])]

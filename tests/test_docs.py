@@ -90,7 +90,7 @@ def test_examples_in_docstrings_run(name: str) -> None:
 
 PUBLIC = [
     (f"{module.__name__}.{name}", getattr(module, name))
-    for module in (jaxgd, jaxgd.plot, jaxgd.schedules, jaxgd.stopping)
+    for module in (jaxgd, jaxgd.data, jaxgd.plot, jaxgd.schedules, jaxgd.stopping)
     for name in module.__all__
     if not inspect.ismodule(getattr(module, name))
 ]
@@ -114,7 +114,7 @@ def test_every_public_name_is_documented_to_the_template(name: str, thing: Any) 
 
 
 LAYERS = (
-    "_trees _text _deprecated",
+    "_trees _text _deprecated _shards",
     "_checks",
     "_compile",
     "bounds _frozen schedules starts data",

@@ -1,7 +1,8 @@
 """The checks of arrays: what stands for one, whether it holds numbers, and whether a precision holds them."""
 
+import functools
 import numbers
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
@@ -10,10 +11,12 @@ import numpy as np
 
 from jaxgd._checks import narrow, plain
 from jaxgd._checks.check import entry, show
+from jaxgd._shards import automatic, host_rows, is_split, map_pieces
 from jaxgd._trees import is_floating, is_leaf, is_traced
 
 _WIDER = "pass dtype='float64', or set JAX's 64-bit flag"
 EXACT = 2**24  # float32 holds all integers up to here
+_COMPARED = 2**13  # rows of an array on several devices that are looked at together
 _NUMBER = (bool, int, float, np.number, np.bool_)
 
 
@@ -81,18 +84,18 @@ def refuse(name: str, leaf: Any, array: Any = None) -> NoReturn:
     raise TypeError(f"{name}: expected numbers, got {show(leaf)}.")
 
 
-def in_data(name: str, leaf: Any, dtype: Any) -> Any:
-    """Return an array of data on the device, in a precision or its own.
+def in_data(name: str, leaf: Any, dtype: Any, place: Callable[[Any], Any]) -> Any:
+    """Return an array of data where `place` puts it, in a precision or its own.
 
     Nothing is compiled for NumPy arrays.
 
     Integers of 64 bits which JAX would cut to 32 stay NumPy's: whether the cost may compute with them in 32 bits is known when it
     has been traced, see `overflow`.
     """
-    array = number_array(name, leaf, boolean=True)
+    array = automatic(number_array(name, leaf, boolean=True))
     if is_wide(array):
         return array
-    return on_device(cast(name, array, dtype if is_floating(array.dtype) else None, exact=True))
+    return place(cast(name, array, dtype if is_floating(array.dtype) else None, exact=True))
 
 
 def on_device(array: Any) -> Any:
@@ -118,18 +121,24 @@ def cast(name: str, array: Any, dtype: Any, *, exact: bool = False) -> Any:
         return array
     if isinstance(array, jax.Array) and (is_traced(array) or not array.is_fully_addressable):
         return array.astype(target)
-    array = np.asarray(array)
+    array = array if is_split(array) else np.asarray(array)
+    narrowed = map_pieces(functools.partial(_narrowed, name, target=target), array)
+    if exact and target.itemsize < array.dtype.itemsize and array.dtype.itemsize >= 8:
+        seen = host_rows(array, slice(0, None, -(-array.shape[0] // _COMPARED) or 1)) if is_split(array) else array
+        column = narrow.merged(seen, narrowed if seen is array else None)
+        if column is not None:
+            raise ValueError(merging(name, seen, column))
+    return narrowed
+
+
+def _narrowed(name: str, array: np.ndarray, target: Any) -> np.ndarray:
+    """Return an array in a precision that holds its numbers."""
     try:
         with np.errstate(over="raise"):
-            narrowed = array.astype(target, copy=False)
+            return array.astype(target, copy=False)
     except FloatingPointError:
         largest = np.max(np.abs(array), where=np.isfinite(array), initial=0)
         raise ValueError(f"{name}: holds numbers of {largest:.3g}, beyond {target}: {_WIDER}.") from None
-    if exact and target.itemsize < array.dtype.itemsize and array.dtype.itemsize >= 8:
-        column = narrow.merged(array, narrowed)
-        if column is not None:
-            raise ValueError(merging(name, array, column))
-    return narrowed
 
 
 def as_dtype(name: str, array: Any, dtype: Any) -> Any:

@@ -11,6 +11,7 @@ from jax.tree_util import DictKey, GetAttrKey, SequenceKey, keystr, tree_flatten
 from jaxgd._checks import check, check_arrays
 from jaxgd._checks.check import show
 from jaxgd._checks.check_arrays import is_array_like, number_array
+from jaxgd._shards import automatic
 from jaxgd._trees import is_floating, is_leaf, is_number, is_parameter, is_traced
 
 _SMALL = 4096  # numbers
@@ -88,7 +89,7 @@ def _start_leaf(name: str, leaf: Any, dtype: Any, role: _Role) -> Any:
     """
     if is_key(leaf) or _is_setting(leaf, role):
         return leaf
-    array = number_array(name, leaf, boolean=True)
+    array = automatic(number_array(name, leaf, boolean=True))
     if is_floating(array.dtype):
         array = check_arrays.cast(name, array, dtype)
     elif array.dtype == bool or role == "fixed":
@@ -115,15 +116,16 @@ def is_key(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and (jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == jnp.uint32)
 
 
-def data_arrays(name: str, data: Any, dtype: Any = None) -> Any:
+def data_arrays(name: str, data: Any, dtype: Any = None, place: Callable[[Any], Any] = check_arrays.on_device) -> Any:
     """Check data and return them as a pytree of arrays: lists of numbers and what NumPy takes become arrays.
 
     Floating arrays come back in `dtype`, or in their own where it is None; see `check_arrays.in_data` for integers of 64 bits.
+    `place` puts an array on a device.
     """
     named, structure = flattened(name, data)
     if not named:
         raise ValueError(f"{name}: expected a pytree of arrays, got {show(data)}.")
-    return structure.unflatten([check_arrays.in_data(name + keystr(path), leaf, dtype) for path, leaf in named])
+    return structure.unflatten([check_arrays.in_data(name + keystr(path), leaf, dtype, place) for path, leaf in named])
 
 
 def drawn(name: str, start: Any, fixed: Any = None) -> tuple[list[Any], Callable[[list[Any]], Any]]:

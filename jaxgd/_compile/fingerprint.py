@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._compile import jaxprs
+from jaxgd._shards import pieces
 from jaxgd._text import brief
 from jaxgd._trees import is_traced
 
@@ -69,7 +70,8 @@ def _sample(array: Any) -> str:
     near = isinstance(array, np.ndarray) or all(device.platform == "cpu" for device in array.devices())
     if not near or jnp.issubdtype(array.dtype, jax.dtypes.extended) or not getattr(array, "is_fully_addressable", True):
         return ""
-    return _contents(np.asarray(array).reshape(-1)[:: max(1, array.size // _SAMPLED)])
+    step = max(1, array.size // _SAMPLED)
+    return _contents(np.concatenate([part.reshape(-1)[::step] for _, part in pieces(array)]))
 
 
 def text(value: Any) -> str:
@@ -125,10 +127,11 @@ def _contents(leaf: Any) -> str:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     found = hashlib.sha256()
-    rows = np.asarray(leaf).reshape(-1)
-    step = max(1, _PIECE // rows.dtype.itemsize)
-    for first in range(0, rows.size, step):
-        found.update(np.ascontiguousarray(rows[first : first + step]).view(np.uint8).data)
+    for _, part in pieces(leaf) if isinstance(leaf, jax.Array) else [((), np.asarray(leaf))]:
+        rows = part.reshape(-1)
+        step = max(1, _PIECE // rows.dtype.itemsize)
+        for first in range(0, rows.size, step):
+            found.update(np.ascontiguousarray(rows[first : first + step]).view(np.uint8).data)
     return found.hexdigest()
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from jax import lax
 
 from jaxgd._compile.program import program_for
+from jaxgd._shards import host_rows
 from jaxgd._trees import at_least_float32, is_traced
 
 _ROWS = 16  # in a set
@@ -47,7 +48,8 @@ def additivity(evaluation: Callable[[int], Any], data: Any, params: Any, bounds:
     """
     n_rows = jax.tree.leaves(data)[0].shape[0]
     size = 2 * max(1, min(_ROWS, most // 2, n_rows // 2) // 2)
-    if n_rows < 2 * size or is_traced(data, params, bounds):
+    elsewhere = any(not getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(data))
+    if n_rows < 2 * size or elsewhere or is_traced(data, params, bounds):
         return None
     try:
         functions = evaluation(size), evaluation(2 * size)
@@ -113,13 +115,7 @@ def _aside(params: Any, distance: Any) -> Any:
 def _pairs(data: Any, size: int) -> Any:
     """Return the rows of all pairs, a pytree like the data with the axes (pairs, 2 * size) in front."""
     places = _places(data, size)
-    return jax.tree.map(lambda leaf: _host(leaf, places), data)
-
-
-def _host(leaf: Any, places: Any) -> np.ndarray:
-    """Return some rows of an array, on the host, without the others where it lies elsewhere."""
-    here = not isinstance(leaf, jax.Array) or all(device.platform == "cpu" for device in leaf.devices())
-    return np.asarray(leaf)[places] if here else np.asarray(leaf[places])
+    return jax.tree.map(lambda leaf: host_rows(leaf, places), data)
 
 
 def _places(data: Any, size: int) -> np.ndarray:
@@ -148,7 +144,7 @@ def _unusual(data: Any, n_rows: int) -> np.ndarray:
     for leaf in jax.tree.leaves(data):
         width = min(_COLUMNS, math.prod(leaf.shape[1:]))
         looked_at = slice(0, n_rows, -(-n_rows * width // _LOOKED_AT)) if width else slice(0)
-        columns = _host(leaf, looked_at)
+        columns = host_rows(leaf, looked_at)
         columns = columns.reshape(columns.shape[0], -1)[:, :width]
         places = [*columns.argmin(axis=0), *columns.argmax(axis=0)] if columns.size else []
         if width == 1 and columns.dtype.kind in "biu":

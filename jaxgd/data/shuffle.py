@@ -49,6 +49,12 @@ def seed(key: jax.Array | int) -> Seed:
     return Seed(*mixed)
 
 
+def derived(seed: Seed, number: Any) -> Seed:
+    """Return the seed of a part of the rows, by the number of the part."""
+    number = jnp.asarray(number).astype(jnp.uint32)
+    return Seed(_word(seed, number), _word(seed, number, number + np.uint32(1)))
+
+
 def _words(key: jax.Array | int) -> Any:
     """Return the words of a key. Those of an integer's usual key are known without asking JAX, which would compile for it."""
     if isinstance(key, int):

@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxgd._trees import is_traced, pytree, static
 from jaxgd.data import shuffle as orders
+from jaxgd.data.layout import TOGETHER, Layout
 
 _BLOCK_BYTES = 2**20
 _LANE_BYTES = 2**16  # in a run that somebody maps over: each lane has a block of its own
@@ -28,6 +28,11 @@ class Source:
     """
 
     data: Any
+
+    @property
+    def layout(self) -> Layout:
+        """How the rows lie over devices."""
+        return TOGETHER
 
     @property
     def count(self) -> int:
@@ -175,9 +180,4 @@ class Batches(Source):
     def take(self, block: Any, first: jax.Array, batch: jax.Array, *, last: bool = False) -> tuple[Any, ...]:
         size = self.last_size if last else self.batch_size
         index = batch if self.in_order else batch - first
-        place = index.astype(orders.index_dtype(self.n_rows)) * self.batch_size
-
-        def part(leaf: jax.Array) -> jax.Array:
-            return leaf if leaf.shape[0] == size else lax.dynamic_slice_in_dim(leaf, place, size)
-
-        return (jax.tree.map(part, block),)
+        return (self.layout.part(block, index.astype(orders.index_dtype(self.n_rows)) * self.batch_size, size),)

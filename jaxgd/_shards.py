@@ -1,0 +1,123 @@
+"""Arrays spread over several devices, as the host sees them: read, checked and changed one shard at a time.
+
+The axes of a mesh may be of the type Explicit, where JAX refuses every operation whose result it could place in several ways. A
+call of this package takes all axes as of the type Auto, where the compiler places what it computes, and hands its results back on
+the mesh of its arguments. Both are names for the same memory: nothing is copied.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from jaxgd._trees import is_traced
+
+
+def is_spread(leaf: Any) -> bool:
+    """Return whether a leaf is an array on several devices, in parts or in copies."""
+    return isinstance(leaf, jax.Array) and not is_traced(leaf) and len(leaf.sharding.device_set) > 1
+
+
+def is_split(leaf: Any) -> bool:
+    """Return whether a leaf is an array whose parts lie on several devices."""
+    return is_spread(leaf) and not leaf.sharding.is_fully_replicated
+
+
+def pieces(array: Any) -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """Return the parts of an array that this process holds: where each begins, and its numbers.
+
+    Each comes once, in the order of the rows. Another array is one part.
+    """
+    if not is_split(array):
+        return [((0,) * array.ndim, np.asarray(array))]
+    return [(start, np.asarray(part)) for start, _, part in _parts(array)]
+
+
+def _parts(array: jax.Array) -> list[tuple[tuple[int, ...], tuple[slice, ...], jax.Array]]:
+    """Return the parts of an array that this process holds: the beginning, the place and the array on the device of each."""
+    found = {}
+    for shard in array.addressable_shards:
+        start = tuple(part.start or 0 for part in shard.index)
+        found.setdefault(start, (start, shard.index, shard.data))
+    return [found[start] for start in sorted(found)]
+
+
+def map_pieces(function: Callable[[np.ndarray], np.ndarray], array: Any) -> Any:
+    """Return an array changed part by part on the host, each back in its place.
+
+    The function keeps the shape of a part.
+    """
+    if not is_split(array):
+        return function(np.asarray(array))
+    parts = [jax.device_put(function(np.asarray(shard.data)), shard.device) for shard in array.addressable_shards]
+    return jax.make_array_from_single_device_arrays(array.shape, array.sharding, parts)
+
+
+def host_rows(array: Any, places: Any) -> np.ndarray:
+    """Return the rows at some places on the host, without the others where that is possible.
+
+    The places are an array of integers or a slice.
+    """
+    if not is_split(array):
+        here = not isinstance(array, jax.Array) or all(device.platform == "cpu" for device in array.devices())
+        return np.asarray(array)[places] if here else np.asarray(array[places])
+    n_rows = array.shape[0]
+    places = np.asarray(range(n_rows)[places] if isinstance(places, slice) else places, np.int64)
+    flat = places.reshape(-1)
+    rows = np.empty((flat.size, *array.shape[1:]), array.dtype)
+    for (start, *_), index, part in _parts(array):
+        mine = (flat >= start) & (flat < start + part.shape[0])
+        here = flat[mine] - start
+        cpu = all(device.platform == "cpu" for device in part.devices())
+        rows[(mine, *index[1:])] = np.asarray(part)[here] if cpu else np.asarray(part[here])
+    return rows.reshape(*places.shape, *array.shape[1:])
+
+
+def automatic(leaf: Any) -> Any:
+    """Return an array of a mesh with Explicit axes as one of the same mesh with Auto axes.
+
+    Anything else comes back as it is.
+    """
+    if not is_spread(leaf) or not _has_explicit(mesh_of(leaf)):
+        return leaf
+    with jax.ensure_compile_time_eval():
+        return jax.device_put(leaf, NamedSharding(_as_auto(leaf.sharding.mesh), leaf.sharding.spec))
+
+
+def mesh_of(leaf: Any) -> Mesh | None:
+    """Return the mesh over which an array is spread; None for other arrays."""
+    sharding = leaf.sharding if is_spread(leaf) else None
+    return sharding.mesh if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh) else None
+
+
+@contextlib.contextmanager
+def automatic_axes(*arguments: Any) -> Iterator[Callable[[Any], Any]]:
+    """Take all axes of meshes as of the type Auto in a call.
+
+    Give a function that puts its results on the mesh of its arguments.
+    """
+    meshes: list[Any] = [mesh for leaf in jax.tree.leaves(arguments) if (mesh := mesh_of(leaf)) is not None]
+    explicit: Any = next((mesh for mesh in meshes if _has_explicit(mesh)), None)
+    if explicit is None and not (meshes and _has_explicit(jax.sharding.get_abstract_mesh())):
+        yield lambda tree: tree
+        return
+    auto = _as_auto(meshes[0] if explicit is None else explicit)
+
+    def put_back(leaf: Any) -> Any:
+        if explicit is None or mesh_of(leaf) != auto:
+            return leaf
+        return jax.device_put(leaf, NamedSharding(explicit, leaf.sharding.spec))
+
+    with jax.sharding.use_abstract_mesh(auto.abstract_mesh):
+        yield lambda tree: jax.tree.map(put_back, tree)
+
+
+def _has_explicit(mesh: Any) -> bool:
+    return mesh is not None and AxisType.Explicit in mesh.axis_types
+
+
+def _as_auto(mesh: Mesh) -> Mesh:
+    return Mesh(mesh.devices, mesh.axis_names)
