@@ -26,12 +26,15 @@ from jaxgd._run.options import RunOptions
 from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec
+from jaxgd._shards import automatic_axes
 from jaxgd._trees import is_traced, with_fields, working_dtype
 from jaxgd._tuning.search import LearningRateSearch
 from jaxgd.average import ExponentialAverage, as_average, decay_of
 from jaxgd.checkpoint import Checkpoint
 from jaxgd.data import shuffle as orders
 from jaxgd.data.feed import Chunk, Feed, check_fed, rows_like
+from jaxgd.data.layout import TOGETHER, Layout, alongside, layout_of
+from jaxgd.data.sharded import batches
 from jaxgd.data.source import Batches
 from jaxgd.data.stream import StreamError
 from jaxgd.methods.adapters import with_known_traits
@@ -157,7 +160,7 @@ def fit(
     takes = extras.checked(cost, ("params", "batch"))
     key = check.random_key(key)
     method = check_choices(method, stop, names, all_rows=False)
-    with precision(dtype) as to:
+    with precision(dtype) as to, automatic_axes(data, start, validation) as put_back:
         feed = open_feed(data, to)
         arrays, n_rows = table("data", data, to) if feed is None else (feed.sample, feed.n_rows)
         batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
@@ -168,20 +171,25 @@ def fit(
         sample = functools.partial(rows_like, size=batch_size)
         if feed is None:
             arrays, *held_out = given.settled(arrays, *held_out, sample=sample)
+            arrays, layout = layout_of("data", arrays)
+            _check_share(batch_size, layout)
         else:
             check_fed(feed, shuffle, batch_size, together=together, has_aux=has_aux)
             held_out = given.settle(feed, *held_out, sample=sample)
             feed.cut(together)
+            layout = TOGETHER
+        held_out = [layout_of("validation", one)[0] for one in held_out]
         n_batches = math.ceil(n_rows / together)
         found = tuning_target(method, n_epochs * n_batches)
         adapted, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)
         shuffle = shuffle if shuffle is not None else feed is None or not feed.brings_order
         seed = _seed(key, shuffle, all_rows=together == n_rows)
+        budget = Batches.block_budget(arrays, seed, given.params, adapted)
         spec = RunSpec(
-            empty=Point(given.params, None, None),
+            empty=Point(alongside(given.params, arrays), None, None),
             method=adapted,
             rules=rules,
-            source=_source(arrays, feed, seed, shuffle, n_rows, together, given.params, adapted),
+            source=_source(arrays, layout, feed, seed, shuffle, n_rows, together, budget),
             bounds=given.box,
             n_epochs=np.int32(n_epochs),
             validation=tuple(held_out),
@@ -196,6 +204,7 @@ def fit(
         with completed(given, began):
             result = _run(given, spec, options, found, batch_size, identity, feed)
         result, kept = given.complete(result), given.beside()
+        result = put_back(result)
     return told(result, began, kept)
 
 
@@ -273,8 +282,8 @@ class _Functions:
         """The functions that the loop asks for."""
         source: Any = self.spec.source
         return Objective(
-            evaluate=accumulated(self.of_size, self.part_size, source.batch_size),
-            evaluate_last=accumulated(self.of_size, self.part_size, source.last_size) if source.last_size else None,
+            evaluate=accumulated(self.of_size, self.part_size, source.batch_size, source.layout),
+            evaluate_last=accumulated(self.of_size, self.part_size, source.last_size, source.layout) if source.last_size else None,
             validation=self._validation[0],
             all_rows=self._all_rows[0] if "gradient_norm" in self.spec.names else None,
         )
@@ -320,16 +329,27 @@ class _Functions:
         return cost_over_all_rows(alone, *arguments)
 
 
-def _source(arrays: Any, feed: Feed | None, seed: Any, shuffle: bool | str, n_rows: int, batch_size: int, *others: Any) -> Batches:
-    """Return the source of the rows of a run; `others` may be traced by an outer program, as the data may."""
-    if feed is not None:
-        return Chunk(feed.like, seed, shuffle, n_rows, batch_size, cuts=feed.cuts)
-    return Batches(arrays, seed, shuffle, n_rows, batch_size, Batches.block_budget(arrays, seed, *others))
+def _source(arrays: Any, layout: Layout, feed: Feed | None, *arguments: Any) -> Batches:
+    """Return the source of the rows of a run; the other arguments are those of `Batches`."""
+    if feed is None:
+        return batches(layout, arrays, *arguments)
+    return Chunk(feed.like, *arguments, cuts=feed.cuts)
 
 
 def _tuned(spec: RunSpec, feed: Feed | None) -> RunSpec:
     """Return what a search for a learning rate is told: of a feed it sees a sample."""
     return spec if feed is None else with_fields(spec, source=feed.batches(spec.source))
+
+
+def _check_share(batch_size: int, layout: Layout) -> None:
+    """Check that all devices over which rows are split can have an equal share of a batch."""
+    count = layout.n_shards
+    if batch_size % count:
+        near = max(batch_size // count, 1) * count
+        raise ValueError(
+            f"batch_size: expected a multiple of {count}, since the rows of the data are split over {count} devices and each gives "
+            f"an equal share of every batch, got {batch_size}: pass {near}, or data on fewer devices."
+        )
 
 
 def _seed(key: Any, shuffle: bool | str, *, all_rows: bool) -> orders.Seed:

@@ -24,9 +24,11 @@ from jaxgd._run.options import RunOptions
 from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec
+from jaxgd._shards import automatic_axes
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.checkpoint import Checkpoint
 from jaxgd.data.feed import Feed, rows_like
+from jaxgd.data.layout import alongside
 from jaxgd.data.source import AllRows
 from jaxgd.methods.adapters import with_known_traits
 from jaxgd.methods.protocol import Method, Point
@@ -151,7 +153,7 @@ def minimize(
     if n_starts > 1:
         options.check_alone(n_starts, history)
     check_choices(method, stop, names, all_rows=True)
-    with precision(dtype) as to:
+    with precision(dtype) as to, automatic_axes(data, start) as put_back:
         feed = None if data is None else open_feed(data, to)
         arrays = () if data is None else (check_trees.data_arrays("data", data, to) if feed is None else feed.sample,)
         beside = extras.extras(cost, takes, key, cost_state, to, resample_every)
@@ -176,7 +178,7 @@ def minimize(
         adapted = with_known_traits(adapted, empty, given.box)
         extras.check_constant(evaluate, adapted, beside)
         spec = RunSpec(
-            empty=empty,
+            empty=alongside(empty, arrays),
             method=adapted,
             rules=rules,
             source=AllRows(arrays),
@@ -196,6 +198,7 @@ def minimize(
             result = _best_of_many(spec, objective, given)
         result = _diagnosed(result, spec, given.bound(evaluate) if feed is None else evaluate, given)
         result, kept = with_fields(given.complete(result), method=instead), given.beside(adapted)
+        result = put_back(result)
     return told(result, began, kept)
 
 
@@ -312,7 +315,7 @@ def _diagnosed(result: Result, spec: RunSpec, evaluate: Any, given: Problem) -> 
 
 def _best_of_many(spec: RunSpec, objective: Objective, given: Problem) -> Result:
     """Return the result of the best of many runs, in the free parameters, with the ends of all."""
-    starts = given.free_starts()
+    starts = alongside(given.free_starts(), spec.source.data)
     count = jax.tree.leaves(starts)[0].shape[0]
     all_runs = many.ManySpec(spec, starts, many.width(count, spec.source.data))
     view = functools.partial(report.progress, spec)

@@ -1,42 +1,52 @@
-"""Data spread over devices: they stay where they are, and the numbers are those of one device."""
+"""Data split over eight devices: they stay where they are, and the numbers are those of one device."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-SCRIPT = """
-import jax, jax.numpy as jnp, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-import jaxgd
+from tests import sharded
 
-x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
-y = (x @ np.float32([1, -2, 0.5])).astype(np.float32)
-mesh = Mesh(np.array(jax.devices()), ("rows",))
-spread = tuple(jax.device_put(leaf, NamedSharding(mesh, PartitionSpec("rows"))) for leaf in (x, y))
-assert len(spread[0].sharding.device_set) == 2
+SHORT = ["every_row_is_used_once_an_epoch", "uneven_rows_and_batches_are_refused", "one_program_serves_all_segments"]
+NUMBERS = [
+    "full_batches_make_the_numbers_of_one_device",
+    "the_cost_reported_is_that_of_all_rows",
+    "each_device_has_an_order_of_its_own",
+    "looking_on_changes_no_bit",
+    "a_run_goes_on_to_the_same_bits",
+    "large_data_are_looked_at_in_parts_on_every_device",
+]
+PLACES = [
+    "a_step_has_one_collective_and_moves_no_row",
+    "meshes_of_all_kinds_make_the_same_bits",
+    "rows_lie_over_one_of_two_axes",
+    "parameters_may_be_split_too",
+    "everything_around_a_run_works",
+]
 
-def cost(w, rows):
-    x, y = rows
-    return jnp.mean((x @ w - y) ** 2)
 
-def same(one, other):
-    np.testing.assert_array_equal(one.params, other.params)
-    np.testing.assert_allclose(one.cost, other.cost, rtol=1e-4, atol=1e-9)
+def on_eight_devices(names: list[str]) -> None:
+    """Run some functions of `tests/sharded.py` in a process with eight devices."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "tests.sharded", *names]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, env=os.environ | flags, cwd=root, capture_output=True, text=True)
+    assert done.stdout.split() == names, done.stderr
 
-for method in (jaxgd.GradientDescent(0.05, 0.5), jaxgd.Adam(0.1), None):
-    options = dict(batch_size=8, n_epochs=10, key=0, method=method)
-    same(jaxgd.fit(cost, np.zeros(3), (x, y), **options), jaxgd.fit(cost, np.zeros(3), spread, **options))
-whole, parted = (jaxgd.minimize(cost, np.zeros(3), data) for data in ((x, y), spread))
-assert whole.converged and parted.converged
-np.testing.assert_allclose(whole.params, parted.params, rtol=1e-5)
-print("done")
-"""
+
+def test_every_row_is_used_once_and_uneven_shares_are_refused() -> None:
+    on_eight_devices(SHORT)
 
 
 @pytest.mark.slow
-def test_two_devices_make_the_numbers_of_one() -> None:
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
-    assert done.stdout == "done\n", done.stderr
+@pytest.mark.parametrize("names", [NUMBERS, PLACES], ids=["numbers", "places"])
+def test_eight_devices(names: list[str]) -> None:
+    on_eight_devices(names)
+
+
+def test_all_checks_are_run() -> None:
+    source = Path(sharded.__file__).read_text(encoding="utf-8")
+    assert sorted(SHORT + NUMBERS + PLACES) == sorted(re.findall(r"^def (\w+)\(\) -> None:", source, flags=re.MULTILINE))

@@ -9,6 +9,7 @@ from jax import lax
 
 from jaxgd._objective.extras import Carried
 from jaxgd._trees import at_least_float32, is_traced, pytree, static
+from jaxgd.data.layout import TOGETHER, Layout
 
 
 @pytree
@@ -24,6 +25,7 @@ class Accumulated:
     size: int = static()
     count: int = static()  # of whole parts
     left: int = static()  # rows of the rest
+    layout: Layout = static(default=TOGETHER)
 
     @property
     def shapes(self) -> Any:
@@ -41,7 +43,7 @@ class Accumulated:
         n_rows = self.count * self.size + self.left
 
         def evaluate(function: Any, number: Any, size: int, given: list[Any]) -> tuple[Any, Any, list[Any]]:
-            rows = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, number * self.size, size), data)
+            rows = self.layout.part(data, number * self.size, size)
             cost, gradient, aux = function(params, *(_numbered(one, number) for one in given), rows)
             weighted = jax.tree.map(lambda new: at_least_float32(new) * (size / n_rows), (cost, gradient))
             return weighted, aux, _carried(given, aux)
@@ -66,7 +68,7 @@ class Accumulated:
         return cost, jax.tree.map(lambda g, x: g.astype(x.dtype), gradient, params), aux
 
 
-def accumulated(of_size: Any, size: int, n_rows: int) -> Any:
+def accumulated(of_size: Any, size: int, n_rows: int, layout: Layout = TOGETHER) -> Any:
     """Return a cost with its gradient for a batch, found in parts of `size` rows.
 
     `of_size` gives that for a number of rows.
@@ -74,7 +76,7 @@ def accumulated(of_size: Any, size: int, n_rows: int) -> Any:
     count, left = divmod(n_rows, size)
     if count + (left > 0) == 1:
         return of_size(n_rows)
-    return Accumulated(of_size(size) if count else None, of_size(left) if left else None, size, count, left)
+    return Accumulated(of_size(size) if count else None, of_size(left) if left else None, size, count, left, layout)
 
 
 def _numbered(given: dict[str, Any], number: Any) -> dict[str, Any]:

@@ -6,10 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxgd._objective.additive import Additive, additivity
-from jaxgd._trees import at_least_float32, is_traced, pytree, static, working_dtype
+from jaxgd._shards import is_spread
+from jaxgd._trees import at_least_float32, pytree, static, working_dtype
+from jaxgd.data.layout import TOGETHER, Layout, layout_of
 
 _TOGETHER = 2**25  # bytes of the largest array that the cost computes, up to which all rows are looked at together
 _PART = 2**22  # the same of a part of the rows
@@ -32,6 +35,7 @@ class InParts:
     size: int = static()
     sample: int = static()
     wanted: int = static(default=2)  # how many of what the cost returns are added up
+    layout: Layout = static(default=TOGETHER)
 
     @property
     def shapes(self) -> Any:
@@ -52,7 +56,7 @@ class InParts:
         is_sum = self.once is not None
 
         def part(function: Any, first: Any, size: int) -> Any:
-            rows = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, size), data)
+            rows = self.layout.part(data, first, size)
             weight = 1.0 if is_sum else size / n_rows
             return jax.tree.map(lambda new: at_least_float32(new) * weight, function(params, rows)[:count])
 
@@ -68,7 +72,7 @@ class InParts:
             total = jax.tree.map(jnp.add, total, part(self.rest, n_parts * self.size, left))
         if not is_sum:
             return total
-        rows = jax.tree.map(lambda leaf: leaf[: self.sample], data)
+        rows = self.layout.pick(data, np.arange(self.sample))
         doubled = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), rows)
         once, twice = self.once(params, rows)[:count], self.twice(params, doubled)[:count]
         again = n_parts + (left > 0) - 1.0  # times that what does not depend on the rows is in the sum too often
@@ -98,22 +102,27 @@ def over_all_rows(
     """
     n_rows = jax.tree.leaves(data)[0].shape[0]
     together = evaluation(n_rows)
-    n_bytes = largest_array(together, data, params)
-    size = n_rows if in_one_piece or _spread(data) else part_size(n_rows, batch_size, n_bytes)
-    if size == n_rows:
+    data, layout = layout_of("data", data)
+    count = layout.n_shards
+    n_bytes = -(-largest_array(together, data, params) // count)  # on a device
+    size = count * part_size(n_rows // count, max(1, batch_size // count), n_bytes)
+    unknown = count == 1 and any(map(is_spread, jax.tree.leaves(data)))  # where parts of the rows are
+    if size == n_rows or in_one_piece or unknown:
         return together, 0
     found = additivity(evaluation, data, params, bounds, size)
     if found is None and n_bytes <= _MOST:
         return together, 0
-    parts = in_parts(evaluation, n_rows, size, found)
+    parts = in_parts(evaluation, n_rows, size, found, layout)
     return parts, 0 if found else -(-n_rows // size)
 
 
-def in_parts(evaluation: Callable[[int], Any], n_rows: int, size: int, found: Additive | None, wanted: int = 2) -> InParts:
+def in_parts(
+    evaluation: Callable[[int], Any], n_rows: int, size: int, found: Additive | None, layout: Layout = TOGETHER, wanted: int = 2
+) -> InParts:
     """Return a function of the cost for some rows, found in parts of `size` rows, and how it adds up over them."""
     once, twice = (evaluation(found.sample), evaluation(2 * found.sample)) if found and found.is_sum else (None, None)
     rest = evaluation(n_rows % size) if n_rows % size else None
-    return InParts(evaluation(size), rest, once, twice, size, found.sample if found else 0, wanted)
+    return InParts(evaluation(size), rest, once, twice, size, found.sample if found else 0, wanted, layout)
 
 
 def cost_over_all_rows(
@@ -135,12 +144,6 @@ def largest_array(evaluate: Any, data: Any, params: Any) -> int:
     if numbers <= max((leaf.size for leaf in jax.tree.leaves(params)), default=0):
         return 0  # it is no larger for more rows
     return numbers * working_dtype(params).itemsize
-
-
-def _spread(data: Any) -> bool:
-    """Return whether data lie on several devices."""
-    arrays = [leaf for leaf in jax.tree.leaves(data) if isinstance(leaf, jax.Array) and not is_traced(leaf)]
-    return any(len(leaf.sharding.device_set) > 1 for leaf in arrays)
 
 
 def part_size(n_rows: int, batch_size: int, n_bytes: int) -> int:

@@ -25,9 +25,11 @@ from jaxgd._run.saved import Saved, reopened
 from jaxgd._run.segments import SegmentLength
 from jaxgd._run.state import RunSpec, begin, goes_on
 from jaxgd._run.sums import begin_part
+from jaxgd._shards import is_split
 from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd.checkpoint import Saver
 from jaxgd.data.feed import Feed
+from jaxgd.data.layout import alongside
 from jaxgd.data.stream import StreamError
 from jaxgd.result import RUNNING, Status
 
@@ -96,7 +98,7 @@ class Run:
             self.capacity = self.limit if row else 0
             return
         begin = program_for(loop.begin, spec)
-        self.blank = begin.zeros(spec) if options.jit else begin(spec)
+        self.blank = _blank(spec, begin) if options.jit else begin(spec)
         self.capacity = 0
         if row is not None:
             like = jax.eval_shape(row, self.blank)
@@ -128,6 +130,7 @@ class Run:
             self.program.wait()
         length = SegmentLength(self.program, spec, self.options)
         state, rows = (self.blank, []) if saved is None else (reopened(spec, self.blank, saved), saved.rows)
+        state = alongside(state, spec.source.data)
         progress = RunProgress(spec, state, [jax.tree.unflatten(self.row, jax.tree.leaves(chunk)) for chunk in rows])
         with contextlib.ExitStack() as stack:
             saver = None
@@ -289,6 +292,15 @@ class RunProgress:
         if self.code == RUNNING:
             self.code = status.code
             self.state = self.state._replace(code=np.int32(status.code))
+
+
+def _blank(spec: Any, begin: Program) -> Any:
+    """Return a state of the right shapes, where a state after a segment lies, so that one program takes both.
+
+    With a start that is itself split over devices it is the compiler who decides that.
+    """
+    blank = begin.zeros(spec)
+    return blank if any(map(is_split, jax.tree.leaves(spec.start))) else alongside(blank, spec.source.data)
 
 
 def _counts(spec: Any, state: Any) -> tuple[int, int, int, int]:

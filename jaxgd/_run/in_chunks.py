@@ -95,7 +95,7 @@ def in_chunks(
 
     def of(size: int) -> Any:
         part = part_size(size, min(batch_size, size), largest_array(evaluation(size), sample, params))
-        return evaluation(size) if part == size else in_parts(evaluation, size, part, found, wanted)
+        return evaluation(size) if part == size else in_parts(evaluation, size, part, found, wanted=wanted)
 
     left = cuts.rows_of(cuts.n_chunks - 1)
     once = twice = rows = None

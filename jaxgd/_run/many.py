@@ -33,6 +33,11 @@ class ManySpec:
     n_epochs = 2**31 - 2  # ticks, at most
 
     @property
+    def start(self) -> Any:
+        """The starts of all runs."""
+        return self.starts
+
+    @property
     def source(self) -> Source:
         """The source of the rows of all runs."""
         return self.run.source

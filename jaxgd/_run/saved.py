@@ -150,6 +150,7 @@ def parts_of(spec: RunSpec, cost: Any, method: Any, **others: Any) -> dict[str, 
     parts |= {name: (value, value) for name, value in others.items()}
     parts |= {
         "start": (spec.start, spec.start),
+        "the number of devices over which rows are split": (source.layout.n_shards, source.layout.n_shards),
         "data": (data, data),
         "validation": (spec.validation, spec.validation),
         "method": (method if is_sought(method) else spec.method, method),

@@ -106,8 +106,8 @@ class Halving:
     @property
     def compared(self) -> Any:
         """The data in those rows."""
-        rows = self.rows
-        return jax.tree.map(lambda leaf: leaf[rows], self.spec.source.data)
+        source = self.spec.source
+        return source.layout.pick(source.data, self.rows)
 
     @property
     def groups(self) -> list[int]:

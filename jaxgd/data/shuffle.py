@@ -65,11 +65,6 @@ def _words(key: jax.Array | int) -> Any:
     return data if is_traced(data) else np.asarray(data)
 
 
-def derived(seed: Seed, number: Any) -> Seed:
-    """Return the seed of a part of the rows, by its number."""
-    return Seed(_word(seed, number), _word(seed, number, number))
-
-
 def shuffle(seed: Seed, epoch: jax.Array, n_rows: Any) -> Shuffle:
     """Return the order of one epoch of `n_rows` rows."""
     ranked = _is_ranked(n_rows)
