@@ -99,7 +99,7 @@ def automatic_axes(*arguments: Any) -> Iterator[Callable[[Any], Any]]:
 
     Give a function that puts its results on the mesh of its arguments.
     """
-    meshes: list[Any] = [mesh for leaf in jax.tree.leaves(arguments) if (mesh := mesh_of(leaf)) is not None]
+    meshes: list[Any] = [mesh for leaf in _leaves(arguments) if (mesh := mesh_of(leaf)) is not None]
     explicit: Any = next((mesh for mesh in meshes if _has_explicit(mesh)), None)
     if explicit is None and not (meshes and _has_explicit(jax.sharding.get_abstract_mesh())):
         yield lambda tree: tree
@@ -113,6 +113,16 @@ def automatic_axes(*arguments: Any) -> Iterator[Callable[[Any], Any]]:
 
     with jax.sharding.use_abstract_mesh(auto.abstract_mesh):
         yield lambda tree: jax.tree.map(put_back, tree)
+
+
+def _leaves(arguments: Any) -> list[Any]:
+    """Return the leaves of what a user passed, which nobody has checked; none where there is one device alone."""
+    if jax.device_count() == 1:
+        return []
+    try:
+        return jax.tree.leaves(arguments, is_leaf=lambda node: isinstance(node, Iterator))  # of which JAX warns
+    except ValueError:  # JAX sorts the keys of a dict
+        return []
 
 
 def _has_explicit(mesh: Any) -> bool:
