@@ -143,7 +143,7 @@ def uneven_rows_and_batches_are_refused() -> None:
         )
     refused(
         ValueError,
-        "data: expected rows that divide evenly over 8 devices, got 100: leave 4 out, or pass 5 devices",
+        "data: expected rows that divide evenly over 8 devices, got 100: leave 4 out or pass devices=jax.devices()[:5].",
         jaxgd.data.shard,
         (X[:100], Y[:100]),
     )

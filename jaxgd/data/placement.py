@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgd._checks import check, check_trees
@@ -50,20 +51,29 @@ def shard(data: Any, devices: Sequence[Any] | None = None) -> Any:
         raise TypeError("data: expected arrays, got values that JAX is tracing: call jaxgd.data.shard outside of jax.jit.")
     arrays = check_trees.data_arrays("data", data, place=lambda array: array)
     n_rows = check_trees.rows("data", arrays)
-    mine = [device for device in chosen if device.process_index == jax.process_index()]
-    if n_rows % max(len(mine), 1):
-        fewer = max(count for count in range(1, len(mine)) if n_rows % count == 0)
-        even = n_rows - n_rows % len(mine)
-        first = f"leave {n_rows - even} out, or " if even else ""
-        raise ValueError(
-            f"data: expected rows that divide evenly over {len(mine)} devices, got {n_rows}: {first}pass {fewer} "
-            f"device{'s' * (fewer > 1)}, devices=jax.devices()[:{fewer}]."
-        )
+    _check_shares(n_rows, [device for device in chosen if device.process_index == jax.process_index()])
     mesh = Mesh(np.array(chosen), ("rows",), axis_types=(AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("rows"))
     if jax.process_count() > 1:
         return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(rows, np.asarray(leaf)), arrays)
     return jax.device_put(arrays, rows)
+
+
+def _check_shares(n_rows: int, devices: list[Any]) -> None:
+    """Check that rows divide evenly over the devices of this process, and that all processes have equally many."""
+    several, count = jax.process_count() > 1, max(len(devices), 1)
+    counts = np.ravel(multihost_utils.process_allgather(np.array([n_rows, count]))).tolist() if several else [n_rows, count]
+    if len(set(counts[::2])) > 1 or len(set(counts[1::2])) > 1:
+        raise ValueError(
+            f"data: expected equally many rows and devices in all processes, got {counts[::2]} rows on {counts[1::2]} devices: "
+            "leave some rows out."
+        )
+    if n_rows % count:
+        even, fewer = n_rows - n_rows % count, max(fewer for fewer in range(1, count) if n_rows % fewer == 0)
+        cures = [f"leave {n_rows - even} out"] * (even > 0)
+        cures += [f"pass devices=jax.devices()[:{fewer}]"] * (not several)
+        where = " of a process" * several
+        raise ValueError(f"data: expected rows that divide evenly over {count} devices{where}, got {n_rows}: {' or '.join(cures)}.")
 
 
 def _checked(devices: Any) -> list[Any]:
