@@ -80,9 +80,10 @@ def fit(
             (scalar, anything). The batch is the pytree of the data with `batch_size` rows, or fewer, or, for the costs that the
             result reports, all or large parts of them.
         start: as in `minimize`.
-        data: a pytree of arrays of equal leading length, the rows; see `minimize` for what is refused. Or `jaxgd.data.Chunks` of
-            rows that are larger than the memory, or a `jaxgd.data.Stream` of batches.
-        batch_size: rows in a batch, from 1 to all.
+        data: a pytree of arrays of equal leading length, the rows; see `minimize` for what is refused. Rows that are split over
+            devices stay there, and each device shuffles its own, see `jaxgd.data.shard`. Or `jaxgd.data.Chunks` of rows that are
+            larger than the memory, or a `jaxgd.data.Stream` of batches.
+        batch_size: rows in a batch, from 1 to all; a multiple of the number of devices over which rows are split.
         n_epochs: passes over the data, >= 1.
         key: the random key of the order of rows, of a random start and of a random cost: a key of `jax.random`, or an integer. It
             may be missing where nothing is random.
@@ -126,9 +127,9 @@ def fit(
 
         Where the largest array that the cost computes for all rows has more than 32 MB, and a batch is not all rows, a cost that is
         a mean or a sum over the rows is found in parts, as is that of validation data. Whether it is such a cost is found by trying
-        some rows. Any other is evaluated for all rows together, and so are all costs with an aux, on several devices, or inside an
-        outer `jax.jit`. Where that array would have more than 1 GB the cost is the mean over the parts, and `in_parts` of the
-        result says so.
+        some rows. Any other is evaluated for all rows together, and so are all costs with an aux, and all costs inside an outer
+        `jax.jit`. Where that array would have more than 1 GB the cost is the mean over the parts, and `in_parts` of the result says
+        so. Of rows that are split over devices each device looks at its own, and these limits are those of one device.
 
     Raises:
         TypeError, ValueError: for a bad argument, before anything compiles; the message names it.

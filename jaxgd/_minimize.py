@@ -85,8 +85,8 @@ def minimize(
             evaluated.
         data: any pytree of arrays, or None. Values of which NumPy would drop a mask, a unit or a missing entry are refused. Without
             64 bits, integer columns of 64 become floats where the cost's arithmetic could overflow, and a column whose values 32
-            bits can't tell apart is refused. A cost that is a mean or a sum over rows also takes `jaxgd.data.Chunks` of what is
-            larger than the memory, and a `jaxgd.data.Stream`.
+            bits can't tell apart is refused. Arrays that are split over devices stay there, see `jaxgd.data.shard`. A cost that is
+            a mean or a sum over rows also takes `jaxgd.data.Chunks` of what is larger than the memory, and a `jaxgd.data.Stream`.
         method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `TrustRegion()` for up to 200
             free parameters, and `LBFGS()` for more, or where the parameters times the largest array that the cost computes are
             more than 2**28 numbers, since a Hessian takes too long then, or where JAX finds no second derivatives; neither has

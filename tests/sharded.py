@@ -4,6 +4,7 @@ import pickle
 import re
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -168,10 +169,15 @@ def uneven_rows_and_batches_are_refused() -> None:
 
 def one_program_serves_all_segments() -> None:
     data = jaxgd.data.shard((X, Y))
+
+    def absolute(params: Any, rows: Any) -> Any:
+        x, y = rows
+        return jnp.mean(jnp.abs(x @ params["w"] - y))
+
     before = len(_compiled)
     seen: list[int] = []
     for callback in (None, lambda progress: seen.append(progress.step)):
-        jaxgd.fit(cost, START, data, batch_size=24, n_epochs=4, key=0, method=jaxgd.Adam(0.1), callback=callback)
+        jaxgd.fit(absolute, START, data, batch_size=24, n_epochs=4, key=0, method=jaxgd.Adam(0.1), callback=callback)
     assert len(seen) == 4
     assert len(_compiled) == before + 2, _compiled[before:]  # the loop, and the evaluation of the end
 
@@ -232,7 +238,7 @@ def meshes_of_all_kinds_make_the_same_bits() -> None:
     with jax.set_mesh(explicit):
         start = jax.tree.map(lambda leaf: jnp.asarray(leaf) * 1, START)
         found.append(jaxgd.fit(cost, start, put(explicit), **options))
-        assert (found[-1].params["w"] + jnp.zeros(3)).shape == (3,)  # it lies where the rest of such a program does
+        assert (found[-1].params["w"] + jnp.zeros(3, "float32")).shape == (3,)  # it lies where the rest of such a program does
         found.append(jaxgd.fit(cost, START, jaxgd.data.shard((X, Y)), **options))
         assert jaxgd.minimize(cost, start, put(explicit)).converged
     found.append(jaxgd.fit(cost, START, put(mesh_of(AxisType.Auto, (4, 2), ("a", "b")), ("a", "b")), **options))
@@ -341,7 +347,11 @@ def everything_around_a_run_works() -> None:
     data = jaxgd.data.shard((X, Y))
     race = jaxgd.fit(cost, START, data, batch_size=24, n_epochs=20, key=0)
     assert race.cost < 0.02 and race.tried is not None
-    draws = {"start": lambda key: {"w": jax.random.normal(key, (3,)), "b": jnp.zeros(())}, "key": 1, "n_starts": 6}
+
+    def draw(key: Any) -> Any:
+        return {"w": jax.random.normal(key, (3,), "float32"), "b": jnp.zeros((), "float32")}
+
+    draws = {"start": draw, "key": 1, "n_starts": 6}
     one, many = (jaxgd.minimize(cost, data=rows, **draws) for rows in ((X, Y), data))
     assert many.converged
     close(one.params, many.params, rtol=1e-3)
@@ -386,6 +396,8 @@ def large_data_are_looked_at_in_parts_on_every_device() -> None:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    warnings.simplefilter("error")
     jax.monitoring.register_event_duration_secs_listener(note_compiling)
     assert len(jax.devices()) == 8
     for check in sys.argv[1:]:
