@@ -33,7 +33,7 @@ from jaxgd.average import ExponentialAverage, as_average, decay_of
 from jaxgd.checkpoint import Checkpoint
 from jaxgd.data import shuffle as orders
 from jaxgd.data.feed import Chunk, Feed, check_fed, rows_like
-from jaxgd.data.layout import TOGETHER, Layout, alongside, layout_of
+from jaxgd.data.layout import TOGETHER, Layout, alongside, check_devices, layout_of
 from jaxgd.data.sharded import batches
 from jaxgd.data.source import Batches
 from jaxgd.data.stream import StreamError
@@ -173,6 +173,7 @@ def fit(
         if feed is None:
             arrays, *held_out = given.settled(arrays, *held_out, sample=sample)
             arrays, layout = layout_of("data", arrays)
+            check_devices("start", given.params, arrays)
             _check_share(batch_size, layout)
         else:
             check_fed(feed, shuffle, batch_size, together=together, has_aux=has_aux)
@@ -180,6 +181,7 @@ def fit(
             feed.cut(together)
             layout = TOGETHER
         held_out = [layout_of("validation", one)[0] for one in held_out]
+        check_devices("validation", held_out[0] if held_out else (), arrays)
         n_batches = math.ceil(n_rows / together)
         found = tuning_target(method, n_epochs * n_batches)
         adapted, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)

@@ -28,7 +28,7 @@ from jaxgd._shards import automatic_axes
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.checkpoint import Checkpoint
 from jaxgd.data.feed import Feed, rows_like
-from jaxgd.data.layout import alongside
+from jaxgd.data.layout import alongside, check_devices
 from jaxgd.data.source import AllRows
 from jaxgd.methods.adapters import with_known_traits
 from jaxgd.methods.protocol import Method, Point
@@ -161,6 +161,7 @@ def minimize(
         trace: Callable[..., Any]
         if feed is None:
             arrays = given.settled(*arrays)
+            check_devices("start", given.params, arrays)
             trace = functools.partial(_traced, given, arrays)
         else:
             _check_fed(

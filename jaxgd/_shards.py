@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
-
-from jaxgd._trees import is_traced
 
 
 def is_spread(leaf: Any) -> bool:
     """Return whether a leaf is an array on several devices, in parts or in copies."""
-    return isinstance(leaf, jax.Array) and not is_traced(leaf) and len(leaf.sharding.device_set) > 1
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.sharding.num_devices > 1
 
 
 def is_split(leaf: Any) -> bool:
@@ -26,14 +25,16 @@ def is_split(leaf: Any) -> bool:
     return is_spread(leaf) and not leaf.sharding.is_fully_replicated
 
 
-def pieces(array: Any) -> list[tuple[tuple[int, ...], np.ndarray]]:
-    """Return the parts of an array that this process holds: where each begins, and its numbers.
+def pieces(array: Any) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Yield the parts of an array that this process holds: where each begins, and its numbers.
 
     Each comes once, in the order of the rows. Another array is one part.
     """
     if not is_split(array):
-        return [((0,) * array.ndim, np.asarray(array))]
-    return [(start, np.asarray(part)) for start, _, part in _parts(array)]
+        yield (0,) * array.ndim, np.asarray(array)
+        return
+    for start, _, part in _parts(array):
+        yield start, np.asarray(part)
 
 
 def _parts(array: jax.Array) -> list[tuple[tuple[int, ...], tuple[slice, ...], jax.Array]]:

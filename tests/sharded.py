@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import jaxgd
 from jaxgd._compile import program
 from jaxgd._objective import all_rows
+from jaxgd.data import source
 
 N_ROWS = 240
 X = np.random.default_rng(0).normal(size=(N_ROWS, 3)).astype(np.float32)
@@ -122,6 +123,9 @@ def loops(call: Any) -> list[list[tuple[str, int]]]:
 def every_row_is_used_once_an_epoch() -> None:
     for options in ({"batch_size": 16}, {"batch_size": 56}, {"batch_size": 240}, {"batch_size": 8, "shuffle": False}):
         same(uses(key=0, **options), np.full(N_ROWS, 3.0, np.float32))
+    source._BLOCK_BYTES = 2**6  # so that an epoch has several blocks
+    for size in (8, 16, 56):
+        same(uses(key=0, batch_size=size), np.full(N_ROWS, 3.0, np.float32))
     drawn = uses(key=0, batch_size=16, shuffle="replacement")
     assert drawn.sum() == 3 * N_ROWS
     assert len(set(drawn)) > 2
@@ -165,6 +169,19 @@ def uneven_rows_and_batches_are_refused() -> None:
         n_epochs=1,
         key=0,
     )
+
+
+def devices_have_to_be_those_of_the_data() -> None:
+    data = jaxgd.data.shard((X, Y))
+    fewer = jaxgd.data.shard((X, Y), jax.devices()[:4])
+    options: dict[str, Any] = {"batch_size": 24, "n_epochs": 2, "key": 0, "method": jaxgd.Adam(0.1)}
+    words = "expected an array on the devices of the data, 4 devices (0, 1, 2, 3), got one on 8 devices (0, 1, 2, 3, 4, 5, 6, 7)"
+    refused(ValueError, f"validation[0]: {words}", jaxgd.fit, cost, START, fewer, validation=data, **options)
+    start = START | {"w": jax.device_put(START["w"], NamedSharding(mesh_of(AxisType.Auto), PartitionSpec()))}
+    refused(ValueError, f"start['w']: {words}", jaxgd.fit, cost, start, fewer, **options)
+    refused(ValueError, f"start['w']: {words}", jaxgd.minimize, cost, start, fewer)
+    there = jax.device_put(START, jax.devices()[5])  # one device alone is no place to stay at
+    same(jaxgd.fit(cost, there, data, **options).params, jaxgd.fit(cost, START, data, **options).params)
 
 
 def one_program_serves_all_segments() -> None:

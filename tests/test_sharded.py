@@ -10,7 +10,7 @@ import pytest
 
 from tests import sharded
 
-SHORT = ["every_row_is_used_once_an_epoch", "uneven_rows_and_batches_are_refused", "one_program_serves_all_segments"]
+SHORT = ["every_row_is_used_once_an_epoch", "uneven_rows_and_batches_are_refused", "devices_have_to_be_those_of_the_data"]
 NUMBERS = [
     "full_batches_make_the_numbers_of_one_device",
     "the_cost_reported_is_that_of_all_rows",
@@ -20,6 +20,7 @@ NUMBERS = [
     "large_data_are_looked_at_in_parts_on_every_device",
 ]
 PLACES = [
+    "one_program_serves_all_segments",
     "a_step_has_one_collective_and_moves_no_row",
     "meshes_of_all_kinds_make_the_same_bits",
     "rows_lie_over_one_of_two_axes",

@@ -120,10 +120,11 @@ def layout_of(name: str, data: Any) -> tuple[Any, Layout]:
 
     They are sharded where one of the arrays is: the others, which lie in one place, are then sharded like it.
     """
-    named = tree_flatten_with_path(data)[0]
-    leaves = [leaf for _, leaf in named]
-    split = [(name + keystr(path), leaf) for path, leaf in named if is_split(leaf) and _row_axes(leaf)]
-    if not split or any(map(is_traced, leaves)):
+    leaves = jax.tree.leaves(data)
+    if not any(map(is_split, leaves)) or any(map(is_traced, leaves)):
+        return data, TOGETHER
+    split = [(name + keystr(path), leaf) for path, leaf in tree_flatten_with_path(data)[0] if is_split(leaf) and _row_axes(leaf)]
+    if not split:
         return data, TOGETHER
     (where, like), *others = split
     mesh: Any = mesh_of(like)
@@ -138,6 +139,24 @@ def layout_of(name: str, data: Any) -> tuple[Any, Layout]:
     leaves = [leaf if is_split(leaf) and _row_axes(leaf) else jax.device_put(leaf, rows) for leaf in leaves]
     specs = tuple(PartitionSpec(axes, *leaf.sharding.spec[1:]) for leaf in leaves)
     return jax.tree.unflatten(jax.tree.structure(data), leaves), Sharded(mesh, axes, specs)
+
+
+def check_devices(name: str, tree: Any, data: Any) -> None:
+    """Check that arrays which are spread over devices are on those of the data."""
+    devices = next((leaf.sharding.device_set for leaf in jax.tree.leaves(data) if is_spread(leaf)), None)
+    for path, leaf in tree_flatten_with_path(tree)[0] if devices else ():
+        if is_spread(leaf) and leaf.sharding.device_set != devices:
+            raise ValueError(
+                f"{name}{keystr(path)}: expected an array on the devices of the data, {_listed(devices)}, got one on "
+                f"{_listed(leaf.sharding.device_set)}: put both on the same, or pass a NumPy array."
+            )
+
+
+def _listed(devices: Any) -> str:
+    """Return the numbers of some devices, in words."""
+    numbers = sorted(device.id for device in devices)
+    few = numbers if len(numbers) <= 8 else [*numbers[:3], "...", numbers[-1]]
+    return f"{len(numbers)} devices ({', '.join(map(str, few))})"
 
 
 def alongside(tree: Any, data: Any) -> Any:
