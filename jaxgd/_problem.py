@@ -205,10 +205,12 @@ def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]
 
 def open_feed(data: Any, dtype: Any) -> Feed | None:
     """Return where data come from that come chunk by chunk; None where they are arrays."""
-    if isinstance(data, Stream):
-        return StreamFeed(data, dtype)
-    chunks = as_chunks(data)
-    return None if chunks is None else ChunkFeed(chunks, dtype)
+    found = data if isinstance(data, Stream) else as_chunks(data)
+    if found is None:
+        return None
+    if is_traced(jnp.zeros(())):
+        raise ValueError(f"data: expected arrays inside jax.jit, jax.vmap or jax.grad, got {found}.")
+    return StreamFeed(found, dtype) if isinstance(found, Stream) else ChunkFeed(found, dtype)
 
 
 def parameters(name: str, value: Any, dtype: Any, fixed: Any = None) -> Any:

@@ -38,6 +38,8 @@ class Every:
     20 0.0
     """
 
+    is_first = True  # of the processes that run together; a run says so
+
     def __init__(self, callback: Callable[[Any], Any], *, steps: int | None = None, epochs: int | None = None) -> None:
         name = type(self).__name__
         if callback != self:
@@ -105,6 +107,8 @@ class Log(Every):
         self.seconds = 0.0
 
     def begin(self, progress: Any) -> None:
+        if not self.is_first:
+            return
         kept, self.columns = [], None
         if progress is not None and self.path.exists():
             lines = [line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
@@ -122,6 +126,8 @@ class Log(Every):
 
     def __call__(self, progress: Any) -> None:
         row = {name: value for name, value in self._row(progress).items() if value is not None}
+        if not self.is_first:
+            return
         if self.path.suffix == ".csv":
             is_first = self.columns is None
             self.columns = list(row) if self.columns is None else self.columns

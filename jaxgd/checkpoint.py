@@ -1,6 +1,7 @@
 """Checkpoints: a run that is saved now and then, and goes on from there when the same call is made again."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks import check
+from jaxgd._run.processes import Processes
 from jaxgd._run.saved import Call, Part, Saved, Tuning
 from jaxgd.callbacks import Every
 from jaxgd.result import Result
@@ -99,10 +101,6 @@ class Checkpoint:
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.directory)!r})"
 
-    def newest(self) -> Saved | None:
-        """Return the newest whole checkpoint; None where there is none."""
-        return newest(self.directory)
-
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
@@ -145,10 +143,10 @@ class Resume:
         """Whether the run is read from files."""
         return not isinstance(self.run, Result)
 
-    def saved(self) -> Saved:
+    def saved(self, processes: Processes) -> Saved:
         """Return the run with all that is needed to go on."""
         if not isinstance(self.run, Result):
-            found = newest(Path(self.run).expanduser().absolute())
+            found = newest(Path(self.run).expanduser().absolute(), processes)
             if found is None:
                 raise ValueError(f"resume: expected a directory that holds a whole checkpoint, got {self.run}.")
             return found
@@ -167,16 +165,15 @@ def as_checkpoint(checkpoint: Any) -> Checkpoint | None:
     return checkpoint
 
 
-def to_go_on_with(call: Call, resume: Resume | None, checkpoint: Checkpoint | None) -> Saved | None:
+def to_go_on_with(call: Call, resume: Resume | None, checkpoint: Checkpoint | None, processes: Processes) -> Saved | None:
     """Return the run that a call goes on with, if there is one: the newest checkpoint, else what it is told to resume."""
     force = resume is not None and resume.force
-    saved = None if checkpoint is None else checkpoint.newest()
-    if saved is not None and checkpoint is not None:
-        call.check(saved.call, f"checkpoint: {checkpoint.directory} holds another run", force=force)
-        return saved
-    if resume is not None:
-        saved = resume.saved()
-        call.check(saved.call, "resume", force=force)
+    saved = None if checkpoint is None else newest(checkpoint.directory, processes)
+    name = "resume" if saved is None or checkpoint is None else f"checkpoint: {checkpoint.directory} holds another run"
+    if saved is None and resume is not None:
+        saved = resume.saved(processes)
+    if saved is not None:  # the first process knows what it has saved: the digests of its own rows
+        processes.once(functools.partial(call.check, saved.call, name, force=force))
     return saved
 
 
@@ -187,10 +184,11 @@ class Saver:
         checkpoint: where and when to save.
         about: what is saved beside the state and the rows.
         place: how many batches a run that goes on has seen; it is saved again once it has seen more.
+        processes: those that run together; the first of them writes.
     """
 
-    def __init__(self, checkpoint: Checkpoint, about: Saved, place: int | None) -> None:
-        self.checkpoint, self.about, self.place = checkpoint, about, place
+    def __init__(self, checkpoint: Checkpoint, about: Saved, place: int | None, processes: Processes) -> None:
+        self.checkpoint, self.about, self.place, self.processes = checkpoint, about, place, processes
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="jaxgd-checkpoint")
         self.pending: Future[None] | None = None
         self.last = time.monotonic()
@@ -198,7 +196,7 @@ class Saver:
         self.handler: Any = None
 
     def __enter__(self) -> "Saver":
-        for unfinished in self.checkpoint.directory.glob("*.orbax-checkpoint-tmp*"):
+        for unfinished in self.checkpoint.directory.glob("*.orbax-checkpoint-tmp*") if self.processes.is_first else ():
             shutil.rmtree(unfinished, ignore_errors=True)
         if threading.current_thread() is threading.main_thread():
             self.handler = signal.signal(signal.SIGTERM, self._terminate)
@@ -236,7 +234,10 @@ class Saver:
         self.wait()
         self.last, self.place = time.monotonic(), progress.place
         saved = self.about._replace(fields=progress.fields, rows=progress.chunks)
-        self.pending = self.thread.submit(_write, self.checkpoint, progress.place, saved)
+        write = functools.partial(_write, self.checkpoint, progress.place, saved, is_first=self.processes.is_first)
+        self.pending = self.thread.submit(write)
+        if self.processes.several:  # what a thread beside would exchange between processes, nobody could keep in order
+            self.wait()
 
     def wait(self) -> None:
         """Wait for the save under way, and warn if it failed."""
@@ -254,19 +255,22 @@ def _folders(directory: Path) -> list[Path]:
     return sorted((one for one in directory.iterdir() if _NAME.fullmatch(one.name)), reverse=True) if directory.is_dir() else []
 
 
-def newest(path: Path) -> Saved | None:
+def newest(path: Path, processes: Processes) -> Saved | None:
     """Return the newest whole checkpoint of a directory, or the one whose folder it is; None where there is none."""
-    for folder in [path] if (path / "_CHECKPOINT_METADATA").exists() else _folders(path):
+    for folder in processes.once(lambda: [path] if (path / "_CHECKPOINT_METADATA").exists() else _folders(path)):
+        saved, reason = None, ""
         try:
-            return _read(folder)
+            saved = _read(folder)
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            warnings.warn(f"checkpoint: {folder} is not whole and is passed over: {reason}", RuntimeWarning, stacklevel=2)
+            reason = ": " + " ".join(str(error).split())[:200]
+        if not processes.anyone(saved is None):
+            return saved
+        warnings.warn(f"checkpoint: {folder} is not whole and is passed over{reason}", RuntimeWarning, stacklevel=2)
     return None
 
 
-def _write(checkpoint: Checkpoint, place: int, saved: Saved) -> None:
-    """Write a checkpoint, and take away those that are too old."""
+def _write(checkpoint: Checkpoint, place: int, saved: Saved, *, is_first: bool) -> None:
+    """Write a checkpoint, and take away those that are too old; of several processes only the first one does."""
     leaves = {
         f"{name}.{k}": _as_numpy(leaf) for name, tree in _trees(saved).items() for k, leaf in enumerate(jax.tree.leaves(tree))
     }
@@ -281,9 +285,10 @@ def _write(checkpoint: Checkpoint, place: int, saved: Saved) -> None:
     text = json.dumps(about)
     packed = np.concatenate([np.zeros(1, np.uint8), *map(_bytes, leaves.values())])  # Orbax refuses an empty array
     folder = checkpoint.directory / f"{place:012d}"
-    _orbax().save(folder, {"leaves": packed}, overwrite=True, custom_metadata={"about": text, "sha256": _sha256(text.encode())})
+    custom = {"about": text, "sha256": _sha256(text.encode())}
+    _orbax().save(folder, {"leaves": packed}, overwrite=True, custom_metadata=custom)
     older = [one for one in _folders(checkpoint.directory) if int(one.name) < place]
-    for one in older[checkpoint.keep - 1 :]:
+    for one in older[checkpoint.keep - 1 :] if is_first else ():
         shutil.rmtree(one, ignore_errors=True)
 
 
@@ -291,12 +296,13 @@ def _read(folder: Path) -> Saved:
     """Read a checkpoint, and check that it is whole."""
     orbax = _orbax()
     custom: Any = orbax.metadata(folder).custom_metadata
+    packed = np.asarray(orbax.load(folder)["leaves"])
     if custom["sha256"] != _sha256(custom["about"].encode()):
         raise ValueError("its description is damaged")
     about = json.loads(custom["about"])
     if about["format"] != _FORMAT:
         raise ValueError(f"it has the format {about['format']}, expected {_FORMAT}")
-    packed, place = np.asarray(orbax.load(folder)["leaves"]), 1
+    place = 1
     fields: dict[str, list[Any]] = {}
     for name, (dtype, shape, digest) in about["leaves"].items():
         size = math.prod(shape) * np.dtype(dtype).itemsize

@@ -14,8 +14,8 @@ class Audience:
 
     def __init__(self, run: Any, progress: Any, saver: Saver | None, *, resumed: bool) -> None:
         self.run, self.callbacks, self.saver = run, run.options.callbacks, saver
-        self.cadence = saver.cadence if saver else None
-        self.display = display(run.options.progress, run.unit, run.total)
+        self.cadence, self.processes = saver.cadence if saver else None, run.processes
+        self.display = display(run.options.progress if self.processes.is_first else False, run.unit, run.total)
         self.wanted = bool(self.callbacks or run.options.progress or self.cadence)
         self.seconds = 0.0
         self.place, self.before = progress.place, self._view(progress, 0.0) if resumed and self.wanted else None
@@ -26,6 +26,7 @@ class Audience:
             stack.enter_context(self.display)
             for one in self.callbacks:
                 stack.callback(one.end)
+                one.is_first = self.processes.is_first
                 one.begin(self.before)
             self.leaving = stack.pop_all()
         return self
@@ -45,7 +46,7 @@ class Audience:
         """Show where the run is to all who want to see it; return whether one of them stops it."""
         batches, self.place = progress.place - self.place, progress.place
         self.seconds += seconds
-        if self.saver and self.saver.is_time:
+        if self.saver and self.cadence is None and self.processes.decided(self.saver.is_time):
             self.saver.save(progress)
         if not self.wanted:
             return False
@@ -56,7 +57,8 @@ class Audience:
         if self.seen[1] > before[1]:
             self.display.show(view)
         due = [one for one in self.callbacks if one.is_due(before, self.seen)]
-        return any([says_true(one(view)) for one in due])
+        verdict = any([says_true(one(view)) for one in due])
+        return bool(self.processes.decided(verdict)) if due else False
 
     def _view(self, progress: Any, batches_per_second: float) -> Progress:
         rows = self.run.rows_per_batch

@@ -20,6 +20,7 @@ from jaxgd._run.advance import row
 from jaxgd._run.audience import Audience
 from jaxgd._run.objective import Objective
 from jaxgd._run.options import RunOptions, no_pauses
+from jaxgd._run.processes import Processes, processes_of
 from jaxgd._run.progress import Progress
 from jaxgd._run.saved import Saved, reopened
 from jaxgd._run.segments import SegmentLength
@@ -88,11 +89,10 @@ class Run:
         self.recorded, self.row = row is not None, None
         self.program: Program | None = None
         self.blank: Any = None
+        self.processes = processes_of(spec)
         self.error: StreamError | None = None
         self.fields: dict[str, Any] = {}
         if self.inside:
-            if feed is not None:
-                raise ValueError("data: expected arrays inside jax.jit, jax.vmap or jax.grad, got data that come in chunks.")
             if options.callbacks or options.progress:
                 raise no_pauses("callback" if options.callbacks else "progress")
             self.capacity = self.limit if row else 0
@@ -128,20 +128,22 @@ class Run:
             return state, [_padded(rows, spec.n_rows(state))] if self.recorded else []
         if self.program:
             self.program.wait()
-        length = SegmentLength(self.program, spec, self.options)
+        length = SegmentLength(self.program, spec, self.options, self.processes)
         state, rows = (self.blank, []) if saved is None else (reopened(spec, self.blank, saved), saved.rows)
         state = alongside(state, spec.source.data)
-        progress = RunProgress(spec, state, [jax.tree.unflatten(self.row, jax.tree.leaves(chunk)) for chunk in rows])
+        rows = [jax.tree.unflatten(self.row, jax.tree.leaves(chunk)) for chunk in rows]
+        progress = RunProgress(spec, state, rows, self.processes)
         with contextlib.ExitStack() as stack:
-            saver = None
+            interrupted, saver, terminated = stack.enter_context(self.processes.interruptible()), None, False
             if self.options.checkpoint is not None and to_save is not None:
-                saver = stack.enter_context(Saver(self.options.checkpoint, to_save, None if saved is None else progress.place))
+                place = None if saved is None else progress.place
+                saver = stack.enter_context(Saver(self.options.checkpoint, to_save, place, self.processes))
             if self.feed is not None:
                 stack.enter_context(self._open(self.feed, saved))
                 progress.feed = self.feed
             audience = stack.enter_context(Audience(self, progress, saver, resumed=saved is not None))
             try:
-                while progress.code == RUNNING and not (saver and saver.terminated and progress.place > 0):
+                while progress.code == RUNNING and not (terminated and progress.place > 0):
                     began, place = time.perf_counter(), progress.place
                     progress.ahead = self._segment(spec, progress, audience.next_stop(length))
                     progress.arrive(spec)
@@ -149,6 +151,9 @@ class Run:
                     length.measure((progress.place - place) / self.count, seconds)
                     if audience.stops(progress, seconds):
                         progress.end(Status.CALLBACK)
+                    terminated = saver is not None and self.processes.anyone(saver.terminated)
+                    if self.processes.several and self.processes.anyone(interrupted()):
+                        progress.end(Status.INTERRUPTED)
             except KeyboardInterrupt:
                 progress.arrive(spec)
                 if progress.place == 0:
@@ -163,7 +168,7 @@ class Run:
                 self.fields = progress.fields_of_feed
                 if saver and progress.place > 0:
                     saver.save(progress)
-            if saver and saver.terminated:
+            if terminated:
                 progress.end(Status.INTERRUPTED)
         return progress.state, progress.chunks
 
@@ -252,8 +257,8 @@ class RunProgress:
     `place` counts the batches so far.
     """
 
-    def __init__(self, spec: Any, state: Any, chunks: list[Any]) -> None:
-        self.state, self.chunks = state, list(chunks)
+    def __init__(self, spec: Any, state: Any, chunks: list[Any], processes: Processes) -> None:
+        self.state, self.chunks, self.processes = state, list(chunks), processes
         self.ahead: Any = None
         self.feed: Feed | None = None
         self.count = spec.source.count
@@ -265,6 +270,7 @@ class RunProgress:
             return
         state, rows = self.ahead
         code, ticks, place, n_rows = _counts(spec, state)
+        rows = self.processes.on_host(rows)
         chunk = [jax.tree.map(lambda leaf: np.asarray(leaf)[: n_rows - self.rows].copy(), rows)] if rows else []
         self.state, self.code, self.ticks, self.place, self.rows, self.chunks, self.ahead = (
             state,
@@ -279,7 +285,7 @@ class RunProgress:
     @property
     def fields(self) -> dict[str, Any]:
         """The fields that are saved: those of the state, and what the feed needs to go on."""
-        return self.state._asdict() | self.fields_of_feed
+        return self.processes.on_host(self.state._asdict()) | self.fields_of_feed
 
     @property
     def fields_of_feed(self) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from typing import Any, NamedTuple
 
+import jax
+
 from jaxgd._checks import check
+from jaxgd._run.processes import processes_of
 from jaxgd._run.saved import Call, Saved, check_length, parts_of
 from jaxgd._run.state import RunSpec
 from jaxgd.callbacks import Every, as_callbacks
@@ -42,7 +45,10 @@ class RunOptions(NamedTuple):
             return None
         if call.is_traced:
             raise no_pauses("checkpoint" if self.resume is None else "resume")
-        saved = to_go_on_with(call, self.resume, self.checkpoint)
+        processes = processes_of(spec)
+        if jax.process_count() > 1 and self.checkpoint is not None and not processes.several:
+            raise ValueError("checkpoint: expected data, or parameters, on devices of all processes, since JAX runs in several.")
+        saved = to_go_on_with(call, self.resume, self.checkpoint, processes)
         if saved is not None:
             check_length(spec, saved)
         return saved

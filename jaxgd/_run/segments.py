@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxgd._compile.program import Program
 from jaxgd._run.options import RunOptions
+from jaxgd._run.processes import Processes
 
 _SECONDS = 0.5
 _SECONDS_WITH_BAR = 0.1
@@ -19,7 +19,7 @@ _BYTES_PER_SECOND = 2e8  # how fast a first segment is guessed to read the data:
 class SegmentLength:
     """How far the next segment goes."""
 
-    def __init__(self, program: Program | None, spec: Any, options: RunOptions) -> None:
+    def __init__(self, program: Program | None, spec: Any, options: RunOptions, processes: Processes) -> None:
         self.program, self.count = program, spec.source.count
         self.seconds = _SECONDS_WITH_BAR if options.progress else _SECONDS
         self.guess = sum(leaf.nbytes for leaf in jax.tree.leaves(spec.source.data)) / _BYTES_PER_SECOND
@@ -27,9 +27,7 @@ class SegmentLength:
         self.longest_epoch = math.inf
         if options.checkpoint is not None and self.count > 1:
             self.longest_epoch = min(options.checkpoint.seconds or math.inf, _LONGEST_EPOCH)
-        self.in_common = jax.process_count() > 1 and any(
-            isinstance(leaf, jax.Array) and not leaf.is_fully_addressable for leaf in jax.tree.leaves(spec)
-        )
+        self.processes = processes
 
     def stop(self, place: int) -> int:
         """Return the batch to stop at, the same in all processes that run together.
@@ -39,15 +37,14 @@ class SegmentLength:
         batches = 0
         if self.epoch > self.longest_epoch:
             batches = max(1, int(self.seconds / self.epoch * self.count))
-        if self.in_common:
-            batches = _of_process_0(batches)
+        batches = self.processes.decided(batches)
         return place + batches if batches else (place // self.count + self.ticks()) * self.count
 
     def ticks(self) -> int:
         """Return the number of epochs in the next segment, the same in all processes."""
         ticks = max(1, int(self.seconds / (self.epoch + 1e-9)))
         ticks = min(ticks, self.most) if self.is_measured else min(ticks, self.most, _FIRST_TICKS)
-        return _of_process_0(ticks) if self.in_common else ticks
+        return self.processes.decided(ticks)
 
     @property
     def is_measured(self) -> bool:
@@ -66,10 +63,3 @@ class SegmentLength:
             self.program.is_cold = False
         elif self.program and ticks > 0:
             self.program.seconds_per_tick = seconds / ticks
-
-
-def _of_process_0(number: int) -> int:
-    """Return the number that process 0 has: clocks differ, and all processes must run the same collectives."""
-    from jax.experimental import multihost_utils
-
-    return int(multihost_utils.broadcast_one_to_all(np.int32(min(number, 2**31 - 1))))

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgd._compile.program import program_for
 from jaxgd._run.objective import call, is_eager
+from jaxgd._run.processes import processes_of
 from jaxgd._run.saved import Tuning
 from jaxgd._run.state import RunSpec
 from jaxgd._trees import is_traced, with_fields
@@ -102,7 +103,7 @@ class LearningRateSearch:
                 carry = halving.run_group_stepwise(search, *functions, carry)
             return carry[1]
         run = program_for(halving.run_groups, search, *functions, carry, np.int32(0))
-        until = end if is_traced(search, functions) else 1
+        until, processes = end if is_traced(search, functions) else 1, processes_of(search.spec)
         while True:
             began = time.perf_counter()
             try:
@@ -116,7 +117,7 @@ class LearningRateSearch:
                 return carry[1]
             done = int(carry[0])
             left = float(np.dot(search.groups, search.n_steps)) / max(int(search.n_steps[0]), 1) * (time.perf_counter() - began)
-            until = end if done == 1 and left < _SHORT else done + 1
+            until = end if processes.decided(done == 1 and left < _SHORT) else done + 1
 
     def _came_to_nothing(self, result: Result) -> bool:
         """Return whether a run from a finite start diverged, or ended well above it."""
