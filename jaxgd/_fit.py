@@ -26,7 +26,7 @@ from jaxgd._run.options import RunOptions
 from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec
-from jaxgd._shards import automatic_axes
+from jaxgd._shards import on_automatic_axes
 from jaxgd._trees import is_traced, with_fields, working_dtype
 from jaxgd._tuning.search import LearningRateSearch
 from jaxgd.average import ExponentialAverage, as_average, decay_of
@@ -43,6 +43,7 @@ from jaxgd.methods.protocol import Point
 from jaxgd.result import Result, Status
 
 
+@on_automatic_axes
 def fit(
     cost: Callable[..., Any],
     start: Any,
@@ -161,7 +162,7 @@ def fit(
     takes = extras.checked(cost, ("params", "batch"))
     key = check.random_key(key)
     method = check_choices(method, stop, names, all_rows=False)
-    with precision(dtype) as to, automatic_axes(data, start, validation) as put_back:
+    with precision(dtype) as to:
         feed = open_feed(data, to)
         arrays, n_rows = table("data", data, to) if feed is None else (feed.sample, feed.n_rows)
         batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
@@ -207,7 +208,6 @@ def fit(
         with completed(given, began):
             result = _run(given, spec, options, found, batch_size, identity, feed)
         result, kept = given.complete(result), given.beside()
-        result = put_back(result)
     return told(result, began, kept)
 
 

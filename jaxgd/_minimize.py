@@ -24,7 +24,7 @@ from jaxgd._run.options import RunOptions
 from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec
-from jaxgd._shards import automatic_axes
+from jaxgd._shards import on_automatic_axes
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.checkpoint import Checkpoint
 from jaxgd.data.feed import Feed, rows_like
@@ -45,6 +45,7 @@ _NOT_ADDITIVE = (
 _DEAR = 2**28  # numbers that a Hessian computes, about a quarter of a second, above which the same holds
 
 
+@on_automatic_axes
 def minimize(
     cost: Callable[..., Any],
     start: Any,
@@ -153,7 +154,7 @@ def minimize(
     if n_starts > 1:
         options.check_alone(n_starts, history)
     check_choices(method, stop, names, all_rows=True)
-    with precision(dtype) as to, automatic_axes(data, start) as put_back:
+    with precision(dtype) as to:
         feed = None if data is None else open_feed(data, to)
         arrays = () if data is None else (check_trees.data_arrays("data", data, to) if feed is None else feed.sample,)
         beside = extras.extras(cost, takes, key, cost_state, to, resample_every)
@@ -199,7 +200,6 @@ def minimize(
             result = _best_of_many(spec, objective, given)
         result = _diagnosed(result, spec, given.bound(evaluate) if feed is None else evaluate, given)
         result, kept = with_fields(given.complete(result), method=instead), given.beside(adapted)
-        result = put_back(result)
     return told(result, began, kept)
 
 

@@ -5,14 +5,19 @@ call of this package takes all axes as of the type Auto, where the compiler plac
 the mesh of its arguments. Both are names for the same memory: nothing is copied.
 """
 
-import contextlib
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.core
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
+
+from jaxgd._trees import with_fields
+
+_Verb = TypeVar("_Verb", bound=Callable[..., Any])
 
 
 def is_spread(leaf: Any) -> bool:
@@ -77,43 +82,52 @@ def host_rows(array: Any, places: Any) -> np.ndarray:
     return rows.reshape(*places.shape, *array.shape[1:])
 
 
-def automatic(leaf: Any) -> Any:
-    """Return an array of a mesh with Explicit axes as one of the same mesh with Auto axes.
-
-    Anything else comes back as it is.
-    """
-    if not is_spread(leaf) or not _has_explicit(mesh_of(leaf)):
-        return leaf
-    with jax.ensure_compile_time_eval():
-        return jax.device_put(leaf, NamedSharding(_as_auto(leaf.sharding.mesh), leaf.sharding.spec))
-
-
 def mesh_of(leaf: Any) -> Mesh | None:
     """Return the mesh over which an array is spread; None for other arrays."""
     sharding = leaf.sharding if is_spread(leaf) else None
     return sharding.mesh if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh) else None
 
 
-@contextlib.contextmanager
-def automatic_axes(*arguments: Any) -> Iterator[Callable[[Any], Any]]:
-    """Take all axes of meshes as of the type Auto in a call.
+def on_automatic_axes(verb: _Verb) -> _Verb:
+    """Take all axes of meshes as of the type Auto in a call, and put the result on the mesh of the arguments."""
 
-    Give a function that puts its results on the mesh of its arguments.
+    @functools.wraps(verb)
+    def call(*arguments: Any, **options: Any) -> Any:
+        meshes = [mesh for leaf in _leaves((arguments, options)) if (mesh := mesh_of(leaf)) is not None]
+        explicit = next((mesh for mesh in meshes if _has_explicit(mesh)), None)
+        if explicit is None and not (meshes and _has_explicit(jax.sharding.get_abstract_mesh())):
+            return verb(*arguments, **options)
+        auto = _as_auto(meshes[0] if explicit is None else explicit)
+        with jax.sharding.use_abstract_mesh(auto.abstract_mesh):
+            changed = {name: value for name, value in options.items() if name != "resume"}
+            arguments, changed = jax.tree.map(as_in_call, (arguments, changed), is_leaf=_is_iterator)
+            result = verb(*arguments, **options | changed)
+        return result if explicit is None else _on_mesh(result, explicit)
+
+    return cast(_Verb, call)
+
+
+def as_in_call(leaf: Any) -> Any:
+    """Return an array of a mesh with Explicit axes as one with Auto axes, within a call that takes them so.
+
+    Anything else comes back as it is.
     """
-    meshes: list[Any] = [mesh for leaf in _leaves(arguments) if (mesh := mesh_of(leaf)) is not None]
-    explicit: Any = next((mesh for mesh in meshes if _has_explicit(mesh)), None)
-    if explicit is None and not (meshes and _has_explicit(jax.sharding.get_abstract_mesh())):
-        yield lambda tree: tree
-        return
-    auto = _as_auto(meshes[0] if explicit is None else explicit)
+    here = jax.sharding.get_abstract_mesh()
+    if here.empty or _has_explicit(here) or not _has_explicit(mesh_of(leaf)):
+        return leaf
+    with jax.ensure_compile_time_eval():
+        return jax.device_put(leaf, NamedSharding(_as_auto(leaf.sharding.mesh), leaf.sharding.spec))
 
-    def put_back(leaf: Any) -> Any:
-        if explicit is None or mesh_of(leaf) != auto:
-            return leaf
-        return jax.device_put(leaf, NamedSharding(explicit, leaf.sharding.spec))
 
-    with jax.sharding.use_abstract_mesh(auto.abstract_mesh):
-        yield lambda tree: jax.tree.map(put_back, tree)
+def _on_mesh(result: Any, mesh: Mesh) -> Any:
+    """Return a result with its arrays on a mesh, but for the state with which a run goes on."""
+    auto = _as_auto(mesh)
+
+    def put(leaf: Any) -> Any:
+        return jax.device_put(leaf, NamedSharding(mesh, leaf.sharding.spec)) if mesh_of(leaf) == auto else leaf
+
+    fields = [field.name for field in dataclasses.fields(result) if field.name not in ("state", "saved", "beside")]
+    return with_fields(result, **{name: jax.tree.map(put, getattr(result, name)) for name in fields})
 
 
 def _leaves(arguments: Any) -> list[Any]:
@@ -121,9 +135,14 @@ def _leaves(arguments: Any) -> list[Any]:
     if jax.device_count() == 1:
         return []
     try:
-        return jax.tree.leaves(arguments, is_leaf=lambda node: isinstance(node, Iterator))  # of which JAX warns
+        return jax.tree.leaves(arguments, is_leaf=_is_iterator)
     except ValueError:  # JAX sorts the keys of a dict
         return []
+
+
+def _is_iterator(node: Any) -> bool:
+    """Return whether a node is an iterator, of which JAX warns."""
+    return isinstance(node, Iterator)
 
 
 def _has_explicit(mesh: Any) -> bool:

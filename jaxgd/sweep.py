@@ -11,7 +11,7 @@ from jaxgd import _problem
 from jaxgd._checks import check
 from jaxgd._compile.program import Traced, program_for, trace
 from jaxgd._fit import fit
-from jaxgd._shards import automatic_axes
+from jaxgd._shards import on_automatic_axes
 from jaxgd._trees import is_number, is_traced, pytree, with_fields
 from jaxgd.methods.adapters import check_method
 from jaxgd.methods.automatic import Candidates, half_decades, tuning_target
@@ -47,6 +47,7 @@ class Sweep:
         return float(str(np.asarray(self.learning_rate)[np.argmin(np.asarray(self.cost))]))
 
 
+@on_automatic_axes
 def learning_rate_sweep(
     cost: Callable[..., Any],
     start: Any,
@@ -110,7 +111,7 @@ def learning_rate_sweep(
     check.positive("learning_rates", rates, several=True)
     if len(rates) == 0:
         raise ValueError("learning_rates: expected at least one number, got none.")
-    with _problem.precision(dtype) as to, automatic_axes(data, start):
+    with _problem.precision(dtype) as to:
         drawn = _problem.is_function(start)
         parameters, _ = _problem.within("start", _problem.start_point(start, key, to, fixed), bounds, drawn=drawn)
         table, _ = _problem.table("data", data, to)

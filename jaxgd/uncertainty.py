@@ -19,7 +19,7 @@ from jaxgd._objective.curvature import SLACK, Spectrum, half_squares, linearised
 from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import trace_objective
 from jaxgd._objective.rises import ALL, contradicts, evaluated, scaling
-from jaxgd._shards import automatic_axes
+from jaxgd._shards import on_automatic_axes
 from jaxgd._trees import (
     integer,
     is_traced,
@@ -117,6 +117,7 @@ class Covariance:
         return None if is_traced(self.code) or np.ndim(self.code) else _sheet(self).html()
 
 
+@on_automatic_axes
 def covariance(
     cost: Callable[..., Any] | None,
     params: Any,
@@ -198,7 +199,7 @@ def covariance(
     name = "cost" if residuals is None else "residuals"
     function: Any = cost if residuals is None else residuals
     check_cost.signature(function, ("params",) if data is None else ("params", "data"), name=name)
-    with _problem.precision(dtype) as to, automatic_axes(data, params) as put_back:
+    with _problem.precision(dtype) as to:
         given = _problem.parameters("params", params, to, fixed)
         everything, box = _problem.within("params", given, bounds, roundings=SLACK)
         free, frozen, box = _problem.split_parameters(everything, fixed, box)
@@ -226,7 +227,7 @@ def covariance(
         plan = (found, points, costs, *multiple, frozen, parameters_of(everything))
         fields = program_for(_covariance, *plan)(*plan)
         result = Covariance(everything, **fields, names=number_names(parameters_of(everything)))
-        result = put_back(with_fields(result, code=integer(result.code)))
+        result = with_fields(result, code=integer(result.code))
     return _problem.export(result)
 
 

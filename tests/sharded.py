@@ -246,7 +246,7 @@ def a_step_has_one_collective_and_moves_no_row() -> None:
 
 
 def meshes_of_all_kinds_make_the_same_bits() -> None:
-    options = {"batch_size": 24, "n_epochs": 3, "key": 0, "method": jaxgd.Adam(0.1)}
+    options: dict[str, Any] = {"batch_size": 24, "n_epochs": 3, "key": 0, "method": jaxgd.Adam(0.1)}
     plain = jaxgd.fit(cost, START, jaxgd.data.shard((X, Y)), **options)
     explicit = mesh_of(AxisType.Explicit)
     found = [jaxgd.fit(cost, START, put(mesh_of(AxisType.Auto)), **options)]
@@ -257,7 +257,12 @@ def meshes_of_all_kinds_make_the_same_bits() -> None:
         found.append(jaxgd.fit(cost, start, put(explicit), **options))
         assert (found[-1].params["w"] + jnp.zeros(3, "float32")).shape == (3,)  # it lies where the rest of such a program does
         found.append(jaxgd.fit(cost, START, jaxgd.data.shard((X, Y)), **options))
+        one, key = jnp.ones((), "float32") * 1, jax.random.key(0)  # everything made here lies on this mesh
+        given = options | {"method": jaxgd.Adam(0.1 * one), "key": key}
+        half = jaxgd.fit(lambda params, rows: cost(params, rows) * one, start, put(explicit), **given | {"n_epochs": 2})
+        found.append(jaxgd.fit(lambda params, rows: cost(params, rows) * one, start, put(explicit), resume=half, **given))
         assert jaxgd.minimize(cost, start, put(explicit)).converged
+        assert jaxgd.covariance(cost, start, put(explicit)).standard_errors["w"].sharding.mesh == explicit
     found.append(jaxgd.fit(cost, START, put(mesh_of(AxisType.Auto, (4, 2), ("a", "b")), ("a", "b")), **options))
     found.append(jaxgd.fit(cost, START, (X, put(mesh_of(AxisType.Auto))[1]), **options))  # the first goes to the second
     for result in found:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgd._checks import narrow, plain
 from jaxgd._checks.check import entry, show
-from jaxgd._shards import automatic, host_rows, is_split, map_pieces
+from jaxgd._shards import host_rows, is_split, map_pieces
 from jaxgd._trees import is_floating, is_leaf, is_traced
 
 _WIDER = "pass dtype='float64', or set JAX's 64-bit flag"
@@ -92,7 +92,7 @@ def in_data(name: str, leaf: Any, dtype: Any, place: Callable[[Any], Any]) -> An
     Integers of 64 bits which JAX would cut to 32 stay NumPy's: whether the cost may compute with them in 32 bits is known when it
     has been traced, see `overflow`.
     """
-    array = automatic(number_array(name, leaf, boolean=True))
+    array = number_array(name, leaf, boolean=True)
     if is_wide(array):
         return array
     return place(cast(name, array, dtype if is_floating(array.dtype) else None, exact=True))

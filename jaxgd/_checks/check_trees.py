@@ -11,7 +11,6 @@ from jax.tree_util import DictKey, GetAttrKey, SequenceKey, keystr, tree_flatten
 from jaxgd._checks import check, check_arrays
 from jaxgd._checks.check import show
 from jaxgd._checks.check_arrays import is_array_like, number_array
-from jaxgd._shards import automatic
 from jaxgd._trees import is_floating, is_leaf, is_number, is_parameter, is_traced
 
 _SMALL = 4096  # numbers
@@ -89,7 +88,7 @@ def _start_leaf(name: str, leaf: Any, dtype: Any, role: _Role) -> Any:
     """
     if is_key(leaf) or _is_setting(leaf, role):
         return leaf
-    array = automatic(number_array(name, leaf, boolean=True))
+    array = number_array(name, leaf, boolean=True)
     if is_floating(array.dtype):
         array = check_arrays.cast(name, array, dtype)
     elif array.dtype == bool or role == "fixed":

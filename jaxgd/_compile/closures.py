@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxgd._shards import as_in_call
 from jaxgd._trees import is_traced
 
 MOST = 4000  # things to look at, for one function
@@ -189,7 +190,11 @@ class _Views:
 
 
 def _view(value: Any) -> Any:
-    """Return a view of an array whose type depends on the precision; a 64-bit JAX array in 32 bits."""
+    """Return a view of an array whose type depends on the precision; a 64-bit JAX array in 32 bits.
+
+    An array of a mesh comes back as one of the mesh of the call.
+    """
+    value = value if isinstance(value, np.ndarray) else as_in_call(value)
     if value.dtype not in WIDE or is_traced(value):
         return value
     if isinstance(value, np.ndarray):

@@ -16,8 +16,8 @@ def shard(data: Any, devices: Sequence[Any] | None = None) -> Any:
     """Put an equal share of the rows of arrays on each of several devices.
 
     `jaxgd.fit` and `jaxgd.minimize` then compute where the rows are: each device evaluates the cost for its own rows, and what
-    devices exchange in a step is a sum of costs and gradients. They treat in this way all arrays of `jax.Array` whose rows are
-    split over some axes of a mesh, whoever has put them there.
+    devices exchange in a step is a sum of costs and gradients. So they do with any `jax.Array` whose rows are split over axes of a
+    mesh, whoever has put it there. Within a cost the axes of the mesh are of the type Auto.
 
     In `fit`, each device shuffles its own rows, by an order that depends on the key and its place among the devices, and gives an
     equal share of every batch; `batch_size` has to be a multiple of the number of devices. With `shuffle=False` the first batch is
