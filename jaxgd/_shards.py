@@ -89,7 +89,10 @@ def mesh_of(leaf: Any) -> Mesh | None:
 
 
 def on_automatic_axes(verb: _Verb) -> _Verb:
-    """Take all axes of meshes as of the type Auto in a call, and put the result on the mesh of the arguments."""
+    """Take all axes of meshes as of the type Auto in a call.
+
+    The result lies on the mesh of the arguments.
+    """
 
     @functools.wraps(verb)
     def call(*arguments: Any, **options: Any) -> Any:
@@ -108,7 +111,7 @@ def on_automatic_axes(verb: _Verb) -> _Verb:
 
 
 def as_in_call(leaf: Any) -> Any:
-    """Return an array of a mesh with Explicit axes as one with Auto axes, within a call that takes them so.
+    """Return an array of a mesh with Explicit axes as one with Auto axes where a call takes them so.
 
     Anything else comes back as it is.
     """

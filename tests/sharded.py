@@ -258,8 +258,8 @@ def meshes_of_all_kinds_make_the_same_bits() -> None:
         assert (found[-1].params["w"] + jnp.zeros(3, "float32")).shape == (3,)  # it lies where the rest of such a program does
         found.append(jaxgd.fit(cost, START, jaxgd.data.shard((X, Y)), **options))
         one, key = jnp.ones((), "float32") * 1, jax.random.key(0)  # everything made here lies on this mesh
-        given = options | {"method": jaxgd.Adam(0.1 * one), "key": key}
-        half = jaxgd.fit(lambda params, rows: cost(params, rows) * one, start, put(explicit), **given | {"n_epochs": 2})
+        given: dict[str, Any] = options | {"method": jaxgd.Adam(0.1 * one), "key": key}
+        half = jaxgd.fit(lambda params, rows: cost(params, rows) * one, start, put(explicit), **{**given, "n_epochs": 2})
         found.append(jaxgd.fit(lambda params, rows: cost(params, rows) * one, start, put(explicit), resume=half, **given))
         assert jaxgd.minimize(cost, start, put(explicit)).converged
         assert jaxgd.covariance(cost, start, put(explicit)).standard_errors["w"].sharding.mesh == explicit

@@ -36,7 +36,7 @@ def test_the_last_line_of_a_traceback_is_the_message_and_the_one_before_it_the_u
     for cost in (errors.no_return, lambda v: jnp.stack([v, v])):
         with pytest.raises(TypeError) as caught:
             minimize(cost)
-        assert len(traceback.format_exception(caught.value)) < 10
+        assert len(traceback.format_exception(caught.value)) <= 10
         assert traceback.format_exception(caught.value)[-1].startswith("TypeError: cost: it must return a real scalar")
 
 
