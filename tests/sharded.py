@@ -264,7 +264,9 @@ def meshes_of_all_kinds_make_the_same_bits() -> None:
         assert jaxgd.minimize(cost, start, put(explicit)).converged
         assert jaxgd.covariance(cost, start, put(explicit)).standard_errors["w"].sharding.mesh == explicit
     found.append(jaxgd.fit(cost, START, put(mesh_of(AxisType.Auto, (4, 2), ("a", "b")), ("a", "b")), **options))
-    found.append(jaxgd.fit(cost, START, (X, put(mesh_of(AxisType.Auto))[1]), **options))  # the first goes to the second
+    renamed = put(mesh_of(AxisType.Auto, (8,), ("batch",)), "batch")
+    for x in (X, renamed[0]):  # these go to the others
+        found.append(jaxgd.fit(cost, START, (x, put(mesh_of(AxisType.Auto))[1]), **options))
     for result in found:
         same(result.params, plain.params)
         same(result.cost, plain.cost)

@@ -129,14 +129,18 @@ def layout_of(name: str, data: Any) -> tuple[Any, Layout]:
     (where, like), *others = split
     mesh: Any = mesh_of(like)
     axes = _row_axes(like)
+    rows = NamedSharding(mesh, PartitionSpec(axes))
+
+    def is_alike(leaf: Any) -> bool:
+        return mesh_of(leaf) == mesh and _row_axes(leaf) == axes
+
     for other, leaf in others:
-        if mesh_of(leaf) != mesh or _row_axes(leaf) != axes:
+        if not is_alike(leaf) and not leaf.sharding.is_equivalent_to(rows, leaf.ndim):  # on a mesh with other names
             raise ValueError(
                 f"{name}: expected all arrays to have their rows on the same devices, got {where} split over {_said(like)} and "
                 f"{other} over {_said(leaf)}: put them there together with jaxgd.data.shard."
             )
-    rows = NamedSharding(mesh, PartitionSpec(axes))
-    leaves = [leaf if is_split(leaf) and _row_axes(leaf) else jax.device_put(leaf, rows) for leaf in leaves]
+    leaves = [leaf if is_alike(leaf) else jax.device_put(leaf, rows) for leaf in leaves]
     specs = tuple(PartitionSpec(axes, *leaf.sharding.spec[1:]) for leaf in leaves)
     return jax.tree.unflatten(jax.tree.structure(data), leaves), Sharded(mesh, axes, specs)
 

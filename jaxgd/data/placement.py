@@ -54,9 +54,14 @@ def shard(data: Any, devices: Sequence[Any] | None = None) -> Any:
     _check_shares(n_rows, [device for device in chosen if device.process_index == jax.process_index()])
     mesh = Mesh(np.array(chosen), ("rows",), axis_types=(AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("rows"))
-    if jax.process_count() > 1:
-        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(rows, np.asarray(leaf)), arrays)
-    return jax.device_put(arrays, rows)
+    if jax.process_count() == 1:
+        return jax.device_put(arrays, rows)
+
+    def joined(leaf: Any) -> jax.Array:
+        own = np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
+        return jax.make_array_from_process_local_data(rows, own)
+
+    return jax.tree.map(joined, arrays)
 
 
 def _check_shares(n_rows: int, devices: list[Any]) -> None:
