@@ -48,8 +48,7 @@ def additivity(evaluation: Callable[[int], Any], data: Any, params: Any, bounds:
     """
     n_rows = jax.tree.leaves(data)[0].shape[0]
     size = 2 * max(1, min(_ROWS, most // 2, n_rows // 2) // 2)
-    elsewhere = any(not getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(data))
-    if n_rows < 2 * size or elsewhere or is_traced(data, params, bounds):
+    if n_rows < 2 * size or is_traced(data, params, bounds) or not _is_here(data):
         return None
     try:
         functions = evaluation(size), evaluation(2 * size)
@@ -59,6 +58,11 @@ def additivity(evaluation: Callable[[int], Any], data: Any, params: Any, bounds:
     except Exception:  # a cost may refuse so few rows, in any way
         return None
     return _verdict(costs, size)
+
+
+def _is_here(data: Any) -> bool:
+    """Return whether this process can read all rows."""
+    return all(getattr(leaf, "is_fully_addressable", True) for leaf in jax.tree.leaves(data))
 
 
 def _costs_of_sets(functions: Any, params: Any, bounds: Any, pairs: Any) -> np.ndarray:
