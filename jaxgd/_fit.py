@@ -181,8 +181,9 @@ def fit(
             held_out = given.settle(feed, *held_out, sample=sample)
             feed.cut(together)
             layout = TOGETHER
-        held_out = [layout_of("validation", one)[0] for one in held_out]
-        check_devices("validation", held_out[0] if held_out else (), arrays)
+        for one in held_out:
+            check_devices("validation", one, arrays)
+        held_out = [layout_of("validation", one, layout)[0] for one in held_out]
         n_batches = math.ceil(n_rows / together)
         found = tuning_target(method, n_epochs * n_batches)
         adapted, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)

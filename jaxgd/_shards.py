@@ -96,18 +96,27 @@ def on_automatic_axes(verb: _Verb) -> _Verb:
 
     @functools.wraps(verb)
     def call(*arguments: Any, **options: Any) -> Any:
-        meshes = [mesh for leaf in _leaves((arguments, options)) if (mesh := mesh_of(leaf)) is not None]
+        given = options.get("data", arguments[2:3]), arguments, options  # the data come third, and first in question
+        meshes = [mesh for leaf in _leaves(given) if (mesh := mesh_of(leaf)) is not None]
         explicit = next((mesh for mesh in meshes if _has_explicit(mesh)), None)
-        if explicit is None and not (meshes and _has_explicit(jax.sharding.get_abstract_mesh())):
+        auto, here = _as_auto(meshes[0]) if meshes else None, jax.sharding.get_abstract_mesh()
+        if auto is None or (explicit is None and (here.empty or here == auto.abstract_mesh)):
             return verb(*arguments, **options)
-        auto = _as_auto(meshes[0] if explicit is None else explicit)
-        with jax.sharding.use_abstract_mesh(auto.abstract_mesh):
+        with _within(auto):
             changed = {name: value for name, value in options.items() if name != "resume"}
             arguments, changed = jax.tree.map(as_in_call, (arguments, changed), is_leaf=_is_iterator)
             result = verb(*arguments, **options | changed)
         return result if explicit is None else _on_mesh(result, explicit)
 
     return cast(_Verb, call)
+
+
+def _within(mesh: Mesh) -> Any:
+    """Return the context of a mesh, whichever is set; an outer program takes one of the same size alone."""
+    try:
+        return jax.set_mesh(mesh)
+    except ValueError:
+        return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
 def as_in_call(leaf: Any) -> Any:

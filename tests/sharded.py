@@ -264,6 +264,10 @@ def meshes_of_all_kinds_make_the_same_bits() -> None:
         assert jaxgd.minimize(cost, start, put(explicit)).converged
         assert jaxgd.covariance(cost, start, put(explicit)).standard_errors["w"].sharding.mesh == explicit
     found.append(jaxgd.fit(cost, START, put(mesh_of(AxisType.Auto, (4, 2), ("a", "b")), ("a", "b")), **options))
+    with jax.set_mesh(mesh_of(AxisType.Auto, (4, 2), ("a", "b"))):  # another than that of the data
+        found.append(jaxgd.fit(cost, START, jaxgd.data.shard((X, Y)), **options))
+        fewer = jaxgd.data.shard((X, Y), jax.devices()[:4])
+        jaxgd.fit(cost, START, fewer, validation=fewer, **options)
     renamed = put(mesh_of(AxisType.Auto, (8,), ("batch",)), "batch")
     for x in (X, renamed[0]):  # these go to the others
         found.append(jaxgd.fit(cost, START, (x, put(mesh_of(AxisType.Auto))[1]), **options))

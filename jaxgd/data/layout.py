@@ -115,10 +115,11 @@ def _gathered(rows: jax.Array, here: jax.Array, axes: tuple[str, ...]) -> jax.Ar
     return lax.psum(jnp.where(mask, numbers, jnp.zeros((), numbers.dtype)), axes).astype(rows.dtype)
 
 
-def layout_of(name: str, data: Any) -> tuple[Any, Layout]:
+def layout_of(name: str, data: Any, known: Layout = TOGETHER) -> tuple[Any, Layout]:
     """Return data, and how their rows lie over devices.
 
-    They are sharded where one of the arrays is: the others, which lie in one place, are then sharded like it.
+    They are sharded where one of the arrays is: the others, which lie in one place, are then sharded like it. A `known` layout of
+    other data over the same devices is taken for these as well, if their rows divide evenly.
     """
     leaves = jax.tree.leaves(data)
     if not any(map(is_split, leaves)) or any(map(is_traced, leaves)):
@@ -127,20 +128,17 @@ def layout_of(name: str, data: Any) -> tuple[Any, Layout]:
     if not split:
         return data, TOGETHER
     (where, like), *others = split
-    mesh: Any = mesh_of(like)
-    axes = _row_axes(like)
-    rows = NamedSharding(mesh, PartitionSpec(axes))
-
-    def is_alike(leaf: Any) -> bool:
-        return mesh_of(leaf) == mesh and _row_axes(leaf) == axes
-
+    place = _place(like)
     for other, leaf in others:
-        if not is_alike(leaf) and not leaf.sharding.is_equivalent_to(rows, leaf.ndim):  # on a mesh with other names
+        if _place(leaf) != place and not leaf.sharding.is_equivalent_to(_split_rows(*place), leaf.ndim):
             raise ValueError(
                 f"{name}: expected all arrays to have their rows on the same devices, got {where} split over {_said(like)} and "
                 f"{other} over {_said(leaf)}: put them there together with jaxgd.data.shard."
             )
-    leaves = [leaf if is_alike(leaf) else jax.device_put(leaf, rows) for leaf in leaves]
+    if isinstance(known, Sharded) and like.shape[0] % known.n_shards == 0:
+        place = known.mesh, known.axes  # a program takes one mesh alone where one is set
+    mesh, axes = place
+    leaves = [leaf if _place(leaf) == place else jax.device_put(leaf, _split_rows(mesh, axes)) for leaf in leaves]
     specs = tuple(PartitionSpec(axes, *leaf.sharding.spec[1:]) for leaf in leaves)
     return jax.tree.unflatten(jax.tree.structure(data), leaves), Sharded(mesh, axes, specs)
 
@@ -173,6 +171,16 @@ def alongside(tree: Any, data: Any) -> Any:
         return tree
     copies = NamedSharding(mesh, PartitionSpec())
     return jax.tree.map(lambda leaf: leaf if is_spread(leaf) else jax.device_put(leaf, copies), tree)
+
+
+def _place(leaf: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return the mesh and its axes over which the rows of an array are split."""
+    return mesh_of(leaf), _row_axes(leaf)
+
+
+def _split_rows(mesh: Mesh, axes: tuple[str, ...]) -> NamedSharding:
+    """Return how rows are split over some axes of a mesh."""
+    return NamedSharding(mesh, PartitionSpec(axes))
 
 
 def _row_axes(leaf: Any) -> tuple[str, ...]:
