@@ -306,5 +306,16 @@ ERRORS = [
         "covariance: expected the Covariance of these parameters, got 3."),
     Row("the covariance of others", lambda: minimize().summary(covariance(squares, {"a": 1.0})), T,
         "covariance: expected the Covariance of these parameters, got ...", early=False),
+    Row("a number of devices", lambda: jaxgd.data.shard(X, ONE), T,
+        "devices: expected None or a list of devices, as jax.devices() returns it, got 1."),
+    Row("no devices", lambda: jaxgd.data.shard(X, []), V, "devices: expected at least one device, and each once, got []."),
+    Row("a device twice", lambda: jaxgd.data.shard(X, 2 * jax.devices()), V,
+        "devices: expected at least one device, and each once, got [...]."),
+    Row("traced rows", lambda: jax.jit(jaxgd.data.shard)(np.ones(3)), T,
+        "data: expected arrays, got values that JAX is tracing: call jaxgd.data.shard outside of jax.jit."),
+    Row("names in rows", lambda: jaxgd.data.shard({"x": np.ones(2), "y": np.array(["a", "b"])}), T,
+        "data['y'][0]: expected numbers, got 'a'."),
+    Row("rows of two lengths", lambda: jaxgd.data.shard((np.ones(2), np.ones(3))), V,
+        "data: expected equally many rows in every array, got: data[0] has 2, data[1] has 3."),
 ]
 # fmt: on
