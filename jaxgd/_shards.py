@@ -7,6 +7,7 @@ the mesh of its arguments. Both are names for the same memory: nothing is copied
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
@@ -28,6 +29,11 @@ def is_spread(leaf: Any) -> bool:
 def is_split(leaf: Any) -> bool:
     """Return whether a leaf is an array whose parts lie on several devices."""
     return is_spread(leaf) and not leaf.sharding.is_fully_replicated
+
+
+def size_on_device(array: Any) -> int:
+    """Return how many numbers of an array lie on one device."""
+    return math.prod(array.sharding.shard_shape(array.shape)) if is_split(array) else array.size
 
 
 def pieces(array: Any) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:

@@ -14,12 +14,13 @@ from jaxgd._run import fused
 from jaxgd._run.driver import Loop
 from jaxgd._run.objective import Objective
 from jaxgd._run.state import RunSpec, RunState, begin
+from jaxgd._shards import size_on_device
 from jaxgd._trees import pytree, select, static, with_fields
 from jaxgd.data.source import Source
 from jaxgd.result import RUNNING, Status
 
 _LANES = 8
-_NUMBERS = 2**22  # of data, that all lanes may look at together
+_NUMBERS = 2**22  # of data on a device, that all lanes may look at together
 
 
 @pytree
@@ -85,7 +86,7 @@ class Pool(NamedTuple):
 
 def width(n_starts: int, data: Any) -> int:
     """Return how many runs go side by side: few, and fewer of those that look at much."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(data))
+    size = sum(map(size_on_device, jax.tree.leaves(data)))
     return max(1, min(n_starts, _LANES, _NUMBERS // max(size, 1)))
 
 
