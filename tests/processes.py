@@ -22,11 +22,11 @@ INDEX, COUNT, PORT = map(int, sys.argv[1:4])
 FOLDER, WHAT = Path(sys.argv[4]), sys.argv[5]
 if COUNT > 1:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"localhost:{PORT}", COUNT, INDEX, heartbeat_timeout_seconds=10, shutdown_timeout_seconds=10)
+    jax.distributed.initialize(f"localhost:{PORT}", COUNT, INDEX, initialization_timeout=60, heartbeat_timeout_seconds=10)
 
 N = 160
 X = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float32)
-Y = X @ np.float32([1, -2, 0.5]) + 0.1 * np.sin(np.arange(N, dtype=np.float32))
+Y = X @ np.array([1, -2, 0.5], np.float32) + 0.1 * np.sin(np.arange(N, dtype=np.float32))
 START = np.zeros(3, np.float32)
 OWN = slice(INDEX * N // COUNT, (INDEX + 1) * N // COUNT)
 DATA = jaxgd.data.shard((X[OWN], Y[OWN]))
@@ -46,7 +46,7 @@ def show(name: str, result: jaxgd.Result) -> None:
     """Print what a call returned, and a digest of all its bits."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((result.params, result.cost, result.best, result.history))]
     digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in leaves)).hexdigest()
-    line = {"name": name, "params": np.asarray(result.params).tolist(), "cost": float(result.cost), "digest": digest}
+    line = {"name": name, "params": np.asarray(result.params, np.float64).tolist(), "cost": float(result.cost), "digest": digest}
     print(json.dumps(line | {"status": result.status.name, "n_steps": int(result.n_steps)}), flush=True)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 import jaxgd
 from jaxgd import Adam, Checkpoint, Progress, Result, Status, checkpoint, schedules
+from jaxgd._run.processes import Processes
 from jaxgd.callbacks import Every
 from tests.problems import X, Y, line, rosenbrock
 from tests.test_resume import same
@@ -53,7 +54,7 @@ def test_the_same_call_goes_on(cadence: dict[str, Any], tmp_path: Path, plain: R
     for step in (3, 17, 29):  # the state at an exception is saved, so the next call begins there
         with pytest.raises(Stop):
             fit(checkpoint=Checkpoint(tmp_path, **cadence), callback=fail_at(step))
-        newest = checkpoint.newest(tmp_path)
+        newest = checkpoint.newest(tmp_path, Processes())
         assert newest is not None and int(newest.fields["epoch"][0]) * 8 + int(newest.fields["batch"][0]) == step
     assert same(fit(checkpoint=Checkpoint(tmp_path, **cadence)), plain)
     calls: list[int] = []
@@ -79,7 +80,7 @@ def test_the_same_call_with_fewer_epochs_ends(tmp_path: Path) -> None:
 
 def test_a_directory_may_have_any_name(tmp_path: Path) -> None:
     for name in ("2026", "000000000001"):
-        assert checkpoint.newest(Checkpoint(tmp_path / name).directory) is None
+        assert checkpoint.newest(Checkpoint(tmp_path / name).directory, Processes()) is None
 
 
 @pytest.mark.slow
@@ -140,7 +141,7 @@ def test_a_damaged_one_is_passed_over(how: str, tmp_path: Path, plain: Result) -
 def test_every_byte_counts(tmp_path: Path) -> None:
     """Whatever byte of a checkpoint is flipped, it is passed over or holds the same numbers."""
     fit(checkpoint=Checkpoint(tmp_path / "good", every_epochs=6))
-    good = checkpoint.newest(tmp_path / "good")
+    good = checkpoint.newest(tmp_path / "good", Processes())
     [folder] = (tmp_path / "good").iterdir()
     draw = random.Random(0)
     for file in [file for file in folder.rglob("*") if file.is_file() and file.stat().st_size]:
@@ -150,7 +151,7 @@ def test_every_byte_counts(tmp_path: Path) -> None:
             file.write_bytes(raw[:place] + bytes([raw[place] ^ (1 << draw.randrange(8))]) + raw[place + 1 :])
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found = checkpoint.newest(tmp_path / "good")
+                found = checkpoint.newest(tmp_path / "good", Processes())
             assert found is None or pickle.dumps((found.fields, found.rows)) == pickle.dumps((good.fields, good.rows))  # type: ignore[union-attr]
         file.write_bytes(raw)
 

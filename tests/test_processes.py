@@ -1,7 +1,9 @@
 """Several processes on one machine: the numbers of one, decisions that reach all, and what happens when one is killed."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,13 +20,20 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
 
+def free_port() -> int:
+    """A port below those that the system gives to connections by itself."""
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as free:
+            port = random.randint(15_000, 30_000)
+            free.bind(("localhost", port))
+            return port
+
+
 class Together:
     """Some processes that were started together, with as many devices in all as are asked for."""
 
     def __init__(self, count: int, folder: Path, what: str, n_devices: int = 4) -> None:
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices // count}", "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-m", "tests.processes"]
         self.processes = [
