@@ -235,19 +235,28 @@ class Saver:
         self.last, self.place = time.monotonic(), progress.place
         saved = self.about._replace(fields=progress.fields, rows=progress.chunks)
         write = functools.partial(_write, self.checkpoint, progress.place, saved, is_first=self.processes.is_first)
-        self.pending = self.thread.submit(write)
-        if self.processes.several:  # what a thread beside would exchange between processes, nobody could keep in order
-            self.wait()
+        if not self.processes.several:
+            self.pending = self.thread.submit(write)
+            return
+        error = None
+        try:
+            write()  # what a thread beside would exchange between processes, nobody could keep in order
+        except Exception as raised:
+            error = raised
+        self._conclude(error)
 
     def wait(self) -> None:
         """Wait for the save under way, and warn if it failed."""
         pending, self.pending = self.pending, None
-        if pending is not None and (error := pending.exception()) is not None:
+        if pending is not None:
+            self._conclude(pending.exception())
+
+    def _conclude(self, error: BaseException | None) -> None:
+        """Warn of a save that failed, in whichever process; it is tried again in all."""
+        if self.processes.anyone(error is not None):
             self.place = None
-            message = (
-                f"checkpoint: {self.checkpoint.directory}: a save failed: {error}. The run goes on, and the next save is tried."
-            )
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            what = f"{self.checkpoint.directory}: a save failed: {error or 'in another process'}"
+            warnings.warn(f"checkpoint: {what}. The run goes on, and the next save is tried.", RuntimeWarning, stacklevel=2)
 
 
 def _folders(directory: Path) -> list[Path]:

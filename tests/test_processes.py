@@ -108,7 +108,8 @@ def test_one_is_killed_the_others_end_and_all_go_on(start: Any, tmp_path: Path) 
     killed = start(2, "long")
     saves = tmp_path / "long"
     while len(list(saves.glob("[0-9]*"))) < 3:
-        assert all(process.poll() is None for process in killed.processes)
+        for process in killed.processes:
+            assert process.poll() is None, process.communicate()[1][-3000:]
         time.sleep(0.01)
     killed.processes[1].send_signal(signal.SIGKILL)
     began = time.monotonic()
