@@ -13,10 +13,10 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 FOLDER = Path(__file__).parent
-WITHOUT_A_PICTURE = "quickstart"  # it needs neither matplotlib nor options
+WITHOUT_A_PICTURE = "quickstart", "several_processes"  # they take no options for one
 LARGE = 140_000  # bytes
 NAMES = (
-    WITHOUT_A_PICTURE,
+    *WITHOUT_A_PICTURE,
     "gradient_descent",
     "classification",
     "regression",
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in options.names or NAMES:
         print(f"== {name}", flush=True)
         run = runpy.run_path(str(FOLDER / f"{name}.py"))["main"]
-        if name == WITHOUT_A_PICTURE:
+        if name in WITHOUT_A_PICTURE:
             run()
             continue
         run(["--quick"] * options.quick + ["--output", str(options.output / f"{name}.png")])

@@ -159,11 +159,9 @@ def minimize(
         arrays = () if data is None else (check_trees.data_arrays("data", data, to) if feed is None else feed.sample,)
         beside = extras.extras(cost, takes, key, cost_state, to, resample_every)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, n_starts=n_starts, extras=beside)
-        trace: Callable[..., Any]
         if feed is None:
-            arrays = given.settled(*arrays)
+            arrays, trace = given.settled(*arrays), given.trace
             check_devices("start", given.params, arrays)
-            trace = functools.partial(_traced, given, arrays)
         else:
             _check_fed(
                 n_starts=(n_starts, 1),
@@ -174,9 +172,9 @@ def minimize(
             given.settle(feed, sample=lambda sample: sample)
             feed.cut(None)
             arrays, beside, trace = (feed.like,), None, _OverChunks(given, feed)
-        evaluate = trace(value_and_gradient)
+        evaluate = trace(value_and_gradient, *arrays)
         empty = empty_point(evaluate, given.params, *given.first(), *arrays)
-        objective, adapted, rules, instead = _with_method(given, evaluate, trace, method, stop)
+        objective, adapted, rules, instead = _with_method(given, evaluate, trace, arrays, method, stop)
         adapted = with_known_traits(adapted, empty, given.box)
         extras.check_constant(evaluate, adapted, beside)
         spec = RunSpec(
@@ -204,7 +202,7 @@ def minimize(
 
 
 def _with_method(
-    given: Problem, evaluate: Any, trace: Callable[..., Any], method: Any, stop: Any
+    given: Problem, evaluate: Any, trace: Callable[..., Any], arrays: tuple[Any, ...], method: Any, stop: Any
 ) -> tuple[Objective, Method, Any, LBFGS | None]:
     """Return what the run may ask of the cost, the method and the rules.
 
@@ -214,22 +212,14 @@ def _with_method(
     adapted, rules = prepared(_default(given.params, evaluate) if method is None else method)
     if adapted.traits.requires != "hessian":
         return Objective(evaluate), adapted, rules, None
-    second = _second_derivatives(trace, method)
+    second = _second_derivatives(given, trace, arrays, method)
     if second is not None:
         return Objective(evaluate, hessian=second), adapted, rules, None
     return Objective(evaluate), *prepared(LBFGS()), LBFGS()
 
 
-def _traced(given: Problem, arrays: tuple[Any, ...], make: Callable[..., Any]) -> Any:
-    """Return what a maker makes of the cost, for data in arrays; a Hessian that runs as Python is tried."""
-    function = given.trace(make, *arrays)
-    if make is hessian and not given.jit:
-        function(given.params, *given.first(), *arrays)  # to see whether there are any second derivatives
-    return function
-
-
 class _OverChunks:
-    """What a maker makes of a cost over all rows of a feed.
+    """A cost over all rows of a feed, in the forms that a run asks for.
 
     The cost has to be a mean or a sum over the rows. That is tried on a sample, and on the first chunk whose numbers are not all
     finite, if the cost masks these.
@@ -245,8 +235,8 @@ class _OverChunks:
                 raise ValueError(_NOT_ADDITIVE)
             self.found = self._additivity(jax.tree.map(_nonfinite.filled, feed.sample))  # the run ends at its start
 
-    def __call__(self, make: Callable[..., Any]) -> Any:
-        """Return the function."""
+    def __call__(self, make: Callable[..., Any], *_: Any) -> Any:
+        """Return the function; it needs no data."""
         if make is hessian:
             of_size = functools.cache(functools.partial(self._of_size, make))
             return First(in_chunks(of_size, self.found, self.feed, 1, self.given.params, wanted=1))
@@ -256,7 +246,7 @@ class _OverChunks:
         return additivity(self.evaluation, data, self.given.params, self.given.box, self.feed.cuts.chunk_rows)
 
     def _look(self, piece: Any, evaluation: Any) -> None:
-        """Try the cost on the first chunk in which it masks numbers that are not finite, in the first pass over the rows."""
+        """Try the cost, in the first pass, on the first chunk in which it masks numbers that are not finite."""
         if self.sound or not np.isfinite(np.asarray(evaluation[0])) or _nonfinite.in_data("data", piece.data) is None:
             self.sound |= piece.is_last
             return
@@ -276,10 +266,13 @@ def _check_fed(**arguments: tuple[Any, Any]) -> None:
             raise ValueError(f"{name}: expected {default} for data that come in chunks, got {check.show(value)}.")
 
 
-def _second_derivatives(trace: Callable[..., Any], method: Any) -> Any:
+def _second_derivatives(given: Problem, trace: Callable[..., Any], arrays: tuple[Any, ...], method: Any) -> Any:
     """Return the Hessian; None where there is none and no chosen method needs it."""
     try:
-        return trace(hessian)
+        second = trace(hessian, *arrays)
+        if not given.jit:
+            second(given.params, *given.first(), *arrays)  # to see whether there are any
+        return second
     except NoDerivativesError as error:
         if method is None:
             return None

@@ -205,6 +205,9 @@ def table(name: str, data: Any, dtype: Any, like: Any = None) -> tuple[Any, int]
 
 def open_feed(data: Any, dtype: Any) -> Feed | None:
     """Return where data come from that come chunk by chunk; None where they are arrays."""
+    if isinstance(data, Iterator):
+        cure = "pass jaxgd.data.Stream(make_batches), whose function makes an iterator for every epoch"
+        raise TypeError(f"data: expected arrays, got {check.show(data)}: {cure}.")
     found = data if isinstance(data, Stream) else as_chunks(data)
     if found is None:
         return None

@@ -193,6 +193,7 @@ def test_an_interrupt_returns_the_point_within_an_epoch() -> None:
     assert same(fit(Chunks(ROWS, 40), resume=result), fit(Chunks(ROWS, 40)))
 
 
+@pytest.mark.slow
 def test_integers_of_64_bits_and_floats_that_overflow() -> None:
     labels = np.arange(N) % 3
 
@@ -211,6 +212,7 @@ def test_integers_of_64_bits_and_floats_that_overflow() -> None:
         fit(Chunks((huge, Y), 40), dtype="float32")
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_are_named_by_their_row() -> None:
     x = np.where(np.arange(N) == 150, np.nan, X)
     for run in (fit(Chunks((x, Y), 40)), jaxgd.minimize(mean, [0.0, 0.0], Chunks((x, Y), 40))):

@@ -16,9 +16,12 @@ from tests.pictures import check
 FOLDER = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__main__")
 PICTURES = sorted((FOLDER / "pictures").iterdir())
+WITHOUT_A_PICTURE = runpy.run_path(str(FOLDER / "__main__.py"), run_name="examples")["WITHOUT_A_PICTURE"]
 INDEX = (FOLDER / "README.md").read_text(encoding="utf-8")
+SLOW = "batch_norm", "several_processes"
 SAYS = {
     "quickstart": ["1.7139394", "minima found: [-1.402, 1.714]"],
+    "several_processes": ["10000 rows on 4 devices of 2 processes", "minibatches: [ 1. -2. 0.5]", "Converged"],
     "gradient_descent": [
         "0.2    30 steps  v = 2.210739197",
         "0.8    33 steps  v = -4.775196665",
@@ -76,15 +79,15 @@ def run(name: str, *arguments: str) -> None:
 
 
 @pytest.mark.sweep(keep=1)
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name == "batch_norm" else []) for name in SCRIPTS])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SCRIPTS])
 def test_examples_run(name: str, tmp_path: Path, drawn: list[Figure], capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "made" / f"{name}.png"
-    run(name, *() if name == "quickstart" else ("--quick", "--output", str(picture)))
+    run(name, *() if name in WITHOUT_A_PICTURE else ("--quick", "--output", str(picture)))
     text = capsys.readouterr().out
     said = " ".join(text.split())
     for words in SAYS[name]:
         assert " ".join(words.split()) in said
-    assert len(drawn) == {"quickstart": 0, "gradient_descent": 2}.get(name, 1)
+    assert len(drawn) == (0 if name in WITHOUT_A_PICTURE else {"gradient_descent": 2}.get(name, 1))
     assert len(drawn) == len(list(tmp_path.glob(f"made/{name}*.png"))) == text.count("Picture")
 
 
@@ -98,7 +101,7 @@ def test_one_command_runs_them_all(tmp_path: Path, drawn: list[Figure], capsys: 
     assert [path.name for path in tmp_path.iterdir()] == ["classification.png"]
     with pytest.raises(SystemExit):
         command["main"](["regresion"])
-    assert "no example is called regresion; there are quickstart, gradient_descent" in capsys.readouterr().err
+    assert "no example is called regresion; there are quickstart, several_processes, gradient_descent" in capsys.readouterr().err
 
 
 def test_the_index_has_every_script_and_every_picture() -> None:

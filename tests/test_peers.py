@@ -172,6 +172,16 @@ def _() -> Any:
     return bool(np.array_equal(fit(resume=some).params, fit().params))
 
 
+@row("Data in streams, larger than the memory")
+def _() -> Any:
+    assert hasattr(sklearn.linear_model.SGDRegressor, "partial_fit")
+    with pytest.raises(TypeError, match=r"got <generator.*: pass jaxgd.data.Stream"):
+        jaxgd.fit(line, START, ((X, Y) for _ in range(3)), **PLAN)
+    stream = jaxgd.data.Stream(lambda: iter([(X[:3], Y[:3]), (X[3:], Y[3:])]))
+    runs = [jaxgd.fit(line, START, data, **PLAN | {"key": None, "method": DESCENT}, shuffle=False) for data in (stream, (X, Y))]
+    return np.array_equal(*(run.params for run in runs))
+
+
 @row("64 bits without a global switch")
 def _() -> Any:
     theirs = sklearn.linear_model.SGDRegressor().partial_fit(X[:, None] / 55, Y).predict(X[:, None])
@@ -243,14 +253,6 @@ def _() -> Any:
 @row("Errors by the profile of the likelihood: MINOS")
 def _() -> Any:
     return any(re.search("minos|profile|interval", name) for name in (*jaxgd.__all__, *parameters(jaxgd.covariance)))
-
-
-@row("Data in streams, larger than the memory")
-def _() -> Any:
-    assert hasattr(sklearn.linear_model.SGDRegressor, "partial_fit")
-    with pytest.raises((TypeError, DeprecationWarning)):  # the warning is JAX's, of an iterable in a pytree
-        jaxgd.fit(line, START, ((X, Y) for _ in range(3)), **PLAN)
-    return False
 
 
 @row("Models and losses, ready made")

@@ -53,6 +53,7 @@ def test_a_stream_gives_the_bits_of_its_rows_in_memory(n_rows: int | None) -> No
     np.testing.assert_allclose(*([run.cost, run.best.cost, *run.history.cost] for run in runs), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", [mean, total])
 def test_minimize_adds_up_over_a_stream(cost: Any) -> None:
     runs = [jaxgd.minimize(cost, [0.0, 0.0], data, method=jaxgd.LBFGS(), dtype="float64") for data in (ROWS, whole())]
@@ -148,7 +149,7 @@ def check_broken(kind: str, at: int, epoch: int, plain: Result) -> None:
             assert same(fit(whole(n_rows=N), resume=result), plain)
 
 
-@pytest.mark.sweep(keep=4)
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_broken_stream_is_named_and_nothing_is_lost(kind: str) -> None:
     check_broken(kind, 13, 1, fit(whole(n_rows=N)))
@@ -201,6 +202,7 @@ class StatefulLoader(Stateful):
         self.loaded = state["place"]
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("kind", [Stateful, StatefulLoader])
 @pytest.mark.parametrize("steps", [7, 34, 36])
 def test_a_run_goes_on_in_a_stream_that_knows_its_place(kind: Any, steps: int, tmp_path: Path) -> None:

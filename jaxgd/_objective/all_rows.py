@@ -119,7 +119,10 @@ def over_all_rows(
 def in_parts(
     evaluation: Callable[[int], Any], n_rows: int, size: int, found: Additive | None, layout: Layout = TOGETHER, wanted: int = 2
 ) -> InParts:
-    """Return a function of the cost for some rows, found in parts of `size` rows, and how it adds up over them."""
+    """Return a function of the cost for some rows, found in parts of `size` rows.
+
+    `found` says how it adds up over them.
+    """
     once, twice = (evaluation(found.sample), evaluation(2 * found.sample)) if found and found.is_sum else (None, None)
     rest = evaluation(n_rows % size) if n_rows % size else None
     return InParts(evaluation(size), rest, once, twice, size, found.sample if found else 0, wanted, layout)

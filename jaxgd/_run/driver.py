@@ -289,7 +289,7 @@ class RunProgress:
 
     @property
     def fields_of_feed(self) -> dict[str, Any]:
-        """What the feed needs to go on; nothing for most."""
+        """The place of the feed, from which it goes on; nothing for most."""
         position = None if self.feed is None else self.feed.position(self.ticks, self.place - self.ticks * self.count)
         return {} if position is None else {"feed": position}
 

@@ -98,7 +98,9 @@ def history(chunks: list[Any], first: dict[str, Any] | None = None) -> History |
 
 
 def history_over_all_rows(spec: RunSpec, state: RunState, end: End, chunks: list[Any], rows: AllRows | None) -> History | None:
-    """Return the history of a run of `fit`, the row of the start in front, for which `rows` are looked at if there are any.
+    """Return the history of a run of `fit`, the row of the start in front.
+
+    `rows` evaluate the start where its gradient is recorded; without them that is NaN.
 
     Where every batch is all rows, the cost of an epoch is that of the point before its update: it belongs to the row before.
     """

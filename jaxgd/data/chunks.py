@@ -143,11 +143,11 @@ class ChunkFeed(Feed):
 
 
 def _order(cuts: Cuts, seed: orders.Seed, epoch: int, *, shuffled: bool) -> tuple[int, np.ndarray]:
-    """Return the first row of an epoch, from which chunks are cut, and the number of the chunk at each place.
+    """Return the row at which the chunks of an epoch begin, and the number of the chunk at each place.
 
     The smaller chunk comes last. Because the first row is another one in each epoch, it has other rows each time.
     """
-    if not shuffled:
+    if not shuffled or cuts.n_chunks == 1:
         return 0, np.arange(cuts.n_chunks)
     whole = cuts.n_rows // cuts.chunk_rows
     first = orders.offset(seed, epoch, cuts.n_rows) // _ALIGNED * _ALIGNED

@@ -133,10 +133,15 @@ class Chunk(Batches):
 
 
 class Piece(NamedTuple):
-    """The rows of a chunk on the device, how many of them count, and the number from which their order follows.
+    """The rows of a chunk on the device.
 
-    `is_rest` says that the arrays are those of a smaller last chunk, without rows that do not count, and `is_last` that no other
-    comes after it in a pass over all rows. `state` is that of a stream after it.
+    Attributes:
+        data: the rows.
+        n_rows: how many of them count.
+        number: the number from which their order follows.
+        is_rest: whether the arrays are those of a smaller last chunk, without rows that do not count.
+        is_last: whether no other chunk comes after it in a pass over all rows.
+        state: the state of a stream after it.
     """
 
     data: Any
@@ -221,7 +226,7 @@ class Feed:
         raise NotImplementedError
 
     def extremes(self) -> Any:
-        """Return the sample with the largest integers in it that 64-bit columns may hold where JAX has 32 bits for them."""
+        """Return the sample, with the largest integers that its 64-bit columns may hold where JAX has 32 bits."""
         return jax.tree.map(lambda leaf: _with_extremes(leaf) if check_arrays.is_wide(leaf) else leaf, self.sample)
 
     def settle(self, arrays: Any) -> None:

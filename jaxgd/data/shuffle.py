@@ -109,7 +109,7 @@ def offset(seed: Seed, epoch: int, n_rows: int) -> int:
 
 
 def _on_host(seed: Seed, epoch: int, numbers: np.ndarray) -> np.ndarray:
-    """Return a random word for each number; of arrays NumPy takes for granted that they overflow, of single numbers it warns."""
+    """Return a random word for each number. Arrays may overflow, of which NumPy would warn for single numbers."""
     several = Seed(*(np.full(numbers.shape, word, np.uint32) for word in seed))
     return _word(several, np.full(numbers.shape, epoch, np.uint32), numbers)
 

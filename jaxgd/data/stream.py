@@ -250,7 +250,7 @@ class StreamFeed(Feed):
         yield from self._chunks(0, 0, padded=False)
 
     def _chunks(self, number: int, place: int, *, padded: bool) -> Iterator[Piece]:
-        """Yield the chunks of an epoch from a place on, the last one padded to the size of the others, or not."""
+        """Yield the chunks of an epoch from a place on, the last perhaps padded to the size of others."""
         cuts = self.cuts
         skipped = place * cuts.chunk_rows // self.size
         state = self._known(number, place) if padded else None
