@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import threading
 import time
 import warnings
@@ -93,8 +94,8 @@ class Checkpoint:
         _orbax()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            (self.directory / ".writable").touch()
-            (self.directory / ".writable").unlink()
+            with tempfile.NamedTemporaryFile(dir=self.directory):  # of a name that no other process takes
+                pass
         except OSError as error:
             raise type(error)(f"Checkpoint: directory: {self.directory} can't be written: {error}.") from error
 
