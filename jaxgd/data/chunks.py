@@ -19,6 +19,7 @@ from jaxgd.data.feed import Cuts, Feed, Piece, row_bytes
 
 _BYTES = 2**26  # of a chunk
 _SAMPLE_BYTES = 2**24
+_FEWEST = 32  # rows of the sample, however large they are
 _SAMPLES = 64  # places from which the sample is taken
 _ALIGNED = 64  # rows, so that their first byte is where JAX takes an array as it is
 _PAGE = 4096
@@ -92,7 +93,7 @@ class ChunkFeed(Feed):
         super().__init__(chunks.total)
         self.chunks, self.on_cpu = chunks, memory.is_cpu()
         self.named, self.structure = tree_flatten_with_path(chunks.arrays)
-        size = min(self.n_rows, max(1024, _SAMPLE_BYTES // row_bytes(chunks.arrays)))
+        size = min(self.n_rows, max(_FEWEST, _SAMPLE_BYTES // row_bytes(chunks.arrays)))
         self.sample = check_trees.data_arrays("data", self._leaves(lambda leaf: _spread(leaf, self.n_rows, size)), dtype)
 
     @property

@@ -12,11 +12,11 @@ from jax.tree_util import keystr
 
 from jaxgd._checks import check, check_arrays, check_trees
 from jaxgd.data import shuffle as orders
-from jaxgd.data.feed import Cuts, Feed, Piece
+from jaxgd.data.feed import Cuts, Feed, Piece, row_bytes
 from jaxgd.data.source import Batches
 
 _BYTES = 2**22  # of a chunk
-_SOUGHT_IN = 2**14  # rows, in which a learning rate is sought
+_SOUGHT_IN, _SOUGHT_BYTES = 2**14, 2**26  # rows in which a learning rate is sought, and their bytes, at most
 
 
 class Stream:
@@ -233,7 +233,7 @@ class StreamFeed(Feed):
 
     def batches(self, like: Any) -> Batches:
         """Return the first batches as data of their own, from which a learning rate is sought."""
-        wanted, found = max(_SOUGHT_IN, like.batch_size), []
+        wanted, found = max(min(_SOUGHT_IN, _SOUGHT_BYTES // row_bytes(self.sample)), like.batch_size), []
         epoch = _Epoch(self.stream, 0, self.first)
         while len(found) * self.size < wanted and (batch := epoch.batch()) is not None:
             found.append(batch)
