@@ -43,8 +43,8 @@ def shard(data: Any, devices: Sequence[Any] | None = None) -> Any:
     ...     x, y = batch
     ...     return jnp.mean((line[0] * x + line[1] - y) ** 2)
     >>> result = jaxgd.fit(cost, [0.0, 0.0], data, batch_size=24, n_epochs=200, key=0, method=jaxgd.Adam(0.1))
-    >>> np.round(result.params, 2)
-    array([3., 4.], dtype=float32)
+    >>> print(np.round(np.asarray(result.params), 2))
+    [3. 4.]
     """
     chosen = _checked(devices)
     if is_traced(data):
