@@ -46,7 +46,7 @@ class Stream:
     ...     for k in range(10):
     ...         yield np.arange(10.0) + 10 * k
     >>> stream = jaxgd.data.Stream(make_batches, n_rows=100)
-    >>> cost = lambda x, batch: jnp.mean((x - batch) ** 2)
+    >>> cost = lambda centre, batch: jnp.mean((batch - centre) ** 2)
     >>> result = jaxgd.minimize(cost, 0.0, stream, dtype="float64")
     >>> round(float(result.params), 6)
     49.5
