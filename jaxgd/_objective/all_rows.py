@@ -75,8 +75,16 @@ class InParts:
         rows = self.layout.pick(data, np.arange(self.sample))
         doubled = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), rows)
         once, twice = self.once(params, rows)[:count], self.twice(params, doubled)[:count]
-        again = n_parts + (left > 0) - 1.0  # times that what does not depend on the rows is in the sum too often
-        return jax.tree.map(lambda t, one, two: t - again * (2 * at_least_float32(one) - at_least_float32(two)), total, once, twice)
+        return counted_once(total, n_parts + (left > 0), once, twice)
+
+
+def counted_once(total: Any, n_parts: Any, once: Any, twice: Any) -> Any:
+    """Return a sum over parts of the rows, in which what does not depend on the rows counts once.
+
+    `once` is the function of some rows, `twice` that of these rows twice: their difference from additivity is what counts.
+    """
+    again = n_parts - 1.0
+    return jax.tree.map(lambda t, one, two: t - again * (2 * at_least_float32(one) - at_least_float32(two)), total, once, twice)
 
 
 @pytree

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxgd._compile.program import program_for
 from jaxgd._objective.additive import Additive
-from jaxgd._objective.all_rows import in_parts, largest_array, part_size
+from jaxgd._objective.all_rows import counted_once, in_parts, largest_array, part_size
 from jaxgd._run.objective import call
 from jaxgd._trees import all_finite, at_least_float32, pytree, static
 from jaxgd.data.feed import Feed
@@ -60,7 +61,8 @@ class InChunks:
             once, twice = (
                 call(one, params, rows)[: self.wanted] for one, rows in zip((self.once, self.twice), self.rows, strict=True)
             )
-            total = _plus(_plus(total, once, -2.0 * (n_chunks - 1)), twice, n_chunks - 1.0)
+            arguments = total, np.asarray(n_chunks, total[0].dtype), once, twice  # type: ignore[index]
+            total = program_for(counted_once, *arguments)(*arguments)
         return (*total, None)  # type: ignore[misc]
 
     def first_lost(self, params: Any) -> tuple[Any, tuple[Any, ...], Any, int] | None:
