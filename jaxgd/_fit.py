@@ -170,20 +170,11 @@ def fit(
         beside = extras.extras(cost, takes, key, cost_state, to)
         given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, extras=beside)
         together = min(batch_size * accumulate, n_rows)
-        sample = functools.partial(rows_like, size=batch_size)
-        if feed is None:
-            arrays, *held_out = given.settled(arrays, *held_out, sample=sample)
-            arrays, layout = layout_of("data", arrays)
-            check_devices("start", given.params, arrays)
-            _check_share(batch_size, layout)
-        else:
+        if feed is not None:
             check_fed(feed, shuffle, batch_size, together=together, has_aux=has_aux)
-            held_out = given.settle(feed, *held_out, sample=sample)
+        arrays, held_out, layout = _settled(given, feed, arrays, held_out, batch_size)
+        if feed is not None:
             feed.cut(together)
-            layout = TOGETHER
-        for one in held_out:
-            check_devices("validation", one, arrays)
-        held_out = [layout_of("validation", one, layout)[0] for one in held_out]
         n_batches = math.ceil(n_rows / together)
         found = tuning_target(method, n_epochs * n_batches)
         adapted, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)
@@ -197,7 +188,7 @@ def fit(
             source=_source(arrays, layout, feed, seed, shuffle, n_rows, together, budget),
             bounds=given.box,
             n_epochs=np.int32(n_epochs),
-            validation=tuple(held_out),
+            validation=held_out,
             **_averaging(average, n_epochs, n_batches, given.params),
             names=names,
             extras=beside,
@@ -331,6 +322,23 @@ class _Functions:
         alone, source = self.given.measure(value, *self.spec.validation), self.spec.source
         arguments = self.measured_of_size, self.spec.validation[0], source.batch_size, self.spec.start, self.spec.bounds  # type: ignore[attr-defined]
         return cost_over_all_rows(alone, *arguments)
+
+
+def _settled(
+    given: Problem, feed: Feed | None, arrays: Any, held_out: tuple[Any, ...], batch_size: int
+) -> tuple[Any, tuple[Any, ...], Layout]:
+    """Return data and validation data in their dtypes and on their devices, and how the rows lie over these."""
+    layout, sample = TOGETHER, functools.partial(rows_like, size=batch_size)
+    if feed is None:
+        arrays, *held_out = given.settled(arrays, *held_out, sample=sample)  # type: ignore[assignment]
+        arrays, layout = layout_of("data", arrays)
+        check_devices("start", given.params, arrays)
+        _check_share(batch_size, layout)
+    else:
+        held_out = given.settle(feed, *held_out, sample=sample)
+    for one in held_out:
+        check_devices("validation", one, arrays)
+    return arrays, tuple(layout_of("validation", one, layout)[0] for one in held_out), layout
 
 
 def _source(arrays: Any, layout: Layout, feed: Feed | None, *arguments: Any) -> Batches:

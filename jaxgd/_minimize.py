@@ -10,16 +10,15 @@ import numpy as np
 
 from jaxgd import _nonfinite
 from jaxgd._checks import check, check_trees
+from jaxgd._chunked import ChunkedCost, check_chunked
 from jaxgd._compile.program import program_for
 from jaxgd._objective import extras
-from jaxgd._objective.additive import additivity
 from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import empty_point, hessian, value_and_gradient
 from jaxgd._problem import Problem, check_choices, completed, open_feed, precision, problem, told
 from jaxgd._run import many, report
 from jaxgd._run.driver import Run, run_of_epochs
-from jaxgd._run.in_chunks import First, InTuple, in_chunks
-from jaxgd._run.objective import Objective, call
+from jaxgd._run.objective import Objective
 from jaxgd._run.options import RunOptions
 from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved
@@ -27,7 +26,7 @@ from jaxgd._run.state import RunSpec
 from jaxgd._shards import on_automatic_axes
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.checkpoint import Checkpoint
-from jaxgd.data.feed import Feed, rows_like
+from jaxgd.data.feed import Feed
 from jaxgd.data.layout import alongside, check_devices
 from jaxgd.data.source import AllRows
 from jaxgd.methods.adapters import with_known_traits
@@ -38,10 +37,6 @@ from jaxgd.result import Result, Starts, Status
 
 _LARGE = 200  # parameters, above which a Hessian costs more than it brings
 _CURE = "leave the method out, or pass LBFGS(), which needs the gradient alone"
-_NOT_ADDITIVE = (
-    "data: the cost is neither a mean nor a sum over the rows, so that it can't be added up over chunks of them. "
-    "Load the data into memory, or use fit."
-)
 _DEAR = 2**28  # numbers that a Hessian computes, about a quarter of a second, above which the same holds
 
 
@@ -163,15 +158,10 @@ def minimize(
             arrays, trace = given.settled(*arrays), given.trace
             check_devices("start", given.params, arrays)
         else:
-            _check_fed(
-                n_starts=(n_starts, 1),
-                has_aux=(has_aux, False),
-                cost_state=(cost_state, None),
-                resample_every=(resample_every, None),
-            )
-            given.settle(feed, sample=lambda sample: sample)
-            feed.cut(None)
-            arrays, beside, trace = (feed.like,), None, _OverChunks(given, feed)
+            defaults = {"n_starts": (n_starts, 1), "has_aux": (has_aux, False)}
+            check_chunked(**defaults, cost_state=(cost_state, None), resample_every=(resample_every, None))
+            beside, trace = None, ChunkedCost(given, feed)
+            arrays = (feed.like,)
         evaluate = trace(value_and_gradient, *arrays)
         empty = empty_point(evaluate, given.params, *given.first(), *arrays)
         objective, adapted, rules, instead = _with_method(given, evaluate, trace, arrays, method, stop)
@@ -216,54 +206,6 @@ def _with_method(
     if second is not None:
         return Objective(evaluate, hessian=second), adapted, rules, None
     return Objective(evaluate), *prepared(LBFGS()), LBFGS()
-
-
-class _OverChunks:
-    """A cost over all rows of a feed, in the forms that a run asks for.
-
-    The cost has to be a mean or a sum over the rows. That is tried on a sample, and on the first chunk whose numbers are not all
-    finite, if the cost masks these.
-    """
-
-    def __init__(self, given: Problem, feed: Feed) -> None:
-        self.given, self.feed, self.sound = given, feed, False
-        self.evaluation = functools.cache(functools.partial(self._of_size, value_and_gradient))
-        self.found = self._additivity(feed.sample)
-        if self.found is None:
-            count = jax.tree.leaves(feed.sample)[0].shape[0]
-            if np.isfinite(np.asarray(call(self.evaluation(count), given.params, feed.sample)[0])):
-                raise ValueError(_NOT_ADDITIVE)
-            self.found = self._additivity(jax.tree.map(_nonfinite.filled, feed.sample))  # the run ends at its start
-
-    def __call__(self, make: Callable[..., Any], *_: Any) -> Any:
-        """Return the function; it needs no data."""
-        if make is hessian:
-            of_size = functools.cache(functools.partial(self._of_size, make))
-            return First(in_chunks(of_size, self.found, self.feed, 1, self.given.params, wanted=1))
-        return in_chunks(self.evaluation, self.found, self.feed, 1, self.given.params, look=self._look)
-
-    def _additivity(self, data: Any) -> Any:
-        return additivity(self.evaluation, data, self.given.params, self.given.box, self.feed.cuts.chunk_rows)
-
-    def _look(self, piece: Any, evaluation: Any) -> None:
-        """Try the cost, in the first pass, on the first chunk in which it masks numbers that are not finite."""
-        if self.sound or not np.isfinite(np.asarray(evaluation[0])) or _nonfinite.in_data("data", piece.data) is None:
-            self.sound |= piece.is_last
-            return
-        self.sound = True
-        if self._additivity(piece.data) != self.found:
-            raise ValueError(_NOT_ADDITIVE)
-
-    def _of_size(self, make: Callable[..., Any], size: int) -> Any:
-        function = self.given.bound(self.given.trace(make, rows_like(self.feed.sample, size)))
-        return InTuple(function) if make is hessian else function
-
-
-def _check_fed(**arguments: tuple[Any, Any]) -> None:
-    """Check arguments that data in chunks do not go with, each with its default."""
-    for name, (value, default) in arguments.items():
-        if value is not default and value != default:
-            raise ValueError(f"{name}: expected {default} for data that come in chunks, got {check.show(value)}.")
 
 
 def _second_derivatives(given: Problem, trace: Callable[..., Any], arrays: tuple[Any, ...], method: Any) -> Any:

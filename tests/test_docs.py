@@ -122,7 +122,7 @@ LAYERS = (
     "result",
     "stopping methods callbacks average",
     "_objective _run checkpoint",
-    "_nonfinite _problem _tuning",
+    "_nonfinite _problem _tuning _chunked",
     "_minimize _fit",
     "sweep tutorials uncertainty",
     "plot",
