@@ -65,6 +65,8 @@ def key(jaxpr: Any, literals: list[Any] | None = None) -> Hashable:
     def equation(eqn: Any) -> Hashable:
         custom = eqn.primitive.name in _CUSTOM_RULES
         params = sorted(eqn.params.items(), key=lambda item: item[0])
+        if eqn.primitive.name == "custom_vmap_call":  # each has a wrapper of its own around the same rule
+            params = [(name, getattr(value, "__wrapped__", value)) for name, value in params]
         values = tuple((name, _value_key(value, literals)) for name, value in params if _is_jaxpr(value) or not custom)
         return eqn.primitive, tuple(map(atom, eqn.invars)), declared(eqn.outvars), values, eqn.ctx
 
@@ -118,6 +120,18 @@ def sizes(jaxpr: Any) -> set[int]:
     return found
 
 
+def has_rules(jaxpr: Any) -> bool:
+    """Return whether a jaxpr calls functions with derivatives of their own."""
+    return any(eqn.primitive.name in _CUSTOM_RULES for inner in all_jaxprs(jaxpr) for eqn in inner.eqns)
+
+
+def calls_python(jaxpr: Any) -> bool:
+    """Return whether a jaxpr calls functions of Python while it runs."""
+    return any(
+        "callback" in eqn.primitive.name or eqn.primitive.name == "debug_print" for inner in all_jaxprs(jaxpr) for eqn in inner.eqns
+    )
+
+
 def largest(jaxpr: Any) -> int:
     """Return how many numbers the largest array has that a jaxpr computes, inside its loops and calls too."""
     variables = (variable for inner in all_jaxprs(jaxpr) for eqn in inner.eqns for variable in eqn.outvars)
@@ -153,6 +167,11 @@ def inside(eqn: Any) -> list[Any]:
     """Return the jaxprs in the parameters of an equation."""
     parts = [part for value in eqn.params.values() for part in (value if isinstance(value, tuple | list) else (value,))]
     return [part for part in parts if _is_jaxpr(part)]
+
+
+def is_literal(atom: Any) -> bool:
+    """Return whether an operand is a literal, and no variable."""
+    return isinstance(atom, core().Literal)
 
 
 def opened(inner: Any) -> Any:

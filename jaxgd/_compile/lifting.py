@@ -11,13 +11,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
 
-from jaxgd._compile.jaxprs import all_jaxprs, constants_of, core, inside, opened, split_scan
+from jaxgd._compile import rebuilding
+from jaxgd._compile.jaxprs import all_jaxprs, constants_of, core, inside, opened
 
 _RULE = "custom_jvp_call"
-_CALLS = ("jit", "pjit", "closed_call", "core_closed_call", "core_call", "eval_jaxpr", "custom_vjp_call", _RULE)
-_OPENED = (*_CALLS, "scan", "while", "cond", "remat", "remat2", "checkpoint")
+_OPENED = (rebuilding.CALLS - {"custom_vmap_call"}) | {"scan", "while", "cond", "remat", "remat2", "checkpoint"}
 
 Wanted = Mapping[int, Hashable]
 """The identities of literals, and names of the quantities that they stand for: one argument for each."""
@@ -112,7 +111,11 @@ class _Found:
         for eqn in jaxpr.eqns:
             operands = list(map(read, eqn.invars))
             info = jaxpr.debug_info
-            outputs = self._open(eqn, list(map(_array, operands)), info) if id(eqn) in self.holding else _bind(eqn, operands, info)
+            outputs = (
+                self._open(eqn, list(map(_array, operands)), info)
+                if id(eqn) in self.holding
+                else rebuilding.bind(eqn, operands, info)
+            )
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [_array(read(atom)) for atom in jaxpr.outvars]
 
@@ -123,35 +126,8 @@ class _Found:
 
     def _open(self, eqn: Any, operands: list[Any], info: Any) -> list[Any]:
         """Return what an equation computes that has some of the values inside."""
-        name, params = eqn.primitive.name, eqn.params
-        if name in _CALLS:
-            return self._inner(inside(eqn)[0])(*operands)
-        if name == "scan":
-            return self._scan(eqn, operands)
-        if name == "while":
-            first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-            condition, body = self._inner(params["cond_jaxpr"]), self._inner(params["body_jaxpr"])
-            return lax.while_loop(
-                lambda carry: condition(*operands[:first], *carry)[0],
-                lambda carry: body(*operands[first:second], *carry),
-                operands[second:],
-            )
-        if name == "cond":
-            return lax.switch(operands[0], [self._inner(branch) for branch in params["branches"]], *operands[1:])
-        return self._remat(eqn, operands, info)
-
-    def _scan(self, eqn: Any, operands: list[Any]) -> list[Any]:
-        constants, first, rows = split_scan(eqn, operands)
-        n_carry = len(first)
-        function = self._inner(eqn.params["jaxpr"])
-
-        def step(carry: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
-            outputs = function(*constants, *carry, *row)
-            return outputs[:n_carry], outputs[n_carry:]
-
-        options = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
-        carry, found = lax.scan(step, first, rows, **options)
-        return [*carry, *found]
+        rebuilt = rebuilding.rebuilt(eqn, operands, self._inner)
+        return self._remat(eqn, operands, info) if rebuilt is None else rebuilt
 
     def _remat(self, eqn: Any, operands: list[Any], info: Any) -> list[Any]:
         """Return a function that is computed again in the backward pass: the values become its first operands."""
@@ -160,22 +136,12 @@ class _Found:
         program, found = with_arguments_first(core().ClosedJaxpr(opened(inner), constants), self.wanted, alone=self.alone)
         program = core().ClosedJaxpr(program, ()) if isinstance(inner, core().ClosedJaxpr) else program
         known = [self.arguments[name] for name in (*found, *map(id, constants))]
-        return _bind(eqn.replace(params={**eqn.params, "jaxpr": program}), [*known, *operands], info)
+        return rebuilding.bind(eqn.replace(params={**eqn.params, "jaxpr": program}), [*known, *operands], info)
 
 
 def _array(value: Any) -> Any:
     """Return a literal as an array."""
     return np.asarray(value.val, value.aval.dtype) if isinstance(value, core().Literal) else value
-
-
-def _bind(eqn: Any, operands: list[Any], info: Any) -> list[Any]:
-    """Return what an equation computes of these operands."""
-    atoms = [one if isinstance(one, core().Literal) else core().Var(jax.typeof(one)) for one in operands]
-    outputs = [core().Var(variable.aval) for variable in eqn.outvars]
-    bound = {atom: value for atom, value in zip(atoms, operands, strict=True) if not isinstance(atom, core().Literal)}
-    equation = eqn.replace(invars=atoms, outvars=outputs)
-    alone = core().Jaxpr((), list(bound), outputs, [equation], eqn.effects, info)
-    return core().jaxpr_as_fun(core().ClosedJaxpr(alone, ()))(*bound.values())
 
 
 def _like(aval: Any) -> Any:

@@ -1,19 +1,18 @@
 """The memory of traced costs: a cost that has not changed is not traced again.
 
 Tracing is most of the time of a short run. `jax.jit` remembers a function by its identity, and so overlooks whatever the function
-depends on when that changes; here a function is known by its code and by the values of all that it looks at: closed-over
-variables, defaults, globals, and the functions among them in their turn. Where one of these is something that can't be told to be
-unchanged (an object with attributes, a large array), nothing is remembered and the function is traced as usual.
+depends on when that changes; here a function is known by its `dependencies`: its code and the values of all that it looks at. Where
+one of these is something that can't be told to be unchanged, nothing is remembered and the function is traced as usual. The same
+holds where tracing changes what the function looks at, since that is to happen in every call.
+
+What is remembered holds large arrays of the user's by weak references, and goes when one of them does.
 """
 
-import builtins
-import dis
+import contextlib
 import functools
-import math
 import operator
-import sys
 import threading
-import types
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -21,46 +20,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgd._compile import fingerprint
-from jaxgd._compile.closures import JITTED
-from jaxgd._compile.jaxprs import Identity, array_key
+from jaxgd._compile import fingerprint, jaxprs
+from jaxgd._compile.classes import classes_in
+from jaxgd._compile.codes import Unknown
+from jaxgd._compile.dependencies import Dependencies
+from jaxgd._compile.jaxprs import Identity
 from jaxgd._compile.program import Traced, trace
 from jaxgd._compile.provenance import Origin
 from jaxgd._trees import is_traced
 
-_SIZE = 64
-_LARGEST = 2**16  # bytes of an array to be compared by its contents, and kept
-_LIBRARIES = ("jax", "jaxlib", "numpy", "math", "functools", "operator", "optax")
-_PURE = {
-    getattr(builtins, name)
-    for name in (
-        "abs all any bool callable complex dict divmod enumerate filter float getattr hasattr int isinstance issubclass iter len "
-        "list map max min next object pow range reversed round set slice sorted str sum tuple type zip"
-    ).split()
-}
-_PURE |= {value for value in vars(builtins).values() if isinstance(value, type) and issubclass(value, BaseException)}
-_PURE |= {value for module in (math, operator) for value in vars(module).values() if isinstance(value, types.BuiltinFunctionType)}
-
-
-class _Unknown(Exception):
-    """Something that can't be told to be unchanged."""
-
-
-_made: OrderedDict[Hashable, Any] = OrderedDict()
+_SIZE = 64  # functions that are remembered
+_SHAPES = 16  # for each of them, arguments of other shapes or precisions
+_MOST = 2**27  # bytes of arrays that the memory keeps by itself
+_made: OrderedDict[Hashable, dict[Hashable, "_Made"]] = OrderedDict()
 _lock = threading.Lock()
-
-
-def cached(make: Callable[..., Any], function: Callable[..., Any], **options: Hashable) -> Callable[..., Any]:
-    """`make(function, **options)`, compiled lazily, and the same object as before where the function does the same as before."""
-    try:
-        key = make, dependencies(function), tuple(sorted(options.items()))
-    except _Unknown:
-        return make(function, **options)
-    with _lock:
-        made = _made[key] = _made.pop(key, None) or jax.jit(make(function, **options))
-        while len(_made) > _SIZE:
-            _made.popitem(last=False)
-    return made
+_arguments = jax.jit(lambda *arguments: None)
 
 
 class Known:
@@ -69,9 +43,12 @@ class Known:
     def __init__(self, value: Any) -> None:
         self.value = value
         try:
-            self.key = dependencies(value)
-        except _Unknown:
-            self.key = Identity(value)
+            walk = Dependencies(everything=True)
+            self.key = walk.key(value)
+            self.is_sure = not walk.large
+        except Unknown:
+            self.is_sure = False
+        self.key = self.key if self.is_sure else Identity(value)
 
     def __repr__(self) -> str:
         return f"Known {fingerprint.of_key(self.key)}"
@@ -83,6 +60,39 @@ class Known:
         return isinstance(other, Known) and self.key == other.key
 
 
+class _Made:
+    """A traced function as it is remembered.
+
+    Attributes:
+        parts: its structure and its constants, each an array, or the place of one of JAX among the large arrays that the function
+            looks at; None where an array has gone.
+        same: what has to be the same object, since the program calls Python that looks at it.
+    """
+
+    def __init__(self, traced: Traced, walk: Dependencies) -> None:
+        self.large = walk.large
+        arrays = [large.array for large in self.large]
+        self.weak = [weakref.ref(array, self.forget) for array in arrays]
+        constants = [_apart(constant, arrays) for constant in traced.constants]
+        self.parts: tuple[Any, list[Any]] | None = traced.code, constants
+        self.same = walk.mutable if jaxprs.calls_python(traced.code.jaxpr) else []
+        self.nbytes = sum(one.nbytes for one in constants if not isinstance(one, int)) + sum(one.nbytes for one in self.large)
+
+    def forget(self, _: Any = None) -> None:
+        """Let go of what is held for an array that is no more."""
+        self.parts, self.nbytes = None, 0
+        for large in self.large:
+            large.forget()
+
+    def again(self, walk: Dependencies) -> Traced | None:
+        """Return the traced function for the arrays that were found now; None if it has to be traced anew."""
+        parts = self.parts
+        if parts is None or (self.same and not _are_same(self.same, walk.mutable)):
+            return None
+        code, constants = parts
+        return Traced(tuple([walk.large[one].array if isinstance(one, int) else one for one in constants]), code)
+
+
 def traced(
     make: Callable[..., Any],
     function: Callable[..., Any],
@@ -92,79 +102,92 @@ def traced(
     **options: Hashable,
 ) -> Traced:
     """`make(function, **options)` traced for arguments like these; see `trace`."""
+    walk, key, place = Dependencies(), None, None
+    with contextlib.suppress(Unknown):
+        key, place = _name(make, function, options, arguments, walk)
+        found = _found(key, place, walk)
+        if found is not None:
+            return found
+        for large in walk.large:
+            large.copy()
     wanted = functools.partial((origin or Origin(function)).wanted, functools.partial(make, **options))
-    return trace(cached(make, function, **options), *arguments, name=name, wanted=wanted)
+    new = trace(make(function, **options), *arguments, name=name, wanted=wanted)
+    if key is not None and not is_traced(new.constants) and _is_unchanged(key, walk, make, function, options, arguments):
+        _keep(key, place, _Made(new, walk), walk)
+    return new
 
 
-def dependencies(function: Callable[..., Any]) -> Hashable:
-    """Return a key of all that a function depends on beside its arguments; raises `_Unknown` where that can't be told."""
+def _found(key: Hashable, place: Hashable, walk: Dependencies) -> Traced | None:
+    """Return what is remembered under these names, if anything is."""
+    with _lock:
+        made = _made.get(key, {}).get(place)
+        if made is None:
+            return None
+        _made.move_to_end(key)
+    return made.again(walk)
+
+
+def _name(make: Any, function: Any, options: dict[str, Hashable], arguments: Any, walk: Dependencies) -> tuple[Hashable, Hashable]:
+    """Return the names of a function and of arguments.
+
+    JAX itself knows which arguments, and which of its settings, give the same trace: it then finds the same trace of a function
+    that does nothing.
+    """
+    options_key = tuple(sorted(options.items()))
+    if not _is_sure(options_key):
+        raise Unknown
     try:
-        return _key(function, ())
-    except Exception:  # whatever objects of the user's do when they are looked at, and lists that hold themselves
-        raise _Unknown from None
+        classes, of_library = classes_in(jax.tree.structure(arguments))
+        place = Identity(_arguments.trace(*arguments).jaxpr.jaxpr), is_traced(arguments)
+    except Exception:  # raised again where the function is traced
+        raise Unknown from None
+    walk.everything |= of_library
+    return (make, walk.key((function, *classes)), options_key), place
 
 
-def _key(value: Any, inside: tuple[Any, ...]) -> Hashable:
-    """Return the key of a value, `inside` the functions that are being looked at."""
-    kind = type(value)
-    if value is None or value is Ellipsis or kind in (bool, int, float, complex, str, bytes):
-        return kind, repr(value)
-    if kind in (tuple, list):
-        return kind, tuple(_key(item, inside) for item in value)
-    if issubclass(kind, tuple) and hasattr(kind, "_fields") and _is_library(kind):
-        return Identity(kind), tuple(_key(item, inside) for item in value)
-    if kind is dict:
-        return kind, tuple((_key(name, inside), _key(item, inside)) for name, item in value.items())
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        if is_traced(value) or value.nbytes > _LARGEST or value.dtype == object:
-            raise _Unknown
-        if isinstance(value, np.generic):
-            return array_key(value)
-        return Identity(value), None if isinstance(value, jax.Array) else array_key(value)  # NumPy's can change in place
-    if kind is functools.partial:
-        return kind, _key(value.func, inside), _key(value.args, inside), _key(value.keywords, inside)
-    if kind is types.ModuleType and value.__name__.partition(".")[0] in _LIBRARIES:
-        return Identity(value)
-    if isinstance(value, types.BuiltinFunctionType | type) and value in _PURE:
-        return Identity(value)
-    return _function_key(value, inside)
+def _is_sure(value: Hashable) -> bool:
+    """Return whether values of the user among some options are known by all that they look at."""
+    return all(map(_is_sure, value)) if isinstance(value, tuple) else not isinstance(value, Known) or value.is_sure
 
 
-def _function_key(value: Any, inside: tuple[Any, ...]) -> Hashable:
-    """Return the key of a function: of a library's, itself; of the user's, its code and all that it looks at."""
-    if _is_library(value):
-        return Identity(value)
-    if isinstance(value, JITTED):
-        return Identity(value), _key(value.__wrapped__, inside)
-    if type(value) is not types.FunctionType or value.__dict__:
-        raise _Unknown
-    if any(value is outer for outer in inside):
-        return "recursive", [value is outer for outer in inside].index(True)
-    scope, names = value.__globals__, _names(value.__code__)
-    looked_up = [scope[name] if name in scope else getattr(builtins, name) for name in names]
-    closed_over = [cell.cell_contents for cell in value.__closure__ or ()]
-    return value.__code__, names, _key((looked_up, closed_over, value.__defaults__, value.__kwdefaults__), (*inside, value))
-
-
-def _is_library(value: Any) -> bool:
-    """Return whether a value is what a module of a library has under the value's own name."""
-    module = str(getattr(value, "__module__", ""))
-    if module.partition(".")[0] not in _LIBRARIES:
+def _is_unchanged(
+    key: Hashable, walk: Dependencies, make: Any, function: Any, options: dict[str, Hashable], arguments: Any
+) -> bool:
+    """Return whether a function is the same as it was before it was traced."""
+    try:
+        return _name(make, function, options, arguments, Dependencies(names=walk.names, everything=walk.everything))[0] == key
+    except Unknown:
         return False
-    return getattr(sys.modules.get(module), str(getattr(value, "__name__", "")), None) is value
 
 
-@functools.lru_cache(1024)
-def _names(code: types.CodeType) -> tuple[str, ...]:
-    """Return the global names that a function's code looks up, with those of the functions that it makes."""
-    names: dict[str, None] = {}
-    for instruction in dis.get_instructions(code):
-        operation, subject = instruction.opname, instruction.argval
-        if subject == "random" or operation in ("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"):
-            raise _Unknown
-        if operation.startswith("LOAD") and operation.endswith(("GLOBAL", "GLOBALS", "NAME")):
-            names[str(subject)] = None
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names.update(dict.fromkeys(_names(constant)))
-    return tuple(names)
+def _keep(key: Hashable, place: Hashable, made: _Made, walk: Dependencies) -> None:
+    """Remember a traced function for as long as its large arrays live. Those unused for longest are dropped."""
+    if made.nbytes > _MOST:
+        return
+    for large in walk.large:
+        large.weaken()
+    with _lock:
+        places = _made[key] = _made.pop(key, {})
+        places[place] = made
+        if len(places) > _SHAPES:
+            del places[next(iter(places))]
+        while len(_made) > _SIZE or sum(one.nbytes for places in _made.values() for one in places.values()) > _MOST:
+            _made.popitem(last=False)
+
+
+def _apart(constant: Any, arrays: list[Any]) -> Any:
+    """Return the place of a constant among the large arrays, or a constant that shares no memory with them."""
+    for place, array in enumerate(arrays):
+        if constant is array and isinstance(array, jax.Array):
+            return place
+        if (
+            isinstance(array, np.ndarray)
+            and not isinstance(constant, jax.Array)
+            and np.may_share_memory(np.asarray(constant), array)
+        ):
+            return np.array(constant)
+    return constant
+
+
+def _are_same(ones: list[Any], others: list[Any]) -> bool:
+    return len(ones) == len(others) and all(map(operator.is_, ones, others))

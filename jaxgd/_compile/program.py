@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks.check import Refused
-from jaxgd._compile import fingerprint, jaxprs
+from jaxgd._compile import fingerprint, jaxprs, native
 from jaxgd._compile.closures import JITTED, fresh, parts_of
 from jaxgd._compile.lifting import Wanted, with_arguments_first
 from jaxgd._trees import is_traced
@@ -54,6 +54,10 @@ class _Code:
     @functools.cached_property
     def largest(self) -> int:
         return jaxprs.largest(self.jaxpr)
+
+    @functools.cached_property
+    def has_rules(self) -> bool:
+        return jaxprs.has_rules(self.jaxpr)
 
     def __repr__(self) -> str:
         return f"program {fingerprint.of_key(self.key)}"
@@ -142,9 +146,10 @@ def _on_device(lifted: dict[Any, tuple[Any, Any]]) -> tuple[Any, ...]:
 class Program:
     """A compiled function of arguments of one structure, and the time of one tick of its loop."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, in_parts: bool = False) -> None:
         self.function = _seeing_afresh(function)
-        self.call: Any = jax.jit(self.function)
+        self.in_parts, self.has_run = in_parts, False
+        self.call: Any = jax.jit(native.in_parts(self.function) if in_parts else self.function)
         self.shapes: Any = None
         self.blank: Any = None
         self.is_new = True
@@ -154,7 +159,15 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:
         self.wait()
-        return self.call(*arguments)
+        try:
+            outputs = self.call(*arguments)
+        except jax.errors.JaxRuntimeError:
+            if self.has_run or not self.in_parts:
+                raise
+            self.call = jax.jit(self.function)  # what the compiler of some version can't do with parts
+            outputs = self.call(*arguments)
+        self.has_run = True
+        return outputs
 
     def zeros(self, *arguments: Any) -> Any:
         """Return zeros of the shapes that the function returns for arguments like these. Few are kept, on the device."""
@@ -171,7 +184,7 @@ class Program:
         """Compile for arguments like these beside what else is done, if it was not done before: JAX finds the program again."""
         if self.is_new and not is_traced(arguments):
             self.is_new = False
-            self.compiling = threading.Thread(target=self.call.lower(*arguments).compile)
+            self.compiling = threading.Thread(target=_compiled, args=(self.call.lower(*arguments),))
             self.compiling.start()
 
     def wait(self) -> None:
@@ -180,6 +193,12 @@ class Program:
         if compiling is not None:
             compiling.join()
             self.compiling = None
+
+
+def _compiled(lowered: Any) -> None:
+    """Compile; an error comes again where the program is called."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        lowered.compile()
 
 
 def _seeing_afresh(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -201,16 +220,33 @@ def _zeros(like: Any) -> Any:
 _programs: OrderedDict[Hashable, Program] = OrderedDict()
 
 
-def program_for(function: Callable[..., Any], *arguments: Any) -> Program:
-    """Return the program of a function for arguments of this structure and these shapes. Those unused for longest are dropped."""
+def program_for(function: Callable[..., Any], *arguments: Any, rules: Hashable = None, in_parts: bool = False) -> Program:
+    """Return the program of a function for arguments of this structure and these shapes. Those unused for longest are dropped.
+
+    A program that somebody may differentiate is also told apart by the `rules` of what it calls, see `rules_of`. One that nobody
+    traces may have native functions as its small parts, where its arguments are on one CPU.
+    """
     leaves, structure = jax.tree.flatten(arguments)
     narrow = {} if jax.config.jax_enable_x64 else _NARROW  # type: ignore[attr-defined]
-    name = (function, structure, tuple([_shape_and_dtype(leaf, narrow) for leaf in leaves]))
+    in_parts = in_parts and native.is_possible(leaves)
+    name = (function, structure, tuple([_shape_and_dtype(leaf, narrow) for leaf in leaves]), rules, in_parts)
     with _lock:
-        program = _programs[name] = _programs.pop(name, None) or Program(function)
+        program = _programs.pop(name, None) or Program(function, in_parts=in_parts)
+        _programs[name] = program
         while len(_programs) > _CACHE_SIZE:
             _programs.popitem(last=False)
     return program
+
+
+def apply(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function; as a program of its own."""
+    return function(*arguments)
+
+
+def rules_of(tree: Any) -> Hashable:
+    """Return what tells traced functions apart that differ in the derivatives that users gave alone; None where there are none."""
+    functions = [node for node in jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, Traced)) if isinstance(node, Traced)]
+    return tuple(jaxprs.Identity(one.code) for one in functions if one.code.has_rules) or None
 
 
 def _shape_and_dtype(leaf: Any, narrow: dict[Any, Any]) -> tuple[Any, Any]:

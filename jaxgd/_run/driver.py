@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd._compile.native import within
 from jaxgd._compile.program import Program, program_for
 from jaxgd._run import fused, report, stepwise
 from jaxgd._run.advance import row
@@ -106,7 +107,7 @@ class Run:
             self.capacity = min(most, _CALLBACK_ROWS) if options.callbacks else most
         if options.jit and feed is None:
             spec = self._with_capacity(spec)
-            self.program = program_for(loop.run_segment, spec, objective)
+            self.program = program_for(loop.run_segment, spec, objective, in_parts=True)
             self.program.prepare(spec, objective, self.blank, np.int32(0))
 
     def __call__(self, spec: Any, saved: Saved | None = None, to_save: Saved | None = None) -> tuple[Any, list[Any]]:
@@ -124,7 +125,7 @@ class Run:
         if self.inside:
             if saved is not None:
                 raise no_pauses("resume")
-            state, rows = self.loop.continue_run(spec, self.objective, self.loop.begin(spec), self.limit)
+            state, rows = within(self.loop.continue_run)(spec, self.objective, self.loop.begin(spec), np.int32(self.limit))
             return state, [_padded(rows, spec.n_rows(state))] if self.recorded else []
         if self.program:
             self.program.wait()
@@ -217,7 +218,7 @@ class Run:
         """Call a function as a program, or what stands for it where the cost runs as Python."""
         if eager is not None and not self.options.jit:
             return eager(*arguments)
-        program = self.program if function is self.loop.run_segment else program_for(function, *arguments[:2])
+        program = self.program if function is self.loop.run_segment else program_for(function, *arguments[:2], in_parts=True)
         return program(*arguments)  # type: ignore[misc]
 
     def _with_capacity(self, spec: Any) -> Any:

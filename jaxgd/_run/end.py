@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd._compile.program import program_for
+from jaxgd._compile.program import apply, program_for
 from jaxgd._objective.extras import rebound
-from jaxgd._run.objective import apply, call, is_eager
+from jaxgd._run.objective import call, is_eager
 from jaxgd._run.state import RunSpec, RunState
 from jaxgd._trees import all_finite, is_traced, select
 from jaxgd.methods.protocol import Point
@@ -65,10 +65,10 @@ class AllRows(NamedTuple):
         if is_eager(self.evaluate) or is_traced(spec, self.evaluate):
             return
         arguments = self.evaluate, spec.start, spec.source.data, self.empty
-        program_for(_evaluated, *arguments).prepare(*arguments)
+        program_for(_evaluated, *arguments, in_parts=True).prepare(*arguments)
         if self.validation is not None:
             arguments = self.validation, spec.start, *spec.validation
-            program_for(apply, *arguments).prepare(*arguments)
+            program_for(apply, *arguments, in_parts=True).prepare(*arguments)
 
     def at(self, params: Any, data: Any) -> tuple[Point, Any]:
         """Return the evaluation of a point over all rows, and whether it is finite."""
@@ -78,7 +78,7 @@ class AllRows(NamedTuple):
         if is_eager(self.evaluate):
             point = Point(params, *self.evaluate(params, data))
             return point, all_finite(point.cost, point.gradient)
-        return program_for(_evaluated, *arguments)(*arguments)
+        return program_for(_evaluated, *arguments, in_parts=True)(*arguments)
 
 
 def _evaluated(evaluate: Any, params: Any, data: Any, empty: Point) -> tuple[Point, jax.Array]:
@@ -182,6 +182,11 @@ def find_end(spec: RunSpec, state: RunState, rows: AllRows) -> End:
             lambda number: call(arguments[0], _numbered(points, number, way), *arguments[1:]), state, facts, found, way
         )
     return _concluded(spec, state, facts, found, held_out, way)
+
+
+def point_at(spec: RunSpec, state: RunState, choice: Any) -> Any:
+    """Return the point of this number among those that a run returns, which an outer program may differentiate."""
+    return _numbered(_points(spec, state, _facts(spec, state, _INSIDE.scalar), _INSIDE), jnp.asarray(choice), _INSIDE)
 
 
 def end_on_the_way(spec: RunSpec, state: RunState) -> End:

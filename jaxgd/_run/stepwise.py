@@ -13,6 +13,7 @@ from jaxgd._run.fused import is_running
 from jaxgd._run.objective import Objective, call
 from jaxgd._run.state import RunSpec, RunState, begin, goes_on
 from jaxgd._run.sums import after_part, begin_part, closed, first_of_block, one_by_one
+from jaxgd._trees import all_of, select
 from jaxgd.data.source import Source
 from jaxgd.methods.protocol import Point, Problem
 
@@ -81,8 +82,13 @@ def _evaluated(
     """Evaluate the trial on some rows, with second derivatives if the method needs them, and advance."""
     rows = (*_program(_given, spec, state), *rows)
     evaluation = call(evaluate, state.trial, *rows)
-    matrix = None if objective.hessian is None else call(objective.hessian, state.trial, *rows)
-    return _program(function, spec, state, evaluated_point(spec, state.trial, evaluation), matrix, first)
+    places = (state.trial, state.current.params) if objective.linearised else (state.trial,)
+
+    def at_places(one: Any) -> Any:
+        return None if one is None else tuple(call(one, place, *rows) for place in places)
+
+    matrices = {"hessian": at_places(objective.hessian), "linearised": at_places(objective.linearised)}
+    return _program(function, spec, state, evaluated_point(spec, state.trial, evaluation), matrices, first)
 
 
 def _given(spec: RunSpec, state: RunState) -> tuple[Any, ...]:
@@ -94,16 +100,26 @@ def _shown(spec: RunSpec, state: RunState) -> Any:
 
 
 def _program(function: Any, *arguments: Any) -> Any:
-    return program_for(function, *arguments)(*arguments)
+    return program_for(function, *arguments, in_parts=True)(*arguments)
 
 
-def _advance(spec: RunSpec, state: RunState, point: Point, matrix: Any, first: Any, weight: float = 1.0) -> RunState:
-    problem = Problem(None, None if matrix is None else lambda _: matrix)
+def _advance(spec: RunSpec, state: RunState, point: Point, matrices: Any, first: Any, weight: float = 1.0) -> RunState:
+    """Advance with matrices at the trial, and for some methods at the current point too.
+
+    Each is None where the method needs none.
+    """
+
+    def at(found: Any) -> Any:
+        if found is None or len(found) == 1:
+            return found and (lambda _: found[0])
+        return lambda params: select(all_of(jnp.equal, params, point.params), *found)
+
+    problem = Problem(None, **{name: at(found) for name, found in matrices.items()})
     return advance(spec, state, point, problem, first if one_by_one(spec) else None, weight)
 
 
-def _advance_last(spec: RunSpec, state: RunState, point: Point, matrix: Any, first: Any) -> RunState:
-    return _advance(spec, state, point, matrix, first, spec.source.last_weight)
+def _advance_last(spec: RunSpec, state: RunState, point: Point, matrices: Any, first: Any) -> RunState:
+    return _advance(spec, state, point, matrices, first, spec.source.last_weight)
 
 
 def _take_last(source: Source, block: Any, first: Any, batch: Any) -> Any:

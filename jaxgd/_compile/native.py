@@ -1,0 +1,234 @@
+"""Programs whose small parts are native functions.
+
+XLA's compiler for CPUs makes a kernel of every few operations. Each takes 5 ms to compile and 50 ns and more to call, and the
+rounding of its numbers depends on what the compiler finds beside it. For loops of few bytes the compiler has another way: all that
+is in them becomes one native function. A call that is marked for it takes the same way. So a function is cut into `parts`, those of
+small arithmetic are marked calls, and the rest stays as it is: large arrays, sorting, linear algebra, callbacks.
+
+The compiler aborts where it finds late that a marked call does not need a parameter. Therefore every output depends on all
+parameters, through a number that is always zero, which only the last stage of the compiler finds out.
+
+A native part has the same bits in every program. By itself the compiler would see to that in two cases only where it happens to:
+
+- A product and a sum that takes it may be rounded at once, where both are side by side. Therefore a negative zero, which the
+  compiler does not know, is added to every product: then both ways give the product rounded once.
+- The terms of a sum over an axis may be added in another order. Therefore such a sum is written with subtractions, which it leaves
+  in order.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+from jaxgd._compile import jaxprs, rebuilding
+from jaxgd._compile.parts import ROUNDED, Part, has_loop, is_usable, parts
+from jaxgd._shards import is_spread
+
+_MARK = {"xla_cpu_small_call": "true", "inlineable": "false"}  # the compiler's own names
+_FACTOR = np.uint32(1664525)
+
+
+def is_possible(leaves: Iterable[Any] = ()) -> bool:
+    """Return whether a program of these arrays runs on one CPU, so that it may have native functions."""
+    return jax.default_backend() == "cpu" and (jax.device_count() == 1 or not any(map(is_spread, leaves)))
+
+
+def in_parts(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function to be compiled that does the same, its small parts in marked calls."""
+
+    def applied(*arguments: Any) -> Any:
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        if closed.effects:
+            return function(*arguments)
+        leaves = jax.tree.leaves(arguments)
+        outputs = _opened(closed, _negative_zeros(leaves))(*leaves)
+        return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+
+    applied.__name__ = getattr(function, "__name__", "run")
+    return applied
+
+
+def within(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that does the same as a part of somebody's program; where that is mapped, without marked calls."""
+
+    def applied(*arguments: Any) -> Any:
+        leaves, structure = jax.tree.flatten(arguments)
+        if not is_possible(leaves) or jax.device_count() > 1:  # where a traced array lies is not known
+            return function(*arguments)
+        return _unmapped(function, structure)(*leaves)
+
+    return applied
+
+
+@functools.lru_cache(64)  # the same object for the same function: a new one would make another program of whatever holds it
+def _unmapped(function: Callable[..., Any], structure: Any) -> Any:
+    """Return a function of the leaves of its arguments, in parts unless it is mapped."""
+
+    def plain(*leaves: Any) -> Any:
+        return function(*jax.tree.unflatten(structure, leaves))
+
+    marked: Any = jax.custom_batching.custom_vmap(in_parts(plain))
+
+    @marked.def_vmap
+    def _mapped(size: int, batched: list[bool], *leaves: Any) -> tuple[Any, Any]:
+        outputs = jax.vmap(plain, [0 if one else None for one in batched], axis_size=size)(*leaves)
+        return outputs, jax.tree.map(lambda _: True, outputs)
+
+    return marked
+
+
+class _Values:
+    """The values of variables."""
+
+    def __init__(self, variables: Iterable[Any], values: Iterable[Any]) -> None:
+        self.known = dict(zip(variables, values, strict=True))
+
+    def read(self, atoms: Iterable[Any]) -> list[Any]:
+        return [jnp.asarray(one.val, one.aval.dtype) if jaxprs.is_literal(one) else self.known[one] for one in atoms]
+
+    def write(self, variables: Iterable[Any], values: Iterable[Any]) -> None:
+        self.known.update(zip(variables, values, strict=True))
+
+
+def _opened(inner: Any, zeros: dict[str, jax.Array]) -> Callable[..., list[Any]]:
+    """Return a jaxpr as a function whose native parts are marked calls."""
+    opened = functools.partial(_opened, zeros=zeros)
+
+    def function(*arguments: Any) -> list[Any]:
+        jaxpr = jaxprs.opened(inner)
+        values = _Values([*jaxpr.constvars, *jaxpr.invars], [*jaxprs.constants_of(inner), *arguments])
+        for part in parts(jaxpr):
+            if part.is_native and (
+                len(part.equations) > 1 or has_loop(part.equations[0]) or part.equations[0].primitive.name in ROUNDED
+            ):
+                values.write(part.outputs, _marked(part, zeros, values.read(part.inputs)))
+                continue
+            for eqn in part.equations:
+                operands = values.read(eqn.invars)
+                rebuilt = rebuilding.rebuilt(eqn, operands, opened)
+                values.write(eqn.outvars, rebuilding.bind(eqn, operands, jaxpr.debug_info) if rebuilt is None else rebuilt)
+        return values.read(jaxpr.outvars)
+
+    return function
+
+
+def _is_worth_a_call(part: Part) -> bool:
+    first, *others = part.equations
+    return bool(others) or has_loop(first) or first.primitive.name in ROUNDED
+
+
+def _marked(part: Part, zeros: dict[str, jax.Array], operands: list[Any]) -> list[Any]:
+    """Apply a part in a marked call."""
+
+    def function(zeros: dict[str, jax.Array], *arguments: Any) -> list[Any]:
+        values = _Values(part.inputs, arguments)
+        _write(part.equations, values, zeros)
+        mixed = lax.sqrt(_mixed([*zeros.values(), *arguments]).astype(jnp.float32))  # which the compiler computes once
+        return [_with_bits(output, mixed) for output in values.read(part.outputs)]
+
+    call = jax.jit(function)
+    needed = {name: zero for name, zero in zeros.items() if name in part.floats}
+    inputs = lax.optimization_barrier((needed, *operands))  # constants would find their way into the function
+    with set_xla_metadata(**_MARK):
+        return call(*inputs)
+
+
+def _mixed(arguments: Iterable[Any]) -> jax.Array:
+    """Return a number that depends on all arguments."""
+    return functools.reduce(lambda mixed, argument: mixed * _FACTOR + _bits(argument), arguments, jnp.uint32(0))
+
+
+def _bits(argument: Any) -> jax.Array:
+    """Return some bits of an array."""
+    first = lax.slice(argument, (0,) * argument.ndim, (1,) * argument.ndim).reshape(())
+    return lax.bitcast_convert_type(first, jnp.uint32).reshape(-1)[0] if first.dtype.itemsize >= 4 else first.astype(jnp.uint32)
+
+
+def _with_bits(output: jax.Array, mixed: jax.Array) -> jax.Array:
+    """Return an array as it is, combined with a bit that is never set.
+
+    `mixed` is a square root, which is not below -1.
+    """
+    none = mixed < -1
+    if output.dtype == bool:
+        return output | none
+    whole = jnp.dtype(f"uint{8 * output.dtype.itemsize}")
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(output, whole) | none.astype(whole), output.dtype)
+
+
+def _rounded(value: jax.Array, zeros: dict[str, jax.Array]) -> jax.Array:
+    """Return a product, rounded by itself."""
+    return value + zeros[value.dtype.name] if value.dtype.name in zeros else value
+
+
+def _negative_zeros(arguments: list[Any]) -> dict[str, jax.Array]:
+    """Return a negative zero of each type of floating-point numbers, made of the arguments, so that no compiler knows it."""
+    number = _mixed(jnp.asarray(argument) for argument in arguments if is_usable(argument))
+    none = (number * (number + 1)) & 1  # of two neighbours one is even
+    zeros = {}
+    for zero in map(np.dtype, ("float32", "float64") if jax.config.jax_enable_x64 else ("float32",)):  # type: ignore[attr-defined]
+        whole = np.dtype(f"uint{8 * zero.itemsize}")
+        sign = np.asarray(-0.0, zero).view(whole)
+        zeros[zero.name] = lax.bitcast_convert_type(sign | none.astype(whole), zero)
+    return zeros
+
+
+def _write(equations: list[Any], values: _Values, zeros: dict[str, jax.Array]) -> None:
+    """Apply equations for a native function: products of matrices are sums of products.
+
+    Calls are left out, their equations are applied. A marked call within another one goes wrong: loops around it may never end.
+    """
+    opened = functools.partial(_plain, zeros=zeros)
+    for eqn in equations:
+        operands = values.read(eqn.invars)
+        if eqn.primitive.name == "dot_general":
+            found = [_product(eqn, *operands, zeros)]
+        elif eqn.primitive.name == "reduce_sum":
+            found = [_sum(operands[0], eqn.params["axes"])]
+        else:
+            found = rebuilding.rebuilt(eqn, operands, opened)
+        if found is None:
+            found = eqn.primitive.bind(*operands, **eqn.params)
+            found = found if eqn.primitive.multiple_results else [found]
+            if eqn.primitive.name in ROUNDED:
+                found = [_rounded(one, zeros) for one in found]
+        values.write(eqn.outvars, found)
+
+
+def _plain(inner: Any, zeros: dict[str, jax.Array]) -> Callable[..., list[Any]]:
+    """Return a jaxpr as a function, written for a native one."""
+
+    def function(*arguments: Any) -> list[Any]:
+        jaxpr = jaxprs.opened(inner)
+        values = _Values([*jaxpr.constvars, *jaxpr.invars], [*jaxprs.constants_of(inner), *arguments])
+        _write(jaxpr.eqns, values, zeros)
+        return values.read(jaxpr.outvars)
+
+    return function
+
+
+def _product(eqn: Any, left: jax.Array, right: jax.Array, zeros: dict[str, jax.Array]) -> jax.Array:
+    """Return a product of matrices as a sum of products: axes of batches first, then those of each, then those summed over."""
+    (summed_left, summed_right), (batch_left, batch_right) = eqn.params["dimension_numbers"]
+    own_left, own_right = (
+        [axis for axis in range(matrix.ndim) if axis not in (*summed, *batch)]
+        for matrix, summed, batch in ((left, summed_left, batch_left), (right, summed_right, batch_right))
+    )
+    left = lax.transpose(left, (*batch_left, *own_left, *summed_left))
+    right = lax.transpose(right, (*batch_right, *own_right, *summed_right))
+    n_batch, dtype = len(batch_left), eqn.outvars[0].aval.dtype
+    left = lax.expand_dims(left, range(n_batch + len(own_left), n_batch + len(own_left) + len(own_right)))
+    right = lax.expand_dims(right, range(n_batch, n_batch + len(own_left)))
+    products = _rounded(left.astype(dtype) * right.astype(dtype), zeros)
+    return _sum(products, range(products.ndim - len(summed_left), products.ndim))
+
+
+def _sum(terms: jax.Array, axes: Iterable[int]) -> jax.Array:
+    """Return the sums over some axes, in the order of the terms: a sum of its own the compiler takes in any order that it likes."""
+    return lax.reduce(terms, np.zeros((), terms.dtype), lambda total, one: -((-total) - one), tuple(axes))

@@ -1,0 +1,126 @@
+"""The parts of a jaxpr: runs of equations that can be one native function each, and the equations between them.
+
+An equation is native if the compiler knows how to write it into a function, and all that it computes is small. A loop or a branch
+is native if all that is in it is.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgd._compile import jaxprs
+from jaxgd._compile.rebuilding import CALLS
+
+LARGE = 2**11  # bytes of an array: what takes ten times as much the compiler gives to several threads, which a function can't use
+PRODUCTS = 2**12  # of numbers in a product of matrices, above which a kernel of its own is as fast
+LONG = 256  # operations of one function: the compiler takes longer for a long one than for two short ones
+_KINDS = frozenset(map(np.dtype, ("bool", "int8", "uint8", "int32", "uint32", "int64", "uint64", "float32", "float64")))
+_WRITTEN = frozenset(
+    "abs acos acosh add add_any and argmax argmin asin asinh atan atan2 atanh bitcast_convert_type broadcast_in_dim cbrt ceil "
+    "clamp concatenate convert_element_type copy copy_p cos cosh cumlogsumexp cummax cummin cumprod cumsum div "
+    "dynamic_update_slice eq erf erf_inv erfc exp exp2 expand_dims expm1 floor ge gt integer_pow iota is_finite le log log1p "
+    "logistic lt max min mul ne neg nextafter not optimization_barrier or pad platform_index population_count pow reduce_and "
+    "reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor rem reshape rev round rsqrt select_n shift_left "
+    "shift_right_arithmetic shift_right_logical sign sin sinh split sqrt square squeeze stack stop_gradient sub tan tanh "
+    "threefry2x32 transpose unstack xor".split()
+)
+ROUNDED = frozenset(
+    "acos acosh asin asinh atan atan2 atanh cbrt cos cosh cumlogsumexp cumprod div erf erf_inv erfc exp exp2 expm1 integer_pow log "
+    "log1p logistic mul pow reduce_prod rem rsqrt sin sinh sqrt square tan tanh".split()
+)
+"""The operations which are products, or end with one in the form that the compiler gives them."""
+
+_READ = frozenset(("dynamic_slice", "gather", "slice"))  # of an array that may be large
+
+
+class Part(NamedTuple):
+    """Equations that are applied one after the other, and whether they can be one native function.
+
+    `inputs` are the variables that they use, and `outputs` those that they define and that are used elsewhere.
+    """
+
+    equations: list[Any]
+    is_native: bool
+    inputs: list[Any]
+    outputs: list[Any]
+
+    @property
+    def floats(self) -> set[str]:
+        """The types of floating-point numbers that it computes."""
+        return set().union(*map(_floats, self.equations))
+
+
+def parts(jaxpr: Any) -> list[Part]:
+    """Return the parts of a jaxpr in an order in which they can be applied.
+
+    The native equations that need nothing from a later part are together, however they are mixed with others in the jaxpr.
+    """
+    stages: dict[tuple[int, bool], list[Any]] = {}
+    place: dict[Any, tuple[int, bool]] = {}
+    for eqn in jaxpr.eqns:
+        native = is_native(eqn)
+        before = [place[variable] for variable in variables(eqn.invars) if variable in place]
+        stage = max([number + (native and not other) for number, other in before], default=0)
+        stages.setdefault((stage, not native), []).append(eqn)
+        place.update((variable, (stage, native)) for variable in eqn.outvars)
+    cut = [(piece, not other) for (_, other), equations in sorted(stages.items()) for piece in _pieces(equations, cut=not other)]
+    return [_part(equations, native, k, cut, jaxpr) for k, (equations, native) in enumerate(cut)]
+
+
+def is_native(eqn: Any) -> bool:
+    """Return whether an equation can be a part of a native function."""
+    name = eqn.primitive.name
+    if eqn.effects or not all(map(_is_small, eqn.outvars)) or not all(is_usable(one.aval) for one in variables(eqn.invars)):
+        return False
+    if name in ("while", "cond", "scan") or name in CALLS:
+        return all(is_native(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns)
+    if name == "dot_general":
+        return products(eqn) <= PRODUCTS
+    return name in _READ or (name in _WRITTEN and all(map(_is_small, variables(eqn.invars))))
+
+
+def products(eqn: Any) -> int:
+    """Return how many products of two numbers a product of matrices takes."""
+    (summed, _), _ = eqn.params["dimension_numbers"]
+    return eqn.outvars[0].aval.size * math.prod(eqn.invars[0].aval.shape[axis] for axis in summed)
+
+
+def has_loop(eqn: Any) -> bool:
+    """Return whether an equation is a loop, or holds one."""
+    return eqn.primitive.name in ("while", "scan") or any(
+        has_loop(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns
+    )
+
+
+def _floats(eqn: Any) -> set[str]:
+    found = {variable.aval.dtype.name for variable in eqn.outvars if variable.aval.dtype.kind == "f"}
+    return found.union(*(_floats(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns))
+
+
+def variables(atoms: Any) -> list[Any]:
+    """Return the variables among variables and literals."""
+    return [atom for atom in atoms if not jaxprs.is_literal(atom)]
+
+
+def is_usable(aval: Any) -> bool:
+    """Return whether an array of this shape and dtype can be used by a native function."""
+    dtype = getattr(aval, "dtype", None)
+    return isinstance(dtype, np.dtype) and dtype in _KINDS and aval.size > 0
+
+
+def _is_small(variable: Any) -> bool:
+    return is_usable(variable.aval) and variable.aval.size * variable.aval.dtype.itemsize <= LARGE
+
+
+def _pieces(equations: list[Any], *, cut: bool) -> list[list[Any]]:
+    length = LONG if cut else max(len(equations), 1)
+    return [equations[first : first + length] for first in range(0, len(equations), length)]
+
+
+def _part(equations: list[Any], native: bool, index: int, cut: list[tuple[list[Any], bool]], jaxpr: Any) -> Part:
+    made = dict.fromkeys(variable for eqn in equations for variable in eqn.outvars)
+    inputs = dict.fromkeys(variable for eqn in equations for variable in variables(eqn.invars) if variable not in made)
+    others = (eqn for k, (part, _) in enumerate(cut) if k != index for eqn in part)
+    used = {variable for eqn in others for variable in variables(eqn.invars)} | set(variables(jaxpr.outvars))
+    return Part(equations, native, list(inputs), [variable for variable in made if variable in used])
