@@ -1,0 +1,57 @@
+"""Linear algebra of matrices of few rows on a CPU, written as loops: they become part of the native function around them.
+
+LAPACK's are functions of their own, with kernels on both sides to be compiled and called.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgd._trees import put
+
+_ROWS = 16  # up to which loops are as fast as LAPACK
+
+
+def has_few(matrix: jax.Array) -> bool:
+    """Return whether a matrix has so few rows that loops are used, here on this machine."""
+    return matrix.shape[-1] <= _ROWS and jax.default_backend() == "cpu"
+
+
+def cholesky(matrix: jax.Array) -> jax.Array:
+    """Return the lower triangle L with L L' = A, or NaN where A is not positive definite.
+
+    Only the lower triangle of A is used.
+    """
+    if not has_few(matrix):
+        return jnp.linalg.cholesky(matrix, symmetrize_input=False)
+    rows = jnp.arange(matrix.shape[0])
+
+    def column(k: jax.Array, factor: jax.Array) -> jax.Array:
+        left = lax.dynamic_index_in_dim(matrix, k, 1, keepdims=False) - jnp.sum(factor * factor[k], axis=1)
+        return put(factor, k, jnp.where(rows >= k, left / jnp.sqrt(left[k]), 0), axis=1)
+
+    factor = lax.fori_loop(0, rows.size, column, jnp.zeros_like(matrix))
+    return jnp.where(jnp.all(jnp.isfinite(factor)), factor, jnp.nan)
+
+
+def solve_lower(factor: jax.Array, right: jax.Array) -> jax.Array:
+    """Return the solution x, (n,), of L x = b for a lower triangle L, (n, n)."""
+    if not has_few(factor):
+        return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
+
+    def row(k: jax.Array, x: jax.Array) -> jax.Array:
+        return put(x, k, (right[k] - jnp.sum(factor[k] * x)) / factor[k, k])
+
+    return lax.fori_loop(0, right.size, row, jnp.zeros_like(right))
+
+
+def solve_upper(factor: jax.Array, right: jax.Array) -> jax.Array:
+    """Return the solution x, (n,), of L' x = b for a lower triangle L, (n, n)."""
+    if not has_few(factor):
+        return jax.scipy.linalg.solve_triangular(factor, right, lower=True, trans=1)
+
+    def row(turn: jax.Array, x: jax.Array) -> jax.Array:
+        k = right.size - 1 - turn
+        return put(x, k, (right[k] - jnp.sum(factor[:, k] * x)) / factor[k, k])
+
+    return lax.fori_loop(0, right.size, row, jnp.zeros_like(right))
