@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import jaxgd
-from jaxgd import GradientDescent, Status, Sweep
+from jaxgd import Contour, GradientDescent, Profile, Status, Sweep
 from jaxgd.result import Starts
 from tests.pictures import check, legend, lines, marked
 from tests.problems import X, Y, square
@@ -150,6 +150,10 @@ def drawings(size: str) -> dict[str, Callable[[Any], Any]]:
     params, data = {"offset": 1.0, "slope": 2.0}, (x, 2 * x + rng.normal(size=n))
     points, codes = rng.normal(size=(n, 2)).astype(np.float32), rng.choice([1, 3, 7, 9, 10], n)
     path = recorded(costs, params=walk)
+    angles, zero = np.linspace(0, 2 * np.pi, n, endpoint=False), np.float64(0)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    valley = Profile(angles - 3, (angles - 3) ** 2, None, codes, None, zero, zero, np.float64(0.7), np.float64(0.5), "params['w']")
+    around = Contour(circle, codes, None, None, None, zero, np.zeros(2), np.eye(2), zero + 1, ("params[0]", "params[1]"), 0.9)
     return {
         "cost": lambda ax: plot.cost(recorded(costs, validation_cost=2 * costs), ax=ax),
         "path": lambda ax: plot.path(path, lambda v: jnp.sum((v * 1e9) ** 2), ax=ax),
@@ -158,6 +162,8 @@ def drawings(size: str) -> dict[str, Callable[[Any], Any]]:
         "correlation": lambda ax: plot.correlation(found, ax=ax),
         "starts": lambda ax: plot.starts(Starts(None, np.where(codes > 9, np.inf, rng.normal(size=n)), codes, None), ax=ax),
         "sweep": lambda ax: plot.sweep(Sweep(np.logspace(-9, 1, n), costs), ax=ax),
+        "profile": lambda ax: plot.profile(valley, ax=ax),
+        "contour": lambda ax: plot.contour(around, ellipse=True, ax=ax),
     }
 
 

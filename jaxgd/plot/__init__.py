@@ -11,5 +11,6 @@ from jaxgd.plot._cost import cost
 from jaxgd.plot._ends import starts, sweep
 from jaxgd.plot._fit import correlation, fit
 from jaxgd.plot._paths import path, paths_grid
+from jaxgd.plot._profiles import contour, profile
 
-__all__ = ["correlation", "cost", "decision_boundary", "fit", "path", "paths_grid", "starts", "sweep"]
+__all__ = ["contour", "correlation", "cost", "decision_boundary", "fit", "path", "paths_grid", "profile", "starts", "sweep"]

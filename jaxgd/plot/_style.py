@@ -1,12 +1,11 @@
 """The look of all pictures: their Axes, colours, markers, ticks and names."""
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxgd._checks import check
-from jaxgd._trees import is_number
+from jaxgd._trees import is_number, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,8 +97,7 @@ def hatch(ax: "Axes") -> None:
 
 def pretty(name: str) -> str:
     """Return a short name for a number among the parameters: w[2] for "params['w'][2]"."""
-    plain = re.sub(r"""\[(['"])(.*?)\1\]""", r".\2", name)
-    return short(plain.removeprefix("params."))
+    return short(short_name(name))
 
 
 def short(text: str) -> str:
