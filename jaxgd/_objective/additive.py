@@ -28,7 +28,7 @@ from jaxgd._trees import at_least_float32, is_traced
 
 _ROWS = 16  # in a set
 _PAIRS = 8
-_MEAN, _SUM = "mean", "sum"
+_MEAN, _SUM, NEITHER = "mean", "sum", "neither"
 _LOOKED_AT = 2**16  # numbers of an array, among which extreme ones are looked for
 _COLUMNS = 16  # of each array, among whose values
 _POINTS = (0.3, 0.1), (0.5, 0.5), (0.01, 0.003)  # how far from the start: relative to a parameter's size, and where it is zero
@@ -46,18 +46,37 @@ def additivity(evaluation: Callable[[int], Any], data: Any, params: Any, bounds:
 
     `evaluation(size)` gives the cost with its gradient for `size` rows; at most `most` rows are looked at together.
     """
+    size = _size(data, most)
+    kinds = _kinds_found(evaluation, data, params, bounds, size)
+    return Additive(kinds == {_SUM}, size) if len(kinds) == 1 and NEITHER not in kinds else None
+
+
+def adds_up(evaluation: Callable[[int], Any], data: Any, params: Any, bounds: Any) -> str | None:
+    """Return how a cost adds up over its rows: "mean", "sum" or "neither"; None where that is unknown."""
     n_rows = jax.tree.leaves(data)[0].shape[0]
-    size = 2 * max(1, min(_ROWS, most // 2, n_rows // 2) // 2)
+    kinds = _kinds_found(evaluation, data, params, bounds, _size(data, n_rows))
+    return next(iter(kinds), None) if len(kinds) < 2 else NEITHER
+
+
+def _size(data: Any, most: int) -> int:
+    """Return how many rows there are in a set, where at most some of them are looked at together."""
+    n_rows = jax.tree.leaves(data)[0].shape[0]
+    return 2 * max(1, min(_ROWS, most // 2, n_rows // 2) // 2)
+
+
+def _kinds_found(evaluation: Callable[[int], Any], data: Any, params: Any, bounds: Any, size: int) -> set[str]:
+    """Return how a cost adds up at each of several points; none where that is unknown."""
+    n_rows = jax.tree.leaves(data)[0].shape[0]
     if n_rows < 2 * size or is_traced(data, params, bounds) or not _is_here(data):
-        return None
+        return set()
     try:
         functions = evaluation(size), evaluation(2 * size)
         if is_traced(functions):
-            return None
+            return set()
         costs = _costs_of_sets(functions, params, bounds, _pairs(data, size))
     except Exception:  # a cost may refuse so few rows, in any way
-        return None
-    return _verdict(costs, size)
+        return set()
+    return _kinds(costs)
 
 
 def _is_here(data: Any) -> bool:
@@ -157,7 +176,7 @@ def _unusual(data: Any, n_rows: int) -> np.ndarray:
     return np.unique(found)
 
 
-def _verdict(costs: np.ndarray, size: int) -> Additive | None:
+def _kinds(costs: np.ndarray) -> set[str]:
     """Return what the costs of the sets say. Points where one is not finite, or where the rows make no difference, say nothing."""
     eps = float(np.finfo(costs.dtype).eps)
     kinds = set()
@@ -166,17 +185,17 @@ def _verdict(costs: np.ndarray, size: int) -> Additive | None:
             rounding, spread = 16 * eps * np.max(np.abs(at)), np.ptp(at)
             if spread > 4 * rounding:
                 kinds.add(_kind(at, rounding, rounding + eps**0.5 * spread))
-    return Additive(kinds == {_SUM}, size) if len(kinds) == 1 and None not in kinds else None
+    return kinds
 
 
-def _kind(costs: np.ndarray, rounding: float, tolerance: float) -> str | None:
+def _kind(costs: np.ndarray, rounding: float, tolerance: float) -> str:
     """Return how the costs of the sets of each pair, (pairs, 5), go together.
 
     Of two sets of one size the costs add up to rounding. For sets of other sizes the cost may be computed otherwise.
     """
     one, two, three, four, both = costs.T
     if np.max(np.abs(one + two - three - four)) > rounding:
-        return None
+        return NEITHER
     if np.max(np.abs(both - (one + two) / 2)) <= tolerance:
         return _MEAN
-    return _SUM if np.ptp(one + two - both) <= tolerance else None
+    return _SUM if np.ptp(one + two - both) <= tolerance else NEITHER

@@ -10,7 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_REFUSALS = (TypeError, ValueError, NotImplementedError, RuntimeError)
+_LARGE = 200  # parameters, above which a Hessian costs more than it brings
+_DEAR = 2**28  # numbers that a Hessian computes, about a quarter of a second, above which the same holds
+_TOGETHER = 2**22  # numbers of the largest array in a gradient, for all directions that are looked at together
+REFUSALS = (TypeError, ValueError, NotImplementedError, RuntimeError)
 
 
 class NoDerivativesError(TypeError):
@@ -26,6 +29,47 @@ def hessian(gradient: Callable[[jax.Array], jax.Array], x: jax.Array, together: 
 def jacobian(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int, *, jit: bool = True) -> jax.Array:
     """Return the derivatives of a vector of this size, which a function returns, a row for each of its numbers."""
     return _matrix(function, x, size, max(size, x.size), jit=jit)
+
+
+def product(gradient: Callable[[jax.Array], jax.Array], x: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """Return the function that multiplies a vector by the symmetric matrix of derivatives of a gradient."""
+
+    def forward(direction: jax.Array) -> jax.Array:
+        return jax.jvp(gradient, (x,), (direction,))[1]
+
+    def reverse(direction: jax.Array) -> jax.Array:
+        return jax.vjp(gradient, x)[1](direction)[0]
+
+    refusals: list[Exception] = []
+    for way in (forward, reverse):
+        try:
+            jax.eval_shape(way, x)
+        except REFUSALS as refusal:
+            refusals.append(refusal)
+        else:
+            return way
+    raise _refused(refusals)
+
+
+def affords_matrix(size: int, largest: int) -> bool:
+    """Return whether a matrix of second derivatives costs less than it brings.
+
+    `size` is the number of parameters, and `largest` that of the numbers in the largest array in the gradient.
+    """
+    return size <= _LARGE and size * largest <= _DEAR
+
+
+def together(size: int, largest: int) -> int:
+    """Return how many directions of a gradient are looked at together; its largest array has `largest` numbers."""
+    return max(1, _TOGETHER // max(size, largest))
+
+
+def _refused(refusals: list[Exception]) -> NoDerivativesError:
+    """Return the error of a function that JAX refused to differentiate in every mode."""
+    told = next((refusal for refusal in refusals if "forward-mode" not in str(refusal)), refusals[0])
+    error = NoDerivativesError(str(told).strip().partition("\n")[0].rstrip("."))
+    error.__cause__ = told
+    return error
 
 
 def _matrix(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int, together: int, *, jit: bool) -> jax.Array:
@@ -45,12 +89,11 @@ def _matrix(function: Callable[[jax.Array], jax.Array], x: jax.Array, size: int,
         for derivative, count in ((column, x.size), (row, size)):
             try:
                 found = _in_all_directions(derivative, jnp.eye(count, dtype=x.dtype), many, jit=jit)
-            except _REFUSALS as refusal:
+            except REFUSALS as refusal:
                 refusals.append(refusal)
             else:
                 return found.T if derivative is column else found
-    told = next((refusal for refusal in refusals if "forward-mode" not in str(refusal)), refusals[0])
-    raise NoDerivativesError(str(told).strip().partition("\n")[0].rstrip(".")) from told
+    raise _refused(refusals)
 
 
 def _in_all_directions(derivative: Any, directions: jax.Array, together: int, *, jit: bool) -> jax.Array:

@@ -17,8 +17,6 @@ from jaxgd._objective import derivatives, extras
 from jaxgd._trees import at_least_float32, is_traced, pack, unpack
 from jaxgd.methods.protocol import Point
 
-_TOGETHER = 2**22  # numbers of the largest array in a gradient, for all directions that are looked at together
-
 
 def value(cost: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Return the checked cost alone, in at least 32 bits, without its aux."""
@@ -50,10 +48,24 @@ def hessian(cost: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         x, gradient = pack(params), jax.grad(packed)
         if not is_traced(x):  # the cost runs as Python
             return derivatives.hessian(gradient, x, 1, jit=False)
-        together = max(1, _TOGETHER // max(x.size, jaxprs.largest(jax.make_jaxpr(gradient)(x).jaxpr)))
-        return derivatives.hessian(gradient, x, together)
+        largest = jaxprs.largest(jax.make_jaxpr(gradient)(x).jaxpr)
+        return derivatives.hessian(gradient, x, derivatives.together(x.size, largest))
 
     return matrix
+
+
+def hessian_product(cost: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Return the function that multiplies the matrix of second derivatives by a packed vector, its last argument."""
+
+    def product(params: Any, *arguments: Any) -> jax.Array:
+        *rest, direction = arguments
+
+        def packed(x: jax.Array) -> jax.Array:
+            return _checked(cost, **options)(unpack(x, params), *rest)[0].astype(x.dtype)
+
+        return derivatives.product(jax.grad(packed), pack(params))(direction)
+
+    return product
 
 
 def _checked(
@@ -105,7 +117,7 @@ def trace_objective(
     options: dict[str, Any] = {"has_aux": has_aux, "held": fixed.held if fixed else None} | takes
     if jit:
         values = (fixed.values,) if fixed else ()
-        function = traced(make, cost, params, *values, *data, name=name, origin=origin, **options)
+        function = traced(make, unjitted(cost), params, *values, *data, name=name, origin=origin, **options)
     else:
         function = explained(name, eager=True)(make(cost, **options))
     return PartialObjective(function, fixed.values) if fixed else function

@@ -20,6 +20,7 @@ from jaxgd._checks.check import Refused
 from jaxgd._checks.check_trees import layout
 from jaxgd._frozen import PartialObjective
 from jaxgd._trees import pytree, static
+from jaxgd.squares import name_of
 
 NAMES = ("key", "state", "training")
 _NAMES = frozenset(NAMES)
@@ -111,7 +112,7 @@ def taken(cost: Any, n_arguments: int) -> tuple[str, ...]:
 def checked(cost: Any, arguments: tuple[str, ...]) -> tuple[str, ...]:
     """Check that a cost takes the arguments that it will get, and return the names of its extras."""
     names = taken(cost, len(arguments))
-    check_cost.signature(cost, arguments, names)
+    check_cost.signature(cost, arguments, names, name=name_of(cost))
     return names
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxgd._compile.closures import unjitted
 from jaxgd._trees import is_parameter
+from jaxgd.squares import of_others
 
 
 class Types(NamedTuple):
@@ -41,7 +42,7 @@ def widened(tree: Any) -> Any:
 
 def of_wide(cost: Callable[..., Any], types: Types) -> Callable[..., Any]:
     """Return a cost as a function of the widened parameters."""
-    return functools.partial(_called, cost, types.names)
+    return of_others(cost, lambda function: functools.partial(_called, function, types.names))
 
 
 def _called(cost: Any, names: tuple[str | None, ...], params: Any, *data: Any, **given: Any) -> Any:

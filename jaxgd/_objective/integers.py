@@ -24,14 +24,14 @@ class _Column(NamedTuple):
     range: Range | None
 
 
-def settled(tables: dict[str, Any], traced: Any) -> tuple[tuple[Any, ...], str]:
+def settled(tables: dict[str, Any], traced: Any, n_rows: int | None = None) -> tuple[tuple[Any, ...], str]:
     """Return data on the device in 32 bits, and the first column that has become floats.
 
     Its name is '' where there is none. `tables` are named as in errors. The last argument of the traced cost is the first of
-    them, or a part of its rows.
+    them, or a part of its rows. `n_rows` are those that the cost gets at most, all of them where it is None.
     """
     columns = _columns(tables)
-    found = follow(getattr(traced, "function", traced), [column.range for column in columns], _rows(columns))
+    found = follow(getattr(traced, "function", traced), [column.range for column in columns], n_rows or _rows(columns))
     for k, column in enumerate(columns):
         if column.wide and column.range is not None:
             _check(column, column.range, overflows=k in found.overflowing, rounded=k in found.rounded)

@@ -28,9 +28,10 @@ def evaluated(
     box: Bounds | None,
     n: Any,
     factor: Any,
+    rows: Any = None,
 ) -> tuple[Spectrum, jax.Array, jax.Array]:
-    """Return the spectrum at a point, the `ends`, and the values there."""
-    found = spectrum(functions, params, arrays, box)
+    """Return the spectrum at a point, the `ends`, and the values there; `rows` are the gradients of active constraints."""
+    found = spectrum(functions, params, arrays, box, rows)
     points = ends(found, scaling(found, n, factor)[0], params, box)
 
     def cost(point: jax.Array) -> jax.Array:
@@ -48,6 +49,7 @@ def scaling(found: Spectrum, n: Any, factor: Any) -> tuple[jax.Array, jax.Array]
     if n is None:
         return factor, jnp.int32(1)
     freedom = jnp.where(n == ALL, len(found.left), n) - jnp.sum(found.free, dtype=jnp.int32)
+    freedom = freedom + jnp.sum(jnp.isinf(found.values), dtype=jnp.int32)  # constraints take as many directions away
     variance = found.squares / jnp.maximum(freedom, 1).astype(found.squares.dtype)
     return jnp.where(freedom > 0, variance, jnp.nan), freedom
 
@@ -71,7 +73,7 @@ def contradicts(found: Spectrum, points: jax.Array, costs: jax.Array) -> jax.Arr
     """Return whether the costs of these points contradict the curvature."""
     moves = points[1:] - points[0]
     along = jnp.matmul(moves * found.size, found.vectors, precision=jax.lax.Precision.HIGHEST)
-    promised = jnp.sum(found.values * along**2, axis=1) / 2
+    promised = jnp.sum(jnp.where(jnp.isinf(found.values), 0, found.values) * along**2, axis=1) / 2
     costs = costs.astype(moves.dtype)
     rises = costs[1:] - costs[0] - jnp.matmul(moves, found.gradient, precision=jax.lax.Precision.HIGHEST)
     noise = _ROUNDINGS * jnp.finfo(moves.dtype).eps * (jnp.abs(costs[0]) + jnp.abs(costs[1:]))

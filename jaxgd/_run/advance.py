@@ -42,7 +42,8 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
     if not spec.method.traits.steps_back:  # the trial is not looked at from here on, and the next takes its memory
         point = point._replace(params=last)
     known = state.current if spec.keeps_point else None
-    answer = checked_step(spec.method_at(state), point, state.method, problem._replace(bounds=spec.bounds, current=known))
+    problem = problem._replace(bounds=spec.bounds, current=known, penalty=spec.penalty)
+    answer = checked_step(spec.method_at(state), point, state.method, problem)
     lap = _noted(spec, state, point, last, finite, first, weight)
     current = spec.kept(point._replace(params=last))
     if spec.method.traits.can_reject:
@@ -105,8 +106,9 @@ def end_epoch(spec: RunSpec, before: RunState, state: RunState, validation: Any 
     start_cost = None if state.start_cost is None else jnp.where(before.epoch == 0, epoch_cost, state.start_cost)
     known = lap.finite if spec.returns_current else telling & all_finite(watched, seen)
     counts = judged if not spec.returns_current else True if before.nonfinite is None else ~before.nonfinite
+    best = select(known & (watched < before.best.cost), Best(seen, watched), before.best)
     return state._replace(
-        best=select(known & (watched < before.best.cost), Best(seen, watched), before.best),
+        best=Best(state.current.params, state.current.cost) if spec.is_constrained else best,
         rules=select(telling, rules, state.rules),
         under_way=None,
         epoch=before.epoch + jnp.asarray(counts).astype(jnp.int32),
@@ -133,7 +135,7 @@ def row(spec: RunSpec, state: RunState, gradient: Any = None) -> dict[str, Any]:
     quantities = {
         "cost": lambda: point.cost,
         "params": lambda: point.params,
-        "gradient_norm": lambda: norm(point.gradient, point.cost.dtype),
+        "gradient_norm": lambda: norm(spec.slope(point.params, point.gradient), point.cost.dtype),
         "learning_rate": lambda: spec.method_at(state).rate(spec.updates(state)),  # type: ignore[attr-defined]
         "validation_cost": lambda: state.validation_cost,
     }
@@ -216,19 +218,28 @@ def _observed(spec: RunSpec, state: RunState, seen: Any, cost: jax.Array) -> Obs
     """Return what the progress rules see."""
     if spec.returns_current:
         point = state.current
-        return Observation(point.params, point.cost, projected_gradient(point.params, point.gradient, spec.bounds))
+        return _observation(spec, point.params, point.cost, point.gradient)
     gradient = state.under_way.gradient  # type: ignore[union-attr]
     if gradient is not None and spec.source.count > 1:
         weight: Any = jnp.maximum(_weight(spec, state), spec.source.last_weight or 1) if spec.skips else spec.source.total_weight
         gradient = jax.tree.map(lambda g: g / (weight.astype(g.dtype) if spec.skips else weight), gradient)
-    return Observation(seen, cost, projected_gradient(seen, gradient, spec.bounds))
+    return _observation(spec, seen, cost, gradient)
+
+
+def _observation(spec: RunSpec, params: Any, cost: jax.Array, gradient: Any) -> Observation:
+    """Return an observation of a point with the gradient of the cost."""
+    if spec.penalty is None:
+        return Observation(params, cost, projected_gradient(params, gradient, spec.bounds))
+    return Observation(params, cost, spec.slope(params, gradient), smooth=gradient)
 
 
 def _code(spec: RunSpec, before: RunState, state: RunState, fired: jax.Array, start_cost: Any) -> jax.Array:
     """Return the status after an epoch: what a progress rule says, what the method or an update rule says, the end of the run."""
     lap: Any = state.under_way
     spent: Any = Status.MAX_EPOCHS.code
-    if spec.returns_current:
+    if spec.is_constrained:
+        spent = Status.MAX_STEPS.code
+    elif spec.returns_current:
         spent = jnp.where(above(state.current.cost, start_cost), Status.WORSE.code, Status.MAX_STEPS.code)
     code = jnp.where(before.epoch + 1 >= spec.n_epochs, spent, RUNNING)
     if spec.can_end:

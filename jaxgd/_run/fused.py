@@ -51,10 +51,10 @@ def is_running(state: RunState, until: Any) -> Any:
 def run_epoch(spec: RunSpec, objective: Objective, state: RunState) -> RunState:
     """Run one epoch: all its batches, and what follows from them."""
     after = _run_batches(spec, objective, state)
-    return end_epoch(spec, state, after, _validation(spec, objective, after))
+    return end_epoch(spec, state, after, validation_cost(spec, objective, after))
 
 
-def _validation(spec: RunSpec, objective: Objective, state: RunState) -> Any:
+def validation_cost(spec: RunSpec, objective: Objective, state: RunState) -> Any:
     """Return the cost on the validation data after an epoch; None where there are none."""
     if objective.validation is None:
         return None
@@ -72,7 +72,7 @@ def _run_batches(spec: RunSpec, objective: Objective, state: RunState) -> RunSta
     """Run the batches of one epoch, block by block."""
     source, zero = spec.source, jnp.zeros((), jnp.int32)
     if source.count == 1:
-        return _evaluated(spec, objective, state, objective.evaluate, source.batch(state.epoch, zero))
+        return evaluated(spec, objective, state, objective.evaluate, source.batch(state.epoch, zero))
     order = source.order(state.epoch)
     state = start_epoch(spec, state)
     if source.per_block >= source.count:
@@ -109,7 +109,7 @@ def _run_until(spec: RunSpec, objective: Objective, state: RunState, order: Any,
     def loop(state: RunState, end: Any, evaluate: Any, weight: float, *, last: bool) -> RunState:
         def batch(state: RunState) -> RunState:
             taken = source.take(rows, first, state.batch, last=last)
-            return _evaluated(spec, objective, state, evaluate, taken, noted, weight)
+            return evaluated(spec, objective, state, evaluate, taken, noted, weight)
 
         return lax.while_loop(lambda state: goes_on(spec, state) & (state.batch < end), batch, state)
 
@@ -142,7 +142,7 @@ def end_part(spec: RunSpec, objective: Objective, state: RunState) -> tuple[RunS
 
     def rest() -> RunState:
         before, after = closed(run_part(spec, objective, state, spec.source.count))
-        return end_epoch(spec, before, after, _validation(spec, objective, after))
+        return end_epoch(spec, before, after, validation_cost(spec, objective, after))
 
     after = _in_a_loop(state, rest)
     recorded = _in_a_loop(state, functools.partial(_row, spec, objective, after)) if spec.names else {}
@@ -155,7 +155,7 @@ def _in_a_loop(state: RunState, function: Callable[[], Any]) -> Any:
     return lax.while_loop(lambda carry: carry[1], lambda _: (function(), jnp.asarray(False)), (blank, state.epoch >= 0))[0]
 
 
-def _evaluated(
+def evaluated(
     spec: RunSpec,
     objective: Objective,
     state: RunState,
@@ -165,12 +165,12 @@ def _evaluated(
     weight: float = 1.0,
 ) -> RunState:
     """Evaluate the trial on some rows and advance: the only place where the cost is evaluated in a loop."""
+    arguments = (*spec.given(state), *rows)
 
     def at(params: Any) -> Point:
-        return evaluated_point(spec, params, evaluate(params, *rows))
+        return evaluated_point(spec, params, evaluate(params, *arguments))
 
-    hessian, rows = objective.hessian, (*spec.given(state), *rows)
-    problem = Problem(at, None if hessian is None else lambda params: hessian(params, *rows))
+    problem = Problem(at, **objective.further(arguments, rows))
     return advance(spec, state, at(state.trial), problem, first, weight)
 
 

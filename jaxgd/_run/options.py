@@ -32,6 +32,11 @@ class RunOptions(NamedTuple):
         looking = {"callback": self.callbacks, "progress": self.progress, "resume": self.resume, "checkpoint": self.checkpoint}
         check.alone("n_starts", n_starts, history=history, **looking, jit=not self.jit)
 
+    def looking(self, *, jit: bool) -> dict[str, tuple[Any, Any]]:
+        """Return the arguments that look at a run, or let it pause, each with the value that leaves it alone."""
+        given = {"callback": self.callbacks or None, "resume": self.resume, "checkpoint": self.checkpoint}
+        return {name: (value, None) for name, value in given.items()} | {"progress": (self.progress, False), "jit": (jit, True)}
+
     def call(self, spec: RunSpec, cost: Any, method: Any, **others: Any) -> Call:
         """Return the identity of a call."""
         return Call(

@@ -20,12 +20,8 @@ def progress(spec: RunSpec, state: RunState, rows: AllRows | None = None) -> Pro
     """Return what a callback sees of a run; `rows` evaluates the cost over all rows where the state does not."""
 
     def gradient_norm() -> Any:
-        gradient = (
-            state.current.gradient
-            if rows is None
-            else rebound(rows, spec.measured(state)).at(spec.iterate(state), spec.source.data)[0].gradient
-        )
-        return norm(gradient, spec.empty.cost.dtype)
+        point = state.current if rows is None else rebound(rows, spec.measured(state)).at(spec.iterate(state), spec.source.data)[0]
+        return norm(spec.slope(point.params, point.gradient), spec.empty.cost.dtype)
 
     details = {"gradient_norm": gradient_norm}
     if hasattr(spec.method, "rate"):

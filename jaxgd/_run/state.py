@@ -33,6 +33,7 @@ class RunSpec:
         extras: what the cost gets beside parameters and rows; None for nothing.
         decay: that of an exponential average; None for a mean of iterates, or for no average.
         skips: whether a step at which something is not finite is dropped, and the run goes on.
+        penalty: the penalty of the free parameters; None for none.
     """
 
     empty: Point
@@ -50,6 +51,7 @@ class RunSpec:
     capacity: int = static(default=0)
     extras: Extras | None = None
     skips: bool = static(default=False)
+    penalty: Any = None
 
     @property
     def start(self) -> Any:
@@ -78,6 +80,11 @@ class RunSpec:
         That point is evaluated again: keeping its evaluation would cost a copy of the gradient at every step.
         """
         return self.returns_current and not self.method.traits.can_reject
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether the method takes constraints: of two points the one of lower cost need not be the better."""
+        return self.method.traits.requires == "constraints"
 
     @property
     def can_end(self) -> bool:
@@ -113,6 +120,10 @@ class RunSpec:
         if self.decay is None:
             return iterate
         return jax.tree.map(lambda m, x: jnp.where(state.mean.count > 0, m.astype(x.dtype), x), state.mean.params, iterate)
+
+    def slope(self, params: Any, gradient: Any) -> Any:
+        """Return what vanishes at a minimum of cost and penalty: the gradient of the cost where there is no penalty."""
+        return gradient if self.penalty is None or gradient is None else self.penalty.slope(params, gradient, self.bounds)
 
     def method_at(self, state: Any) -> Method:
         """Return the method with the scales that its plateaus have."""
