@@ -14,7 +14,7 @@ from jaxgd._objective.evaluation import hessian, value_and_gradient
 from jaxgd._problem import Problem
 from jaxgd._run.in_chunks import First, InTuple, in_chunks
 from jaxgd._run.objective import call
-from jaxgd.data.feed import Feed, rows_like
+from jaxgd.data.feed import Feed, check_constant, rows_like
 
 _NOT_ADDITIVE = (
     "data: the cost is neither a mean nor a sum over the rows, so that it can't be added up over chunks of them. "
@@ -62,6 +62,7 @@ class ChunkedCost:
 
     def _of_size(self, make: Callable[..., Any], size: int) -> Any:
         function = self.given.bound(self.given.trace(make, rows_like(self.feed.sample, size)))
+        check_constant(self.feed, function)
         return InTuple(function) if make is hessian else function
 
 

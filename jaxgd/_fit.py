@@ -6,28 +6,24 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxgd import _nonfinite
 from jaxgd._checks import check
+from jaxgd._functions import FitFunctions
 from jaxgd._objective import extras
-from jaxgd._objective.accumulate import accumulated
-from jaxgd._objective.additive import additivity
-from jaxgd._objective.all_rows import cost_over_all_rows, over_all_rows
-from jaxgd._objective.evaluation import empty_point, value, value_and_gradient
-from jaxgd._problem import Problem, check_choices, completed, open_feed, precision, problem, table, told
-from jaxgd._run import report
+from jaxgd._outcome import completed, told
+from jaxgd._problem import Problem, check_choices, open_feed, precision, problem, table
+from jaxgd._run import report, unrolled
 from jaxgd._run.driver import run_of_epochs
-from jaxgd._run.end import AllRows, end_on_the_way, find_end, start_over_all_rows
-from jaxgd._run.in_chunks import in_chunks
-from jaxgd._run.objective import Objective
+from jaxgd._run.end import end_on_the_way, find_end, point_at, start_over_all_rows
 from jaxgd._run.options import RunOptions
 from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec
+from jaxgd._run.unrolled import check_takes_every_step, check_unrolled
 from jaxgd._shards import on_automatic_axes
-from jaxgd._trees import is_traced, with_fields, working_dtype
+from jaxgd._trees import detached, is_traced, with_fields, working_dtype
 from jaxgd._tuning.search import LearningRateSearch
 from jaxgd.average import ExponentialAverage, as_average, decay_of
 from jaxgd.checkpoint import Checkpoint
@@ -37,7 +33,7 @@ from jaxgd.data.layout import TOGETHER, Layout, alongside, check_devices, layout
 from jaxgd.data.sharded import batches
 from jaxgd.data.source import Batches
 from jaxgd.data.stream import StreamError
-from jaxgd.methods.adapters import with_known_traits
+from jaxgd.methods.adapters import check_takes_penalty
 from jaxgd.methods.automatic import TuningTarget, tuning_target
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Result, Status
@@ -62,6 +58,8 @@ def fit(
     stop: Any = None,
     bounds: Any = None,
     fixed: Any = None,
+    transform: Any = None,
+    penalty: Any = None,
     dtype: Any = None,
     history: Any = None,
     has_aux: bool = False,
@@ -70,6 +68,7 @@ def fit(
     resume: Any = None,
     checkpoint: Checkpoint | None = None,
     jit: bool = True,
+    implicit: bool = True,
 ) -> Result:
     """Minimise a scalar cost in minibatches.
 
@@ -106,6 +105,10 @@ def fit(
         stop: a rule of `jaxgd.stopping`, or several; None and () are none: run every epoch.
         bounds: as in `minimize`: steps that would leave the box end at its wall.
         fixed: as in `minimize`.
+        transform: as in `minimize`.
+        penalty: as in `minimize`, added to the mean over the rows. Every step of a first-order method of this package is followed
+            by the proximal operator, with the steps that the method itself takes for each parameter; without a method that is Adam,
+            at a rate found by the race. The costs of batches, of all rows and of validation data all hold the penalty.
         dtype: as in `minimize`.
         history: what to record at each epoch, the start included: "params", "gradient_norm" (of the cost over all rows, one more
             pass over the data each epoch), "learning_rate", or several such names. "cost" is always among them, and so is
@@ -119,6 +122,9 @@ def fit(
             repeated.
         checkpoint: a `Checkpoint`, which saves the run in a directory and goes on from what was saved there.
         jit: as in `minimize`.
+        implicit: as in `minimize`: derivatives are those of a minimum of the cost over all rows, at the params that are returned;
+            `best.params` moves as these do. False runs every epoch, and the steps themselves are differentiated; then `best` and
+            the history have no derivatives.
 
     Returns:
         A `Result`. Its cost and gradient are those of the returned params over all rows, `cost(params, data)`. `best` is the point
@@ -161,14 +167,18 @@ def fit(
     accumulate, average = check.integer("accumulate", accumulate, 1), as_average(average)
     takes = extras.checked(cost, ("params", "batch"))
     key = check.random_key(key)
+    check.flag("implicit", implicit)
     method = check_choices(method, stop, names, all_rows=False)
+    if not implicit:
+        check_unrolled(method, stop=(stop, None), on_nonfinite=(on_nonfinite, "stop"), **options.looking(jit=jit))
     with precision(dtype) as to:
         feed = open_feed(data, to)
         arrays, n_rows = table("data", data, to) if feed is None else (feed.sample, feed.n_rows)
         batch_size = check.integer("batch_size", batch_size, 1, n_rows, " (the number of rows)")
         held_out = () if validation is None else table("validation", validation, to, like=arrays)[:1]
         beside = extras.extras(cost, takes, key, cost_state, to)
-        given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, extras=beside)
+        free: dict[str, Any] = {"transform": transform, "penalty": penalty}
+        given = problem(cost, start, key, fixed, bounds, to, has_aux=has_aux, jit=jit, extras=beside, **free)
         together = min(batch_size * accumulate, n_rows)
         if feed is not None:
             check_fed(feed, shuffle, batch_size, together=together, has_aux=has_aux)
@@ -178,6 +188,7 @@ def fit(
         n_batches = math.ceil(n_rows / together)
         found = tuning_target(method, n_epochs * n_batches)
         adapted, rules = given.prepared(found.rule if found else method, stop, n_batches, all_rows=False)
+        check_takes_penalty(adapted, given.penalty)
         shuffle = shuffle if shuffle is not None else feed is None or not feed.brings_order
         seed = _seed(key, shuffle, all_rows=together == n_rows)
         budget = Batches.block_budget(arrays, seed, given.params, adapted)
@@ -193,13 +204,18 @@ def fit(
             names=names,
             extras=beside,
             skips=on_nonfinite == "skip",
+            penalty=given.penalty,
         )
         same = {"key": key, "cost_state": cost_state, "shuffle": shuffle, "batch_size": batch_size, "accumulate": accumulate}
         same |= {"fixed": given.frozen, "average": average, "on_nonfinite": on_nonfinite, "data": feed and feed.identity}
+        same |= free
         identity = functools.partial(options.call, method=method, **same)
         with completed(given, began):
-            result = _run(given, spec, options, found, batch_size, identity, feed)
-        result, kept = given.complete(result), given.beside()
+            if implicit:
+                result = _run(given, spec, options, found, batch_size, identity, feed)
+            else:
+                result = _unrolled(given, spec, batch_size, feed)
+        result, kept = given.complete(result), given.detached().beside()
     return told(result, began, kept)
 
 
@@ -216,13 +232,13 @@ def _run(
 
     Compiling begins as soon as the loop is traced; what else is traced and searched is done beside it.
     """
-    functions = _Functions(given, spec, part_size, feed)
-    objective, spec = functions.objective, functions.with_shapes(spec)
+    functions = FitFunctions(given, spec, part_size, feed)
+    given, spec = given.detached(), functions.with_shapes(functions.spec)
+    objective = functions.objective
     call = identity(spec, objective.evaluate if options.jit else given.cost)
     saved = options.checked(call, spec)
     total = int(spec.n_epochs) * spec.source.count
-    trace_value = functools.partial(given.measure, value)
-    search = found and LearningRateSearch(found, _tuned(spec, feed), objective.evaluate, trace_value, total)
+    search = found and LearningRateSearch(found, _tuned(spec, feed), objective.evaluate, functions.value, total)
     rows = functions.rows
     run = run_of_epochs(spec, objective, options, given.complete, rows, feed)
     evaluates = feed is None or feed.evaluates
@@ -252,6 +268,7 @@ def _run(
     result = attempt(spec, saved, Saved({}, [], search and search.tuning, call))
     if search:
         result = search.retry_if_worse(result, spec, attempt)
+    result = functions.with_derivatives(result)
     if is_traced(result.code):
         return result
     if result.status is Status.DIVERGED and evaluates:
@@ -261,67 +278,23 @@ def _run(
     return _nonfinite.of_validation(result, result.state.validation_cost, *spec.validation) if spec.validation else result
 
 
-class _Functions:
-    """The cost in the forms that a run of `fit` needs, each traced when it is first asked for."""
-
-    def __init__(self, given: Problem, spec: RunSpec, part_size: int, feed: Feed | None) -> None:
-        self.given, self.spec, self.part_size, self.feed = given, spec, part_size, feed
-        self.of_size = functools.cache(lambda size: given.trace(value_and_gradient, rows_like(spec.source.data, size)))
-        self.measured_of_size = self.of_size
-        if given.extras is not None:
-            data = spec.source.data
-            self.measured_of_size = functools.cache(lambda size: given.measure(value_and_gradient, rows_like(data, size)))
-
-    @functools.cached_property
-    def objective(self) -> Objective:
-        """The functions that the loop asks for."""
-        source: Any = self.spec.source
-        return Objective(
-            evaluate=accumulated(self.of_size, self.part_size, source.batch_size, source.layout),
-            evaluate_last=accumulated(self.of_size, self.part_size, source.last_size, source.layout) if source.last_size else None,
-            validation=self._validation[0],
-            all_rows=self._all_rows[0] if "gradient_norm" in self.spec.names else None,
-        )
-
-    @functools.cached_property
-    def rows(self) -> AllRows:
-        """The functions that are evaluated at the end."""
-        evaluate = self._all_rows[0]
-        return AllRows(evaluate, self._validation[0], empty_point(evaluate, self.spec.start, self.spec.source.data))
-
-    @property
-    def in_parts(self) -> dict[str, int] | None:
-        """The numbers of parts where costs are means over parts of the rows."""
-        counts = {"data": self._all_rows[1], "validation": self._validation[1]}
-        return {name: count for name, count in counts.items() if count} or None
-
-    def with_shapes(self, spec: RunSpec) -> RunSpec:
-        """Return what the run is told, with the type of the cost and what follows from it."""
-        shapes = getattr(self.objective.evaluate, "shapes", None)
-        cost = self.rows.empty.cost if shapes is None else np.full(shapes[0].shape, np.inf, shapes[0].dtype)
-        empty = Point(spec.start, cost, None)
-        method = with_known_traits(spec.method, empty, spec.bounds)
-        gradient = jax.tree.map(np.zeros_like, spec.start) if method.traits.can_reject else None
-        return with_fields(spec, empty=empty._replace(gradient=gradient), method=method)
-
-    @functools.cached_property
-    def _all_rows(self) -> tuple[Any, int]:
-        source: Any = self.spec.source
-        if self.feed is not None:
-            feed, start = self.feed, self.spec.start
-            found = additivity(self.measured_of_size, feed.sample, start, self.spec.bounds, source.batch_size)
-            evaluate = in_chunks(self.measured_of_size, found, feed, source.batch_size, start)
-            return evaluate, 0 if found else feed.cuts.n_chunks
-        arguments = self.measured_of_size, source.data, source.batch_size, self.spec.start, self.spec.bounds
-        return over_all_rows(*arguments, in_one_piece=self.given.has_aux)
-
-    @functools.cached_property
-    def _validation(self) -> tuple[Any, int]:
-        if not self.spec.validation:
-            return None, 0
-        alone, source = self.given.measure(value, *self.spec.validation), self.spec.source
-        arguments = self.measured_of_size, self.spec.validation[0], source.batch_size, self.spec.start, self.spec.bounds  # type: ignore[attr-defined]
-        return cost_over_all_rows(alone, *arguments)
+def _unrolled(given: Problem, spec: RunSpec, part_size: int, feed: Feed | None) -> Result:
+    """Return the result of a run of a fixed number of steps, all of which have derivatives."""
+    if feed is not None:
+        raise ValueError(f"data: expected arrays with implicit=False, got {feed}.")
+    check_takes_every_step(spec.method)
+    functions = FitFunctions(given, spec, part_size, None, apart=False)
+    spec = functions.with_shapes(spec)
+    state, chunks = unrolled.run(spec, functions.objective, int(spec.n_epochs))
+    still, seen, rows, rest = detached((spec, state, functions.rows, chunks))
+    end = find_end(still, seen, rows)
+    history = report.history_over_all_rows(still, seen, end, rest, rows) if spec.names else None
+    result = with_fields(report.result_over_all_rows(still, seen, end, history), in_parts=functions.in_parts)
+    if not is_traced(spec, functions.objective):
+        return result
+    params = point_at(spec, state, end.choice)
+    cost, gradient, aux = extras.rebound(functions.over_all_rows, spec.measured(state))(params, spec.source.data)
+    return with_fields(result, params=params, cost=cost, gradient=gradient, aux=aux)
 
 
 def _settled(

@@ -37,6 +37,10 @@ class PartialObjective:
         """How many numbers the largest array has that the function computes, where it was traced."""
         return getattr(self.function, "largest", 0)
 
+    def with_values(self, values: Any) -> "PartialObjective":
+        """Return the same function with other values given."""
+        return PartialObjective(self.function, values)
+
     def __call__(self, params: Any, *data: Any) -> Any:
         return self.function(params, self.values, *data)
 
@@ -83,10 +87,16 @@ class FrozenParameters:
         """Return all leaves, the free parameters given, the others as they were at the start."""
         return self._joined(free, self.values, _filled)
 
-    def stacked(self, free: Any) -> Any:
-        """Return the same for free parameters with a leading axis, which all arrays get."""
-        count = jax.tree.leaves(free)[0].shape[0]
-        values = [jnp.broadcast_to(value, (count, *value.shape)) for value in self.values]
+    def values_of(self, params: Any) -> tuple[Any, ...]:
+        """Return the arrays of which all or a part is held, of parameters, or of many with a leading axis."""
+        leaves = zip(self.held.structure.flatten_up_to(params), self.held.leaves, strict=True)
+        return tuple(leaf for leaf, held in leaves if _has_value(held))
+
+    def stacked(self, free: Any, values: Any = None) -> Any:
+        """Return the same for free parameters with a leading axis, which all arrays get, and so have other `values`."""
+        if values is None:
+            count = jax.tree.leaves(free)[0].shape[0]
+            values = [jnp.broadcast_to(value, (count, *value.shape)) for value in self.values]
         return self._joined(free, values, lambda value, part, held: jax.vmap(lambda v, p: _filled(v, p, held))(value, part))
 
     def gradient(self, free: Any) -> Any:

@@ -67,7 +67,9 @@ def marks(params: Any, gradient: Any, n_steps: Any, beside: Beside) -> Any:
             mark = xp.where((x - slack <= low) | (x + slack >= high), np.int8(AT_BOUND), none)
         if start is not None:
             unmoved = (x == _at_least_32_bits(xp.asarray(start)).astype(x.dtype)) & (n_steps > 0) & (mark == 0)
-            mark = xp.where(unmoved, xp.where(xp.asarray(g) == 0, np.int8(UNMOVED | FLAT), np.int8(UNMOVED)), mark)
+            flat = xp.asarray(g) == 0
+            flat = flat if flat.shape == mark.shape else xp.all(flat)  # of unconstrained numbers there may be fewer
+            mark = xp.where(unmoved, xp.where(flat, np.int8(UNMOVED | FLAT), np.int8(UNMOVED)), mark)
         found.append(mark if frozen is None else xp.where(frozen, none, mark))
     return structure.unflatten(found)
 

@@ -5,7 +5,7 @@ start, and are finite there once other numbers replace such data.
 """
 
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,28 +28,43 @@ def diagnosed(result: Result, start: Point, evaluate: Any, fixed: FrozenParamete
 
     `evaluate` is the cost with its gradient, of the free parameters and the data.
     """
+    found = cause(start, evaluate, fixed, *data)
+    if found is None:
+        return result
+    return with_fields(result, cause=found.text, **({"code": Status.NONFINITE_DATA.code} if found.in_data else {}))
+
+
+class Cause(NamedTuple):
+    """The origin of a number that is not finite, in words, and whether it is in the data."""
+
+    text: str
+    in_data: bool
+
+
+def cause(start: Point, evaluate: Any, fixed: FrozenParameters | None, *data: Any) -> Cause | None:
+    """Return where numbers that are not finite come from, if that is in the start or the data; see `diagnosed`."""
     first_row = 0
     if isinstance(evaluate, InChunks):
         lost = evaluate.first_lost(start.params)
         if lost is None:
-            return result
+            return None
         evaluate, found, rows, first_row = lost
         start, data = Point(start.params, *found), (rows,)
     gradient = start.gradient if fixed is None else fixed.gradient(start.gradient)
     found = _at_start(start.cost, gradient)
     if found is None or is_traced(data):
-        return result
+        return None
     place = in_data("data", data[0], first_row) if data else None
     if place is None:
-        return with_fields(result, cause=found)
+        return Cause(found, False)
     other = (start.params, jax.tree.map(filled, data[0]))
     traced = getattr(evaluate, "shapes", None) is not None
     cost, gradient, _ = (program_for(_called, evaluate, *other) if traced else _called)(evaluate, *other)
     if _at_start(cost, gradient) is not None:
-        return with_fields(result, cause=found)
+        return Cause(found, False)
     masked = np.isfinite(np.asarray(start.cost).astype(np.float64))
     cure = "; a cost that masks it has to do so before it computes with it" if masked else ""
-    return with_fields(result, cause=f"{place}; {found}{cure}", code=Status.NONFINITE_DATA.code)
+    return Cause(f"{place}; {found}{cure}", True)
 
 
 def in_data(name: str, data: Any, first_row: int = 0) -> str | None:
@@ -68,7 +83,7 @@ def in_data(name: str, data: Any, first_row: int = 0) -> str | None:
             index, value = min(found, key=operator.itemgetter(0))
             others = f" (the first of {count} such values there)" if count > 1 else ""
             index = (index[0] + first_row, *index[1:]) if index else index
-            return f"{name}{keystr(path)}{_row(index)} is {_word(value)}{others}"
+            return f"{name}{keystr(path)}{_row(index)} is {word(value)}{others}"
     return None
 
 
@@ -77,7 +92,7 @@ def of_validation(result: Result, cost: Any, data: Any) -> Result:
     if result.cause is not None or is_traced(cost) or np.isfinite(cost):
         return result
     place = in_data("validation", data)
-    return with_fields(result, cause=place or f"the cost of the validation data is {_word(cost)}")
+    return with_fields(result, cause=place or f"the cost of the validation data is {word(cost)}")
 
 
 def _called(function: Any, *arguments: Any) -> Any:
@@ -87,13 +102,13 @@ def _called(function: Any, *arguments: Any) -> Any:
 def _at_start(cost: Any, gradient: Any) -> str | None:
     """Return what is not finite at the start, in words."""
     if not np.isfinite(np.asarray(cost).astype(np.float64)):
-        return f"the cost is {_word(cost)} at the start"
+        return f"the cost is {word(cost)} at the start"
     for path, leaf in tree_flatten_with_path(gradient)[0]:
         array = np.asarray(leaf).astype(np.float64)
         index = first(~np.isfinite(array))
         if index is not None:
             where = entry("params" + keystr(path), index)
-            return f"the gradient with respect to {where} is {_word(array[index])} at the start, where the cost is finite"
+            return f"the gradient with respect to {where} is {word(array[index])} at the start, where the cost is finite"
     return None
 
 
@@ -105,7 +120,8 @@ def _row(index: tuple[int, ...]) -> str:
     return f", row {index[0]}{within},"
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """Return a number that is not finite, in words."""
     value = complex(value)
     return "NaN" if np.isnan(value) else "-inf" if value.real == -np.inf else "inf"
 

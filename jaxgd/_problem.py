@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,25 +12,28 @@ import numpy as np
 
 from jaxgd._checks import check, check_trees
 from jaxgd._checks.check_arrays import is_wide, on_device
-from jaxgd._compile.closures import WIDE, fresh
+from jaxgd._compile.closures import fresh
 from jaxgd._compile.memory import traced
 from jaxgd._compile.program import Traced, explained
 from jaxgd._compile.provenance import Origin
 from jaxgd._frozen import FrozenParameters
-from jaxgd._marks import Beside, beside, gain, marks
+from jaxgd._marks import Beside, beside
 from jaxgd._objective import integers
 from jaxgd._objective.evaluation import trace_objective, value_and_gradient
 from jaxgd._objective.extras import Bound, Extras
 from jaxgd._objective.half_precision import Types, half_types, narrowed, of_wide, widened
-from jaxgd._trees import is_leaf, is_traced, parameters_of, with_fields, with_parameters, working_dtype
+from jaxgd._objective.penalised import Penalties, of_whole, penalised, slope_of
+from jaxgd._objective.transformed import Change, transformed
+from jaxgd._trees import detached, is_leaf, is_staged, is_traced, parameters_of, with_fields, with_parameters, working_dtype
 from jaxgd.bounds import Bounds
 from jaxgd.data.chunks import ChunkFeed, Chunks, as_chunks
 from jaxgd.data.feed import Feed
-from jaxgd.data.stream import Stream, StreamError, StreamFeed
+from jaxgd.data.stream import Stream, StreamFeed
 from jaxgd.methods.adapters import as_method, check_method, has_rate, seeing_full_arrays
 from jaxgd.methods.automatic import Automatic
 from jaxgd.methods.protocol import Method
 from jaxgd.result import Best, Result
+from jaxgd.squares import name_of
 from jaxgd.stopping import Stationary, as_rules
 
 
@@ -47,6 +49,9 @@ def precision(dtype: Any) -> Iterator[Any]:
         name = dtype
     if name not in ("float32", "float64"):
         raise ValueError(f"dtype: expected None, 'float32' or 'float64', got {check.show(dtype)}.")
+    if name == "float64" and jnp.result_type(float) != jnp.float64 and is_staged():
+        cure = "leave dtype out, or call the outer program in 64 bits, with jax.enable_x64(True)"
+        raise ValueError(f"dtype: expected None or 'float32' inside jax.jit and the like in 32 bits, got 'float64': {cure}.")
     with jax.enable_x64(name == "float64"):
         yield jnp.dtype(name)
 
@@ -67,6 +72,8 @@ class Problem:
         has_aux: whether the cost returns a pair.
         jit: whether it is traced.
         extras: what the cost gets beside parameters and rows; None for nothing.
+        change: the change of variables, where a run moves unconstrained numbers, which all of this is about then; None elsewhere.
+        penalty: the penalty of the free parameters; None for none.
     """
 
     cost: Callable[..., Any]
@@ -80,6 +87,8 @@ class Problem:
     has_aux: bool
     jit: bool
     extras: Extras | None = None
+    change: Change | None = None
+    penalty: Penalties | None = None
 
     @functools.cached_property
     def trace(self) -> Callable[..., Callable[..., Any]]:
@@ -107,7 +116,9 @@ class Problem:
     @functools.cached_property
     def _trace(self) -> Callable[..., Callable[..., Any]]:
         options: dict[str, Any] = {"has_aux": self.has_aux, "jit": self.jit, "fixed": self.frozen, "origin": Origin(self.cost)}
-        return functools.partial(trace_objective, self.cost, self.params, **options)
+        options["name"] = name_of(self.cost)
+        trace = functools.partial(trace_objective, self.cost, self.params, **options)
+        return trace if self.penalty is None else of_whole(trace, self.penalty)
 
     def settle(self, feed: Feed, *tables: Any, sample: Callable[[Any], Any]) -> tuple[Any, ...]:
         """Settle the dtypes of the rows of a feed, and return other tables like them in these."""
@@ -129,24 +140,39 @@ class Problem:
         return seeing_full_arrays(_hyperparameters(adapted, working), self.frozen), rules
 
     def complete(self, result: Any) -> Any:
-        """Return a result, or a view of the progress, with all parameters in their own types."""
+        """Return a result, or a view of the progress, with all parameters of the user, in their own types."""
+        if self.penalty is not None and getattr(result, "gradient", None) is not None:
+            result = slope_of(self.penalty, result, self.box)
         if self.frozen is not None:
             result = _with_params(result, self.frozen.merge, self.frozen.gradient, self.frozen.stacked)
+        if self.change is not None:
+            result = _with_params(result, self.change.forward, lambda gradient: gradient, self.change.forward_each)
         if self.types is not None:
             result = _with_params(result, *[functools.partial(narrowed, types=self.types)] * 3)
         return result
 
+    def detached(self) -> "Problem":
+        """Return the problem of which an outer derivative sees constants alone, but for what the cost closes over."""
+        fields = ("start", "params", "frozen", "box", "bounds", "draws", "extras", "change", "penalty")
+        return dataclasses.replace(self, **{name: detached(getattr(self, name)) for name in fields})
+
     def beside(self, method: Any = None) -> Beside:
         """Return what is kept beside the result."""
-        return beside(self.start, self.bounds, self.frozen, method, one_of_many=self.draws is not None)
+        start = self.start if self.change is None else self.change.forward(self.start)
+        unmarked = self.draws is not None or self.penalty is not None  # zeros of a penalty never moved, and for a good reason
+        return beside(start, self.bounds, self.frozen, method, one_of_many=unmarked)
 
     def free_starts(self) -> Any:
         """Return the free parameters of many starts, moved into the box. Frozen ones have to be the same in all."""
-        draws = self.draws
         if self.frozen is not None:
-            self.frozen.check_alike(draws)
-            draws = jax.vmap(self.frozen.free)(parameters_of(draws))
+            self.frozen.check_alike(self.draws)
+        draws = self.free_of_each(parameters_of(self.draws))
+        draws = draws if self.penalty is None else jax.vmap(self.penalty.project)(draws)
         return draws if self.box is None else jax.vmap(self.box.project)(draws)
+
+    def free_of_each(self, params: Any) -> Any:
+        """Return the free ones among the parameters of many runs, or anything like them with a leading axis."""
+        return params if self.frozen is None else jax.vmap(self.frozen.free)(params)
 
 
 def problem(
@@ -160,17 +186,24 @@ def problem(
     has_aux: bool,
     jit: bool,
     n_starts: int = 1,
+    draws: Any = None,
     extras: Extras | None = None,
+    transform: Any = None,
+    penalty: Any = None,
 ) -> Problem:
-    """Check a start, drawn with the key if it is a function key -> params, and what holds its parameters."""
-    draws = _starts(start, key, n_starts, dtype, fixed) if n_starts > 1 else None
-    everything = start_point(start, key, dtype, fixed) if draws is None else _first(draws)
+    """Check a start, drawn with the key if it is a function key -> params, and what holds its parameters.
+
+    `draws` are the starts of many runs, checked, where the caller has them.
+    """
+    draws = random_starts(start, key, n_starts, dtype, fixed) if n_starts > 1 else draws
+    everything = start_point(start, key, dtype, fixed) if draws is None else first_of(draws)
     everything, box = within("start", everything, bounds, drawn=is_function(start))
     params, frozen, box = split_parameters(everything, fixed, box)
     types = half_types(everything)
     if types:
         cost, (everything, params, frozen, box, draws) = of_wide(cost, types), widened((everything, params, frozen, box, draws))
-    return Problem(cost, everything, params, frozen, box, bounds, types, draws, has_aux, jit, extras)
+    given = Problem(cost, everything, params, frozen, box, bounds, types, draws, has_aux, jit, extras)
+    return penalised(transformed(given, transform), penalty, drawn=is_function(start))
 
 
 def check_choices(method: Any, stop: Any, names: tuple[str, ...], *, all_rows: bool) -> Any:
@@ -211,7 +244,7 @@ def open_feed(data: Any, dtype: Any) -> Feed | None:
     found = data if isinstance(data, Stream) else as_chunks(data)
     if found is None:
         return None
-    if is_traced(jnp.zeros(())):
+    if is_staged():
         raise ValueError(f"data: expected arrays inside jax.jit, jax.vmap or jax.grad, got {found}.")
     return StreamFeed(found, dtype) if isinstance(found, Stream) else ChunkFeed(found, dtype)
 
@@ -233,11 +266,11 @@ def start_point(start: Any, key: Any, dtype: Any, fixed: Any = None) -> Any:
     return parameters("start", start, dtype, fixed)
 
 
-def _starts(start: Any, key: Any, count: int, dtype: Any, fixed: Any = None) -> Any:
+def random_starts(start: Any, key: Any, count: int, dtype: Any, fixed: Any = None) -> Any:
     """Return the checked starts of many runs, drawn with the key: the parameters with a leading axis."""
     if not is_function(start):
         raise TypeError(f"start: expected a function key -> params where n_starts is {count}, got {check.show(start)}.")
-    keys = jax.random.split(_key_of(start, key), count)
+    seed, together = _key_of(start, key), getattr(start, "many", None)
     join: Any = None
 
     def draw(key: Any) -> list[Any]:
@@ -246,13 +279,16 @@ def _starts(start: Any, key: Any, count: int, dtype: Any, fixed: Any = None) -> 
         return arrays
 
     with explained("start", eager=True), fresh(start):
-        arrays = jax.vmap(draw)(keys)
+        if together is None:
+            arrays = jax.vmap(draw)(jax.random.split(seed, count))
+        else:
+            arrays, join = check_trees.drawn("start", together(seed, count), fixed, count)
     return parameters("start", join(arrays), dtype, fixed)
 
 
-def _first(draws: Any) -> Any:
-    """Return the first of many starts."""
-    return jax.tree.map(lambda leaf: leaf[0] if isinstance(leaf, jax.Array | np.ndarray) else leaf, draws)
+def first_of(draws: Any) -> Any:
+    """Return the first of many starts, or the first row of data."""
+    return jax.tree.map(lambda leaf: leaf[0, ...] if isinstance(leaf, jax.Array | np.ndarray) else leaf, draws)
 
 
 def _key_of(start: Callable[..., Any], key: Any) -> jax.Array:
@@ -287,11 +323,16 @@ def split_parameters(start: Any, fixed: Any, box: Bounds | None) -> tuple[Any, F
 
 
 def settled(
-    make: Callable[..., Any], *tables: Any, jit: bool, sample: Callable[[Any], Any] = lambda table: table
+    make: Callable[..., Any],
+    *tables: Any,
+    jit: bool,
+    sample: Callable[[Any], Any] = lambda table: table,
+    n_rows: int | None = None,
 ) -> tuple[Any, ...]:
     """Return data, and validation data, with their 64-bit integers on the device, see `integers`.
 
     `make(data, jit=...)` traces the cost, for a `sample` of the data. A cost that can't be traced takes such integers as they are.
+    `n_rows` are those that the cost gets, where these are not all.
     """
     if not any(map(is_wide, jax.tree.leaves(tables))):
         return tables
@@ -301,7 +342,7 @@ def settled(
         if jit:
             raise
         return jax.tree.map(on_device, tables)
-    arrays, floats = integers.settled(dict(zip(("data", "validation"), tables, strict=False)), traced)
+    arrays, floats = integers.settled(dict(zip(("data", "validation"), tables, strict=False)), traced, n_rows)
     if floats:
         try:
             make(sample(arrays[0]), jit=jit)
@@ -320,44 +361,6 @@ def _with_params(result: Any, change: Callable[..., Any], gradient: Callable[...
         if part is not None and part.params is not None:
             fields[name] = with_fields(part, params=stacked(part.params))
     return with_fields(result, **fields)
-
-
-def export(tree: Any) -> Any:
-    """Return what leaves a call: arrays of 64 bits as NumPy arrays where JAX, without its 64-bit flag, would cut them to 32."""
-    if jnp.result_type(float) == jnp.float64 or is_traced(tree):
-        return tree
-
-    left: dict[int, np.ndarray] = {}  # what stands in several places leaves once
-
-    def leave(leaf: Any) -> Any:
-        if not (isinstance(leaf, jax.Array) and leaf.dtype in WIDE and leaf.is_fully_addressable):
-            return leaf
-        if id(leaf) not in left:
-            left[id(leaf)] = np.asarray(leaf)
-        return left[id(leaf)]
-
-    exported = jax.tree.map(leave, tree)
-    return with_fields(exported, cause=tree.cause, saved=tree.saved) if isinstance(tree, Result) else exported
-
-
-@contextlib.contextmanager
-def completed(given: Problem, began: float) -> Iterator[None]:
-    """Complete the result that an error in a stream brings along."""
-    try:
-        yield
-    except StreamError as error:
-        if error.result is not None:
-            error.result = told(given.complete(error.result), began, given.beside())
-        raise
-
-
-def told(result: Any, began: float, beside: Beside) -> Any:
-    """Return a result as it leaves a call: how long ago that began, and what is kept beside; a traced one has the marks at once."""
-    result = export(result)
-    if not is_traced(result.code):
-        return with_fields(result, seconds=time.perf_counter() - began, beside=beside)
-    found = marks(result.params, result.gradient, result.n_steps, beside)
-    return with_fields(result, marks=found, gain=gain(beside, result.state))
 
 
 def _hyperparameters(tree: Any, dtype: Any) -> Any:

@@ -125,6 +125,29 @@ def _within(mesh: Mesh) -> Any:
         return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
+def device_by_device(verb: _Verb) -> _Verb:
+    """Let a verb run on each device by itself; its result lies on the mesh of the arguments."""
+
+    @functools.wraps(verb)
+    def call(*arguments: Any, **options: Any) -> Any:
+        meshes = [mesh for leaf in _leaves((arguments, options)) if (mesh := mesh_of(leaf)) is not None]
+        explicit = next((mesh for mesh in meshes if _has_explicit(mesh)), None)
+        if meshes and not jax.sharding.get_abstract_mesh().empty:
+            raise ValueError("data: expected a call outside of jax.set_mesh for arrays that are split over devices.")
+        if explicit is None:
+            return verb(*arguments, **options)
+        arguments, options = jax.tree.map(_on_auto, (arguments, options), is_leaf=_is_iterator)
+        return _on_mesh(verb(*arguments, **options), explicit)
+
+    return cast(_Verb, call)
+
+
+def _on_auto(leaf: Any) -> Any:
+    """Return an array of a mesh with Explicit axes as one with Auto axes, and anything else as it is."""
+    mesh = mesh_of(leaf)
+    return jax.device_put(leaf, NamedSharding(_as_auto(mesh), leaf.sharding.spec)) if mesh and _has_explicit(mesh) else leaf
+
+
 def as_in_call(leaf: Any) -> Any:
     """Return an array of a mesh with Explicit axes as one with Auto axes where a call takes them so.
 
@@ -144,7 +167,7 @@ def _on_mesh(result: Any, mesh: Mesh) -> Any:
     def put(leaf: Any) -> Any:
         return jax.device_put(leaf, NamedSharding(mesh, leaf.sharding.spec)) if mesh_of(leaf) == auto else leaf
 
-    fields = [field.name for field in dataclasses.fields(result) if field.name not in ("state", "saved", "beside")]
+    fields = [field.name for field in dataclasses.fields(result) if field.name not in ("state", "saved", "beside", "fitted")]
     return with_fields(result, **{name: jax.tree.map(put, getattr(result, name)) for name in fields})
 
 

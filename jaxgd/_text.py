@@ -113,6 +113,20 @@ def measured(value: Any, error: Any) -> tuple[str, str]:
     return f"{value:.{digits - 1}e}", f"{error:.1e}"
 
 
+def interval(value: Any, lower: Any, upper: Any) -> str:
+    """Return a value with the distances to both ends of its interval.
+
+    All have the digits of the shorter one, to its second.
+
+    >>> interval(9.0, 6.324, 12.342), interval(0.0, 0.0, 3.21), interval(1.0, -np.inf, 2.0)
+    ('9.0 -2.7 +3.3', '0.0 -0.0 +3.2', '1.0 -inf +1.0')
+    """
+    value, sides = float(value), (float(value) - float(lower), float(upper) - float(value))
+    known = [side for side in sides if math.isfinite(side) and side > 0]
+    shown = [measured(number, min(known))[0] if known else f"{number:.9g}" for number in (value, *sides)]
+    return f"{shown[0]} -{shown[1]} +{shown[2]}"
+
+
 def of_tree(tree: Any, errors: Any = None, name: str = "params") -> list[Row]:
     """Return a row for each array of a tree, or for each number where there are errors."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]

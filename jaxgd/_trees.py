@@ -4,7 +4,8 @@ import copy
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -145,6 +146,14 @@ def select(condition: Any, chosen: Any, other: Any) -> Any:
     return jax.tree.map(pick, chosen, other)
 
 
+def put(array: jax.Array, place: Any, value: jax.Array, axis: int = 0) -> jax.Array:
+    """Return an array with another row at a place, which lies within it; with another column for axis 1.
+
+    Written with `at`, it would be a scatter, of which XLA makes a loop of its own.
+    """
+    return lax.dynamic_update_index_in_dim(array, value, place, axis)
+
+
 def add(params: Any, update: Any) -> Any:
     """`params + update`, leaf by leaf, in the precision of the parameters."""
     return jax.tree.map(lambda x, u: x + u.astype(x.dtype), params, update)
@@ -216,9 +225,35 @@ def number_names(params: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+def short_name(name: str) -> str:
+    """Return a shorter form of the name of a number among the parameters.
+
+    >>> short_name("params['w'][2]"), short_name("params['line']['slope']"), short_name("params[0]"), short_name("params")
+    ('w[2]', 'line.slope', 'params[0]', 'params')
+    """
+    return re.sub(r"""\[(['"])(.*?)\1\]""", r".\2", name).removeprefix("params.")
+
+
 def is_traced(*trees: Any) -> bool:
     """Return whether any leaf is being traced by an outer `jit`, `vmap` or `grad`."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def is_staged() -> bool:
+    """Return whether what is computed here is traced into an outer program, as `jax.jit`, loops and `jax.checkpoint` do it."""
+    return is_traced(jnp.zeros(()))
+
+
+def detached(tree: Any) -> Any:
+    """Return a tree of which an outer derivative sees constants alone."""
+
+    def one(leaf: Any) -> Any:
+        if not is_traced(leaf):
+            return leaf
+        constant = lax.stop_gradient(leaf)
+        return constant if isinstance(constant, jax.Array) else jnp.asarray(constant)  # Python's numbers come as such
+
+    return jax.tree.map(one, tree)
 
 
 def integer(value: Any) -> Any:
@@ -234,6 +269,12 @@ def is_parameter(leaf: Any) -> bool:
 def is_floating(dtype: Any) -> bool:
     """Return whether a dtype is one of real floating numbers: what `jnp.issubdtype` says, sooner."""
     return isinstance(dtype, np.dtype) and (dtype.kind == "f" or (dtype.kind == "V" and jnp.issubdtype(dtype, jnp.floating)))
+
+
+def replaced(leaves: list[Any], places: tuple[int, ...], others: Iterable[Any]) -> list[Any]:
+    """Return leaves with others in some places."""
+    new = dict(zip(places, others, strict=True))
+    return [new.get(k, leaf) for k, leaf in enumerate(leaves)]
 
 
 def parameters_of(tree: Any) -> Any:

@@ -28,23 +28,12 @@ class Bounds:
         """
         if bounds is None:
             return None
-        pair = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") and hasattr(bounds, "ub") else bounds
-        several = isinstance(pair, tuple | list) and len(pair) > 0
-        each = several and all(isinstance(one, tuple) and len(one) == 2 for one in pair)  # as SciPy has it
-        if not several or len(pair) != 2 or (each and is_leaf(params)):
-            cure = f": pass {check.show(tuple(map(list, zip(*pair, strict=True))))}" if each else ""
-            raise TypeError(f"bounds: expected a tuple (lower, upper), got {check.show(bounds)}{cure}.")
+        pair = _pair(bounds, params)
         lower, upper = (
             check_trees.like_parameters(f"bounds[{k}]", side, params, functools.partial(_side, -1 if k == 0 else 1))
             for k, side in enumerate(pair)
         )
-        named, structure = tree_flatten_with_path(params)
-        sides = zip(named, jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True)
-        rounded = [_rounded("params" + keystr(path), low, high, leaf.dtype) for (path, leaf), low, high in sides]
-        lower, upper = (structure.unflatten(side) for side in zip(*rounded, strict=True))
-        if all(not is_traced(leaf) and np.all(np.isinf(leaf)) for leaf in jax.tree.leaves((lower, upper))):
-            return None
-        return Bounds(lower, upper)
+        return _box(lower, upper, params)
 
     def check(self, name: str, params: Any, roundings: float = 0.0) -> None:
         """Check that parameters lie in the box, or beyond it by at most a number of roundings."""
@@ -72,6 +61,55 @@ class Bounds:
     def project(self, params: Any) -> Any:
         """Return the nearest point in the box."""
         return jax.tree.map(jnp.clip, params, self.lower, self.upper)
+
+
+def of_many(bounds: Any, params: Any, count: int) -> tuple[Bounds | None, bool]:
+    """Check the bounds of many runs; return them and whether they differ from run to run.
+
+    They differ where an array has one dimension more than its parameter, and then all have a leading axis.
+    """
+    if bounds is None:
+        return None, False
+    differ = False
+
+    def side(sign: int, name: str, value: Any, like: Any) -> Any:
+        nonlocal differ
+        stacked = jax.ShapeDtypeStruct((count, *like.shape), like.dtype)
+        if np.ndim(value) == len(like.shape) + 1:
+            if len(value) != count:
+                raise ValueError(f"{name}: expected a row for each of {count} fits, got {len(value)} rows.")
+            differ = True
+            return _side(sign, name, value, stacked)
+        one = _side(sign, name, value, like)
+        return (jnp if is_traced(one) else np).broadcast_to(one, stacked.shape)
+
+    lower, upper = (
+        check_trees.like_parameters(f"bounds[{k}]", one, params, functools.partial(side, -1 if k == 0 else 1))
+        for k, one in enumerate(_pair(bounds, params))
+    )
+    return (_box(lower, upper, params), True) if differ else (Bounds.of(bounds, params), False)
+
+
+def _pair(bounds: Any, params: Any) -> Any:
+    """Return the lower and the upper side of the argument `bounds`."""
+    pair = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") and hasattr(bounds, "ub") else bounds
+    several = isinstance(pair, tuple | list) and len(pair) > 0
+    each = several and all(isinstance(one, tuple) and len(one) == 2 for one in pair)  # as SciPy has it
+    if not several or len(pair) != 2 or (each and is_leaf(params)):
+        cure = f": pass {check.show(tuple(map(list, zip(*pair, strict=True))))}" if each else ""
+        raise TypeError(f"bounds: expected a tuple (lower, upper), got {check.show(bounds)}{cure}.")
+    return pair
+
+
+def _box(lower: Any, upper: Any, params: Any) -> Bounds | None:
+    """Return the box of two sides in the types of the parameters; None where nothing is bounded."""
+    named, structure = tree_flatten_with_path(params)
+    sides = zip(named, jax.tree.leaves(lower), jax.tree.leaves(upper), strict=True)
+    rounded = [_rounded("params" + keystr(path), low, high, leaf.dtype) for (path, leaf), low, high in sides]
+    lower, upper = (structure.unflatten(side) for side in zip(*rounded, strict=True))
+    if all(not is_traced(leaf) and np.all(np.isinf(leaf)) for leaf in jax.tree.leaves((lower, upper))):
+        return None
+    return Bounds(lower, upper)
 
 
 def _side(sign: int, name: str, value: Any, like: Any) -> Any:

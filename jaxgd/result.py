@@ -1,92 +1,19 @@
 """The result of a run: the point, how it ended, and what was recorded on the way."""
 
 import dataclasses
-import enum
 import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _text
 from jaxgd._checks.check import show
 from jaxgd._marks import AT_BOUND, FLAT, UNMOVED, gain, marks, named
-from jaxgd._trees import is_traced, parameters_of, pytree, untracked
+from jaxgd._trees import detached, is_traced, parameters_of, pytree, untracked, with_fields
+from jaxgd.status import RUNNING, Sentences, Status, above
 
-
-class Sentences(enum.Enum):
-    """Statuses whose values are sentences to show to a person; `code` is the number of each inside compiled programs."""
-
-    code: int
-
-    def __new__(cls, code: int, sentence: str) -> "Sentences":
-        """Make a status of its number, which stays the same from version to version, and its sentence."""
-        status = object.__new__(cls)
-        status._value_, status.code = sentence, code
-        return status
-
-    @classmethod
-    def of(cls, codes: Any) -> Any:
-        """Return the status of a number, or an array of them."""
-        codes, statuses = np.asarray(codes), {status.code: status for status in cls}
-        if codes.ndim == 0:
-            return statuses[int(codes)]
-        return np.array([statuses[code] for code in codes.ravel().tolist()], dtype=object).reshape(codes.shape)
-
-    def __str__(self) -> str:
-        return self.value
-
-
-class Status(Sentences):
-    """How a run ended; the value is the sentence to show to a person.
-
-    The converged ones say that a test of convergence held. `code` is the number that stands for the status inside compiled
-    programs.
-
-    >>> import jaxgd
-    >>> status = jaxgd.minimize(lambda v: v**2, 1.0).status
-    >>> print(status)
-    Converged: the gradient is negligible at the scale of the problem and its precision.
-    >>> status is jaxgd.Status.CONVERGED, status.converged, jaxgd.Status.DIVERGED.converged
-    (True, True, False)
-    """
-
-    RUNNING = 0, "Running: the run has not ended."
-    CONVERGED = 1, "Converged: the gradient is negligible at the scale of the problem and its precision."
-    RULE = 2, "Converged: a user-defined stopping rule was satisfied."
-    UPDATE_TOLERANCE = 3, "Converged: the next update is within the tolerance (UpdateTolerance)."
-    COST_TOLERANCE = 4, "Converged: the change of the cost is within the tolerance (CostTolerance)."
-    GRADIENT_TOLERANCE = 5, "Converged: the gradient is within the tolerance (GradientTolerance)."
-    PATIENCE = 6, "Stopped early: the cost has not improved for a while (Patience)."
-    MAX_STEPS = 7, "Not converged: the maximum number of steps was reached."
-    MAX_EPOCHS = 8, "Finished: every epoch was run."
-    STALLED = 9, "Stalled: no step along the gradient lowers the cost any more, at this precision."
-    DIVERGED = 10, "Diverged: the cost, the gradient or a parameter is not finite; the last finite point is returned."
-    CALLBACK = 11, "Stopped by the callback."
-    INTERRUPTED = 12, "Interrupted; the point reached is returned."
-    UNBOUNDED = 13, "Unbounded: the cost falls without limit; bounds, or another cost, would give it a minimum."
-    NONFINITE_DATA = 14, "Not finite: the data hold NaN or infinity, and so the cost or its gradient is not finite at the start."
-    WORSE = 15, "Not converged: every step was run, and the end is above the start; result.best is the best point."
-
-    @property
-    def converged(self) -> bool:
-        """Whether a test of convergence held."""
-        return self.value.startswith("Converged")
-
-    @property
-    def nonfinite(self) -> bool:
-        """Whether a number that is not finite ended the run."""
-        return self in (Status.DIVERGED, Status.NONFINITE_DATA)
-
-
-RUNNING = Status.RUNNING.code
-
-
-def above(cost: Any, other: Any) -> Any:
-    """Return whether a cost is above another by more than rounding; arrays of JAX or NumPy of one floating type."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return cost - other > 32 * float(jnp.finfo(cost.dtype).eps) * (abs(cost) + abs(other))
+__all__ = ["RUNNING", "Best", "History", "Result", "Sentences", "Starts", "Status", "above"]
 
 
 @pytree
@@ -170,8 +97,13 @@ class Result:
 
     Attributes:
         params: the parameters, with the structure of the start.
-        cost: their cost, a scalar; in `fit` over all rows.
-        gradient: the gradient of the cost there, a pytree like `params`.
+        cost: their cost, a scalar; in `fit` over all rows. With a penalty it is that of cost and penalty together.
+        gradient: the gradient of the cost there, a pytree like `params`. With a transform it is that with respect to the
+            unconstrained numbers, in their shapes: it vanishes at a minimum, and where params are near the edge of their domain
+            their own can't be had from it. `jax.grad(cost)(result.params)` is that. With a penalty P it is the element of least
+            norm of gradient + subdifferential of P + normal cone of the bounds, which vanishes at a minimum: with `L1(w)` it is
+            g + w * sign(x) where x is not 0, and g moved towards 0 by w where it is. For a penalty of your own it is
+            (x - prox(x - t * g, t)) / t, with t the largest |x| over the largest |g|.
         best: `best.params` and `best.cost`, the point of lowest finite cost among those whose cost is known, the start and the
             returned point among them. In `fit` that is the cost on the validation data where there are any, else over all rows:
             known of every point if a batch is all rows, else of the start, the returned point, and the end of the epoch with the
@@ -191,6 +123,7 @@ class Result:
         tried: what the search tried: `learning_rate`, whether steps were `relative`, and the `cost` reached in each round.
         start_cost: the cost of the start; in `fit` over all rows.
         cost_state: the state of a cost that has one, after the run; None elsewhere.
+        constraints: the `Constraints` of `minimize`: their values, multipliers and violation, and which are active; None elsewhere.
         n_skipped: the steps that `fit` dropped since something was not finite; None where it was to stop there.
         in_parts: None where `cost`, `gradient` and `best.cost` are over all rows. Where they can't be, since the cost is neither a
             mean nor a sum over the rows and looking at all of them together takes too much memory, they are means over parts, and
@@ -204,6 +137,7 @@ class Result:
         marks: what `at_bounds` and `unmoved` come from where the run was traced by an outer program; None elsewhere.
         gain: the same for `estimated_gain`.
         beside: what they come from elsewhere; no leaf of the pytree, as `seconds`.
+        fitted: what `covariance` needs of the call: a function of the parameters. It is no leaf of the pytree, and is not pickled.
         saved: what `resume=` needs beside the state: the rows recorded, and by what the call is known again. It is pickled with the
             result, but no leaf of the pytree either.
 
@@ -234,6 +168,7 @@ class Result:
     tried: Any = dataclasses.field(default=None, repr=False)
     start_cost: Any = None
     cost_state: Any = None
+    constraints: Any = None
     n_skipped: Any = None
     in_parts: Any = None
     marks: Any = dataclasses.field(default=None, repr=False)
@@ -242,6 +177,11 @@ class Result:
     cause: str | None = untracked(default=None)
     beside: Any = untracked(default=None)
     saved: Any = untracked(default=None)
+    fitted: Any = untracked(default=None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: all but the cost and the data, which `fitted` holds."""
+        return self.__dict__ | {"fitted": None}
 
     @property
     def status(self) -> Any:
@@ -285,9 +225,26 @@ class Result:
         """How much lower the method expects the minimum to be than the cost: a scalar, NaN or None where it does not know."""
         return self.gain if self.beside is None else gain(self.beside, self.state)
 
+    def covariance(self, **options: Any) -> Any:
+        """Return the `Covariance` of the parameters: `jaxgd.covariance` of the cost, the data and the parameters of the call.
+
+        The options are those of `jaxgd.covariance`, such as `scale` or `n_observations`. Bounds, fixed parameters, transforms and
+        the precision are those of the run.
+
+        >>> import jaxgd
+        >>> result = jaxgd.minimize(lambda x: (x - 3) ** 2 / 8, 0.0)
+        >>> float(result.covariance().standard_errors)
+        2.0
+        """
+        if self.fitted is None:
+            why = "it was pickled, made by a JAX program or by fit, or has a penalty"
+            raise ValueError(f"covariance: the result does not know its cost, as {why}: call jaxgd.covariance(cost, params, data).")
+        return self.fitted(self.params, **options)
+
     def _marked(self, mark: int) -> Any:
         found = self.marks
         if self.beside is not None:
+            self = self._detached()
             found = marks(self.params, self.gradient, self.n_steps, self.beside)
         if found is None:
             return None
@@ -308,6 +265,11 @@ class Result:
         """
         return self._sheet(covariance).text()
 
+    def _detached(self) -> "Result":
+        """Return the result without the derivatives of an outer program."""
+        fields = ("params", "cost", "gradient", "aux", "best")
+        return with_fields(self, **{name: detached(getattr(self, name)) for name in fields})
+
     def __str__(self) -> str:
         return f"Result(params={self.params}, cost={self.cost}, ...)" if is_traced(self.code) else self.summary()
 
@@ -321,7 +283,7 @@ class Result:
         errors = getattr(covariance, "standard_errors", None)
         if covariance is not None and jax.tree.structure(errors) != jax.tree.structure(parameters_of(self.params)):
             raise TypeError(f"covariance: expected the Covariance of these parameters, got {show(covariance)}.")
-        return (_several if np.ndim(self.code) else _one)(self, errors)
+        return (_several if np.ndim(self.code) else _one)(self._detached(), errors)
 
 
 def _one(result: Result, errors: Any) -> _text.Sheet:
@@ -336,6 +298,7 @@ def _one(result: Result, errors: Any) -> _text.Sheet:
     left = None if result.converged else result.estimated_gain
     facts = [] if result.cause is None else [("cause", result.cause)]
     facts += [("cost", _text.number(result.cost)), ("gradient", f"{gradient:.2g} (largest component)")]
+    facts += [] if result.constraints is None else result.constraints.facts()
     facts.append(("after", ", ".join(counts)))
     if left is not None and 0 < float(left) < math.inf:
         facts.append(("left", f"about {float(left):.2g} of the cost, as the method expects"))
@@ -344,7 +307,7 @@ def _one(result: Result, errors: Any) -> _text.Sheet:
     facts += _about("never moved", [name for name in result.unmoved or () if name not in flat])
     facts += _about("never moved", flat, ": no slope, perhaps the cost does not depend on them")
     passed = not result.converged and result.n_epochs == result.n_steps and bool(result.best.cost < result.cost)
-    known = not result.status.nonfinite and result.start_cost is not None
+    known = not result.status.nonfinite and result.start_cost is not None and result.constraints is None
     rose = known and bool(above(np.asarray(result.cost), np.asarray(result.start_cost)))
     if rose:
         facts.append(("start", f"{_text.number(result.start_cost)}: the end is above it"))
@@ -358,7 +321,10 @@ def _one(result: Result, errors: Any) -> _text.Sheet:
     if result.method is not None:
         why = ", since the cost has no second derivatives" if result.tried is None else ""
         facts.append(("method", _text.brief(result.method) + why))
-    return _text.Sheet(str(result.status), facts, _text.of_tree(result.params, errors))
+    told = str(result.status)
+    if result.constraints is not None and result.status is Status.CONVERGED:
+        told = "Converged: the conditions of optimality hold, at the scale of the problem and its precision."
+    return _text.Sheet(told, facts, _text.of_tree(result.params, errors))
 
 
 def _about(what: str, names: Any, more: str = "") -> list[tuple[str, str]]:

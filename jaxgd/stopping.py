@@ -30,13 +30,15 @@ __getattr__ = renamed(__name__, {"Rule": "StoppingRule"})
 class Observation(NamedTuple):
     """The quantities that a rule sees.
 
-    An update rule has `params` and `update`; a progress rule has `params`, `cost` and `gradient`.
+    An update rule has `params` and `update`; a progress rule has `params`, `cost` and `gradient`. Where there is a penalty, the
+    gradient is the one that vanishes at a minimum, see `jaxgd.Result`, and `smooth` is that of the cost alone.
     """
 
     params: Any
     cost: Any = None
     gradient: Any = None
     update: Any = None
+    smooth: Any = None
 
 
 class StoppingRule:
@@ -212,6 +214,7 @@ class Stationary(StoppingRule):
 
     def check(self, observation: Observation, state: Any) -> tuple[jax.Array, Any]:
         params, gradient = observation.params, observation.gradient
+        smooth = gradient if observation.smooth is None else observation.smooth
         dtype = observation.cost.dtype
         eps = float(jnp.finfo(dtype).eps)
 
@@ -221,7 +224,7 @@ class Stationary(StoppingRule):
         def sizes(x: jax.Array, most: jax.Array) -> jax.Array:
             return jnp.maximum(jnp.abs(x).astype(dtype), most)
 
-        step, change = (jax.tree.map(difference, *pair) for pair in ((params, state.params), (gradient, state.gradient)))
+        step, change = (jax.tree.map(difference, *pair) for pair in ((params, state.params), (smooth, state.gradient)))
         moved, before = largest(step, dtype), state.satisfied >= 0
         rise = inner(step, change, moved, dtype)
         bent, root = before & (rise > 0), jnp.sqrt(safe_divisor(rise)) * jnp.sqrt(safe_divisor(moved))
@@ -232,7 +235,7 @@ class Stationary(StoppingRule):
         still = all_of(lambda g, b: jnp.abs(g).astype(dtype) <= b * least, gradient, steep)
         satisfied = jnp.where((bent | (before & (moved == 0))) & still, state.satisfied + 1, 0)
         flat = all_of(lambda g: g == 0, gradient)
-        return flat | (satisfied >= 3), _Secant(params, gradient, steep, size, satisfied)
+        return flat | (satisfied >= 3), _Secant(params, smooth, steep, size, satisfied)
 
 
 class _Waiting(NamedTuple):

@@ -11,6 +11,7 @@ from jaxgd import _problem
 from jaxgd._checks import check
 from jaxgd._compile.program import Traced, program_for, trace
 from jaxgd._fit import fit
+from jaxgd._outcome import export
 from jaxgd._shards import on_automatic_axes
 from jaxgd._trees import is_number, is_traced, pytree, with_fields
 from jaxgd.methods.adapters import check_method
@@ -141,4 +142,4 @@ def learning_rate_sweep(
         rates = jnp.asarray(rates, own) if is_traced(rates) else jax.device_put(np.asarray(rates, own))
         ends = trace(lambda rates: jax.lax.map(end, rates, batch_size=together), rates)
         costs = program_for(Traced.__call__, ends, rates)(ends, rates)
-    return _problem.export(Sweep(rates, costs))
+    return export(Sweep(rates, costs))

@@ -13,6 +13,8 @@ from jaxgd._checks.check import Refused
 def signature(cost: Any, arguments: tuple[str, ...], extras: tuple[str, ...] = (), name: str = "cost") -> None:
     """Check that the cost is a function that takes the arguments it will get, and some extras by their names."""
     why = ", since data were given, as one argument" if len(arguments) > 1 else ", since no data were given"
+    if "shared" in arguments:
+        why = ", since " + ("data and shared" if "data" in arguments else "shared") + " were given, as one argument each"
     check.function(name, cost, arguments, f"a function that can be called as {name}({', '.join(arguments)})", why, extras)
 
 

@@ -127,8 +127,11 @@ def data_arrays(name: str, data: Any, dtype: Any = None, place: Callable[[Any], 
     return structure.unflatten([check_arrays.in_data(name + keystr(path), leaf, dtype, place) for path, leaf in named])
 
 
-def drawn(name: str, start: Any, fixed: Any = None) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """Check one of many random starts while it is traced. Return its arrays, and how to put those of all starts in their places."""
+def drawn(name: str, start: Any, fixed: Any = None, count: int | None = None) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Check one of many random starts while it is traced. Return its arrays, and how to put those of all starts in their places.
+
+    With a `count` it is all of them, made by a method `many`, and the arrays have to have a leading axis.
+    """
     named, structure = flattened(name, start)
     roles = _roles(fixed, start, named, structure)
     settings = {place: leaf for place, ((_, leaf), role) in enumerate(zip(named, roles, strict=True)) if _is_setting(leaf, role)}
@@ -137,6 +140,11 @@ def drawn(name: str, start: Any, fixed: Any = None) -> tuple[list[Any], Callable
         for place, (path, leaf) in enumerate(named)
         if place not in settings
     ]
+
+    for array in arrays:
+        if count is not None and array.shape[:1] != (count,):
+            expected = f"many(key, {count}) to return arrays with a leading axis of {count}"
+            raise ValueError(f"{name}: expected {expected}, got shape {array.shape}.")
 
     def joined(arrays: list[Any]) -> Any:
         rest = iter(arrays)
@@ -238,18 +246,20 @@ def like_parameters(name: str, value: Any, params: Any, convert: Callable[[str, 
     return structure.unflatten(converted)
 
 
-def values_for(name: str, value: Any, params: Any) -> list[Any]:
+def values_for(name: str, value: Any, params: Any, is_value: Callable[[Any], bool] | None = None) -> list[Any]:
     """Return the value for each of the parameters, from a pytree like them or like their branches.
 
-    None among them is passed over.
+    None among them is passed over. `is_value` says of a node of the pytree whether it is one value: None, or what stands for an
+    array, unless it is given.
     """
+    is_value = is_value or _is_value
     leaves, structure = _with_none(params)
     try:
-        full = jax.tree.broadcast(value, structure.unflatten([0] * len(leaves)), is_leaf=_is_value)
+        full = jax.tree.broadcast(value, structure.unflatten([0] * len(leaves)), is_leaf=is_value)
     except ValueError:
         expected = f"one value, or a pytree like the parameters ({layout(params)})"
         raise ValueError(f"{name}: expected {expected}, got {show(value)}.") from None
-    values = jax.tree.leaves(full, is_leaf=_is_value)
+    values = jax.tree.leaves(full, is_leaf=is_value)
     return [one for one, leaf in zip(values, leaves, strict=True) if leaf is not None]
 
 

@@ -20,6 +20,7 @@ from jaxgd._run.objective import call
 from jaxgd._run.state import RunSpec, RunState, begin, start_epoch
 from jaxgd._trees import all_finite, is_traced, pytree, static, with_fields
 from jaxgd.data.source import Batches
+from jaxgd.methods._proximal import updated
 from jaxgd.methods.automatic import LONG, Candidates, FieldPath, TuningTarget, candidates
 from jaxgd.methods.protocol import Method, Point, Problem, Step
 from jaxgd.result import RUNNING, Status
@@ -65,10 +66,9 @@ class Shortened(Method):
         return jnp.zeros((), jnp.int32), self.rule.init(params)
 
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
-        del problem
         count, memory = state
         time = (count.astype(self.total.dtype) * (self.total / self.n_steps.astype(self.total.dtype))).astype(jnp.int32)
-        update, memory = self.rule.resolved(time).update(point.gradient, memory, point.params)
+        update, memory = updated(self.rule.resolved(time), point, memory, problem)
         return Step(update, (count + 1, memory))
 
 

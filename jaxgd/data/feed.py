@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxgd._checks import check_arrays
-from jaxgd._trees import pytree, static, with_fields
+from jaxgd._trees import is_traced, pytree, static, with_fields
 from jaxgd.data import shuffle as orders
 from jaxgd.data.ahead import Ahead
 from jaxgd.data.source import Batches
@@ -168,6 +168,12 @@ def check_fed(feed: "Feed", shuffle: bool | str | None, batch_size: int, *, toge
         )
     if has_aux:
         raise ValueError("has_aux: expected False for data that come in chunks, since an aux is that of all rows together.")
+
+
+def check_constant(feed: "Feed | None", function: Any) -> None:
+    """Check that no outer program differentiates a cost, or maps over it, whose rows come in chunks."""
+    if feed is not None and is_traced(function):
+        raise ValueError("data: expected arrays inside jax.jit, jax.vmap or jax.grad, got rows that come in chunks.")
 
 
 def _with_extremes(leaf: Any) -> np.ndarray:

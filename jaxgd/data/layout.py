@@ -183,6 +183,12 @@ def _split_rows(mesh: Mesh, axes: tuple[str, ...]) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(axes))
 
 
+def row_sharding(leaf: Any) -> NamedSharding:
+    """Return how the rows of an array are split over devices, for other arrays with as many rows."""
+    mesh, axes = _place(leaf)
+    return _split_rows(mesh, axes)
+
+
 def _row_axes(leaf: Any) -> tuple[str, ...]:
     """Return the axes of its mesh over which the rows of an array are split."""
     mesh = mesh_of(leaf)

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd._trees import safe_divisor
-from jaxgd.methods._eigen import eigh
+from jaxgd.methods._curvature import Spectrum
+from jaxgd.methods._rarely import rarely
 from jaxgd.methods._subproblem import FAR, least_in_box
 
 _CAP = 3.0  # natural lengths that a size has at most; 1 to 10 do about as well; without it a narrow peak far from zero is missed
 _DETECTED = 1e3  # roundings of the cost that a step of a variable's size changes at least, so that the change has three digits
-_SHIFT = 4.0  # roundings for each of n variables: Cholesky has n + 1 (Higham 2002, theorem 10.3), the Hessian some
 _TERMS = 8.0  # roundings of a term of a gradient, where its terms cancel: those of the few operations that made it
 _TIGHT = 4.0  # roundings of the cost that are nothing to gain: each of two costs has one or two
 _LOOSE = 10.0  # roundings that differences of the cost may come from: twice as many and some, for the sums in a cost
@@ -111,7 +111,7 @@ class Model(NamedTuple):
             projected = change - null @ jax.scipy.linalg.cho_solve(factor, null.T @ change)
             return jnp.where(jnp.all(jnp.isfinite(projected)), projected, change)
 
-        return jax.lax.cond(jnp.any(self.dead), project, lambda: change)
+        return rarely(jnp.any(self.dead), project, change)
 
     def absolute(self) -> tuple[jax.Array, jax.Array]:
         """Return the convex model, of absolute eigenvalues, in the coordinates y: its matrix and its slopes."""
@@ -119,12 +119,15 @@ class Model(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A point with its evaluation, packed. `held` are the variables that a bound holds back, and `box` the bounds, or None."""
+    """A point with its evaluation, packed. `held` are the variables that a bound holds back, and `box` the bounds, or None.
+
+    `curvature` is one of the kinds of `_curvature`.
+    """
 
     x: jax.Array
     cost: jax.Array
     gradient: jax.Array
-    hessian: jax.Array
+    curvature: Any
     held: Any
     box: Any
 
@@ -139,47 +142,42 @@ def empty(x: jax.Array) -> Model:
 
 
 class _Metric(NamedTuple):
-    """The metric at a place: the sizes s, the root r, the roots of |H_ii|, the matrix B and the slopes s * g / r**2."""
+    """The metric at a place: the sizes s, the root r, the roots of |H_ii|, and the spectrum of B and of the slopes s * g / r**2."""
 
     sizes: Sizes
     size: jax.Array
     root: jax.Array
     steepness: jax.Array
-    matrix: jax.Array
-    slopes: jax.Array
+    spectrum: Spectrum
 
 
 def _metric(place: Place, before: Sizes, started: jax.Array, eps: float) -> _Metric:
-    """Return the metric, and the Hessian and the gradient in it, without the variables that a bound holds."""
-    g, hessian = place.gradient, jnp.where(jnp.all(jnp.isfinite(place.hessian)), place.hessian, 0)
+    """Return the metric, and the curvature and the gradient in it, without the variables that a bound holds."""
+    g, curvature = place.gradient, place.curvature.finite()
     if place.held is not None:
-        g = jnp.where(place.held, 0, g)
-        hessian = jnp.where(place.held[:, None] | place.held, 0, hessian)
-    steepness = jnp.sqrt(jnp.abs(jnp.diagonal(hessian)))  # the roots of H_ii stay in range where energies leave it
+        g, curvature = jnp.where(place.held, 0, g), curvature.without(place.held)
+    steepness = curvature.roots()  # the roots of H_ii stay in range where energies leave it
     sizes, size = _sizes(place.x, place.cost, g, steepness, before, started, eps)
     root = jnp.max(steepness * size)
     root = safe_divisor(jnp.where(safe_divisor(root) == root, root, jnp.sqrt(jnp.max(jnp.abs(g) * size))))
     scale = size / root
-    matrix = hessian * scale[:, None] * scale
-    if place.held is not None:
-        matrix = jnp.where(jnp.eye(g.size, dtype=bool) & place.held, 1, matrix)
-    return _Metric(sizes, size, root, steepness, matrix, g / root * scale)
+    return _Metric(sizes, size, root, steepness, curvature.spectrum(scale, root, g / root * scale, place.held, eps))
 
 
 def model(place: Place, before: Model, started: jax.Array, gained: jax.Array, eps: float) -> Model:
     """Return the model at a place; `gained` is the fall of the cost since its highest value.
 
-    `eps` is the rounding unit of the coarsest parameters. A Hessian that is not finite is taken for zero, which leaves the gradient
-    to follow.
+    `eps` is the rounding unit of the coarsest parameters. A curvature that is not finite is taken for zero, which leaves the
+    gradient to follow.
     """
     n, height = place.x.size, jnp.sqrt(jnp.abs(place.cost))
-    sizes, size, root, steepness, matrix, along = _metric(place, before.sizes, started, eps)
-    curvatures, vectors = eigh(matrix)
-    slopes, curve = along @ vectors, jnp.abs(curvatures)
-    lengths = jnp.sqrt(jnp.abs(jnp.diagonal(matrix)))
-    definite, newton, gain = _newton_by_cholesky(matrix, along, lengths, eps)
-
-    blur = _SHIFT * n * eps * jnp.max(curve)
+    sizes, size, root, steepness, (curvatures, vectors, slopes, blur, definite, newton, gain) = _metric(
+        place, before.sizes, started, eps
+    )
+    curve = jnp.abs(curvatures)
+    lengths = steepness * (size / root)
+    if place.held is not None:
+        lengths = jnp.where(place.held, 1, lengths)
     cancelling = _TERMS * eps * height / root * (lengths @ jnp.abs(vectors))
     dead = (curve <= blur) & (jnp.abs(slopes) <= cancelling + n * eps * jnp.sqrt(jnp.sum(slopes * slopes))) & ~definite
     found = before._replace(curvatures=curvatures, vectors=vectors, slopes=slopes, dead=dead, blur=blur)
@@ -220,24 +218,6 @@ def _allowance(cost: jax.Array, shift: jax.Array, gained: jax.Array, n: int, eps
     return _TIGHT * eps * cost + jnp.where(counts, shift, 0)
 
 
-def _newton_by_cholesky(
-    matrix: jax.Array, slopes: jax.Array, lengths: jax.Array, eps: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return whether a matrix is positive definite beyond rounding, Newton's step, and the fall that it promises.
-
-    The matrix is scaled to a diagonal of ones, which no metric changes, and its diagonal is lowered by what rounding may hide: so a
-    small curvature that may be rounding is not believed, and one that only looks small because a variable is, is.
-    """
-    n, scale = lengths.size, safe_divisor(lengths)
-    scaled = matrix / scale[:, None] / scale - jnp.where(jnp.eye(n, dtype=bool), _SHIFT * n * eps, 0)
-    factor = jnp.linalg.cholesky(scaled, symmetrize_input=False)
-    definite = jnp.all(jnp.isfinite(factor)) & jnp.all(lengths > 0)
-    factor = jnp.where(definite, factor, jnp.eye(n, dtype=matrix.dtype))
-    half = jax.scipy.linalg.solve_triangular(factor, slopes / scale, lower=True)
-    newton = -jax.scipy.linalg.solve_triangular(factor, half, lower=True, trans=1) / scale
-    return definite, newton, jnp.sum(half * half) / 2
-
-
 def _newton_in_box(found: Model, x: jax.Array, size: jax.Array, newton: jax.Array, gain: jax.Array, box: Any) -> Any:
     """Return Newton's step within the bounds, and its gain."""
     low, high = ((side - x) / size for side in box)
@@ -246,7 +226,7 @@ def _newton_in_box(found: Model, x: jax.Array, size: jax.Array, newton: jax.Arra
     def limited() -> tuple[jax.Array, jax.Array]:
         return least_in_box(*found.absolute(), jnp.maximum(low, -FAR), jnp.minimum(high, FAR))
 
-    return jax.lax.cond(boxed, limited, lambda: (newton, gain))
+    return rarely(boxed, limited, (newton, gain))
 
 
 def _sizes(

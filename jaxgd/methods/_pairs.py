@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._trees import all_finite, safe_divisor
+from jaxgd._trees import all_finite, put, safe_divisor
 
 
 class Pairs(NamedTuple):
@@ -46,16 +46,16 @@ def stored(
     gain = safe_divisor(trial.rate * (trial.slope - search.slope))
     share = jnp.sqrt(length / gain) / jnp.sqrt(jnp.sqrt(gain))
     s, y = jnp.where(wanted, share * s, 0), jnp.where(wanted, share * y, 0)
-    steps, changes = pairs.steps.at[place].set(s), pairs.changes.at[place].set(y)
+    steps, changes = put(pairs.steps, place, s), put(pairs.changes, place, y)
     across, along = steps @ y, changes @ (sizes * y)
     useful = wanted & (across[place] > 0) & all_finite(across[place], across, along)
     across, along = jnp.where(useful, across, 0), jnp.where(useful, along, 0)
     return Pairs(
         steps,
         changes,
-        pairs.mixed.at[:, place].set(across),
-        pairs.squares.at[:, place].set(along).at[place].set(along),
-        pairs.rises.at[place].set(jnp.where(useful, gain, 0)),
+        put(pairs.mixed, place, across, axis=1),
+        put(put(pairs.squares, place, along, axis=1), place, along),
+        put(pairs.rises, place, jnp.where(useful, gain, 0)),
         pairs.count + useful.astype(jnp.int32),
     )
 
@@ -74,14 +74,14 @@ def direction(pairs: Pairs, g: jax.Array, sizes: jax.Array) -> jax.Array:
 
     def backward(k: jax.Array, a: jax.Array) -> jax.Array:
         i = (pairs.count - 1 - k) % rows
-        return a.at[i].set((onto_steps[i] - jnp.vdot(pairs.mixed[i], a)) / pairs.mixed[i, i])
+        return put(a, i, (onto_steps[i] - jnp.vdot(pairs.mixed[i], a)) / pairs.mixed[i, i])
 
     a = lax.fori_loop(0, known, backward, jnp.zeros(rows, g.dtype))
     onto_rest = scale * (onto_changes - pairs.squares @ a)
 
     def forward(k: jax.Array, c: jax.Array) -> jax.Array:
         i = (pairs.count - known + k) % rows
-        return c.at[i].set(a[i] - (onto_rest[i] + jnp.vdot(c, pairs.mixed[:, i])) / pairs.mixed[i, i])
+        return put(c, i, a[i] - (onto_rest[i] + jnp.vdot(c, pairs.mixed[:, i])) / pairs.mixed[i, i])
 
     c = lax.fori_loop(0, known, forward, jnp.zeros_like(a))
     return sizes * ((scale * a) @ pairs.changes - scale * g) - c @ pairs.steps

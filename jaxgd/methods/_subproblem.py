@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._trees import safe_divisor
+from jaxgd.methods._few import cholesky, solve_lower, solve_upper
 
 FAR = 1e9  # stands for an open end of a box, in units of the variables' sizes
 _REFINEMENTS = 6  # of the multiplier by Newton's method; two or three make it good to a tenth (Moré and Sorensen), which is enough
@@ -71,9 +72,8 @@ def least_in_box(matrix: jax.Array, slopes: jax.Array, low: jax.Array, high: jax
         onto = jnp.where(at_bound & (low < high), jnp.where(residual > 0, low, high) - state.step, 0)
         free = ~at_bound
         reduced = jnp.where(free[:, None] & free, matrix, 0) + jnp.where(own, jnp.where(free, 4 * n * eps * diagonal, 1), 0)
-        factor = jnp.linalg.cholesky(reduced, symmetrize_input=False)
-        right = jnp.where(free, residual + matrix @ onto, 0)
-        solved = -jax.scipy.linalg.cho_solve((factor, True), right)
+        factor = cholesky(reduced)
+        solved = -solve_upper(factor, solve_lower(factor, jnp.where(free, residual + matrix @ onto, 0)))
         diagonally = -residual / diagonal
         newton = onto + jnp.where(jnp.all(jnp.isfinite(solved)), solved, jnp.where(free, diagonally, 0))
         trials = jnp.concatenate([parts[:, None] * newton, jnp.asarray([[1.0], [0.25], [1 / n]], slopes.dtype) * diagonally])

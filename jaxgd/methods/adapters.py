@@ -12,6 +12,7 @@ from jaxgd._frozen import FrozenParameters, partly_frozen
 from jaxgd._trees import is_leaf, is_number, pytree, static, with_fields
 from jaxgd.bounds import Bounds
 from jaxgd.methods import first_order
+from jaxgd.methods._proximal import updated
 from jaxgd.methods.automatic import Automatic, is_sought
 from jaxgd.methods.optax_adapter import optax_method
 from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits, answers, ask
@@ -39,13 +40,17 @@ class FirstOrderAdapter(Method):
     rule: Any
     partly: FrozenParameters | None = None
 
+    @property
+    def traits(self) -> Traits:  # type: ignore[override]
+        """The traits: the rule says which penalties go with its steps."""
+        return Traits(takes_penalty="none" if self.partly else self.rule.takes_penalty)
+
     def init(self, params: Any) -> Any:
         return self.rule.init(params if self.partly is None else self.partly.merge(params))
 
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
-        del problem
         if self.partly is None:
-            return Step(*self.rule.update(point.gradient, state, point.params))
+            return Step(*updated(self.rule, point, state, problem))
         update, state = self.rule.update(self.partly.gradient(point.gradient), state, self.partly.merge(point.params))
         return Step(self.partly.free(update), state)
 
@@ -165,6 +170,23 @@ def check_method(method: Any, *, all_rows: bool) -> None:
         raise ValueError(f"method: {name} compares the costs of steps, so all of them need the same rows: use it in minimize.")
 
 
+def check_takes_penalty(method: Method, penalty: Any) -> None:
+    """Check that the steps of a method take a penalty into account, where there is one."""
+    if penalty is None or method.traits.takes_penalty == "any":
+        return
+    inner: Any = method.method if isinstance(method, _Wrapper) else method
+    inner = inner.rule if isinstance(inner, FirstOrderAdapter) else inner
+    if method.traits.takes_penalty == "separable":
+        if not penalty.is_separable:
+            cure = "pass GradientDescent with one rate for all, which fit finds for 'auto', or leave the method out in minimize"
+            name = type(inner).__name__
+            raise ValueError(f"penalty: expected one that is separable for {name}, whose steps differ by parameter: {cure}.")
+        return
+    name = "an Optax transformation" if type(inner).__module__ == optax_method.__module__ else type(inner).__name__
+    cure = "leave the method out, or pass a first-order method of jaxgd, such as Adam(0.01)"
+    raise ValueError(f"method: expected one that takes a penalty, got {name}: {cure}.")
+
+
 def has_rate(method: Any) -> bool:
     """Return whether the learning rate of a method is known."""
     return is_sought(method) or callable(getattr(method, "rate", None))
@@ -212,7 +234,7 @@ def _traits(method: Any) -> Traits:
 def seeing_full_arrays(method: Method, fixed: FrozenParameters | None) -> Method:
     """Return a method that sees partly fixed arrays whole, if it looks at their shapes."""
     partly, traits = partly_frozen(fixed), method.traits
-    if partly is None or traits.takes_vector or traits.requires == "hessian":
+    if partly is None or traits.takes_vector or traits.requires != "gradient":
         return method
     if isinstance(method, FirstOrderAdapter):
         return method if _by_number(method.rule) else with_fields(method, partly=partly)

@@ -14,8 +14,9 @@ import numpy as np
 
 from jaxgd._checks import check
 from jaxgd._deprecated import renamed
-from jaxgd._trees import is_traced, pytree, static, with_fields
+from jaxgd._trees import is_number, is_traced, pytree, static, with_fields
 from jaxgd.methods.rule import FirstOrderMethod
+from jaxgd.schedules import has_one_rate
 
 __getattr__ = renamed(__name__, {"Rule": "FirstOrderMethod"})
 
@@ -25,6 +26,11 @@ _SMALLEST = 0.01  # the size of a parameter, for steps that are relative to it, 
 def _may_count(number: Any) -> bool:
     """Return whether a number is not known to be zero."""
     return number is not None and (is_traced(number) or bool(np.any(np.asarray(number) != 0)))
+
+
+def _lasting(momentum: Any) -> jax.Array:
+    """Return the part of the sum of all updates that one of them makes, where the gradient stays the same."""
+    return jnp.where(momentum < 1, 1 - momentum, 1)
 
 
 @pytree
@@ -74,6 +80,13 @@ class GradientDescent(FirstOrderMethod):
         ahead = self.momentum * update - self.learning_rate * gradient if self.nesterov else update
         return ahead, update
 
+    @property
+    def takes_penalty(self) -> str:
+        return "any" if is_number(self.learning_rate) or has_one_rate(self.learning_rate) else "separable"
+
+    def step_leaf(self, before: Any, memory: Any, params: jax.Array, count: Any) -> jax.Array:
+        return self.learning_rate if self.momentum is None else self.learning_rate / _lasting(self.momentum)
+
 
 @pytree
 class Adagrad(FirstOrderMethod):
@@ -109,8 +122,10 @@ class Adagrad(FirstOrderMethod):
 
     def update_leaf(self, gradient: jax.Array, memory: Any, params: jax.Array, count: Any) -> tuple[jax.Array, Any]:
         squares = memory + gradient**2
-        root = jnp.sqrt(jnp.where(squares > 0, squares + self.epsilon, 1))
-        return -self.learning_rate * gradient / root, squares
+        return -self.step_leaf(memory, squares, params, count) * gradient, squares
+
+    def step_leaf(self, before: Any, memory: Any, params: jax.Array, count: Any) -> jax.Array:
+        return self.learning_rate / jnp.sqrt(jnp.where(memory > 0, memory + self.epsilon, 1))
 
 
 class _Deltas(NamedTuple):
@@ -154,6 +169,9 @@ class Adadelta(FirstOrderMethod):
         update = gradient * jnp.sqrt(memory.updates + self.epsilon) / jnp.sqrt(squares + self.epsilon)
         deltas = self.rho * memory.updates + (1 - self.rho) * update**2
         return -self.learning_rate * update, _Deltas(squares, deltas)
+
+    def step_leaf(self, before: Any, memory: Any, params: jax.Array, count: Any) -> jax.Array:
+        return self.learning_rate * jnp.sqrt(before.updates + self.epsilon) / jnp.sqrt(memory.gradients + self.epsilon)
 
 
 class _RootMean(NamedTuple):
@@ -209,6 +227,10 @@ class RMSProp(FirstOrderMethod):
             spread = squares - mean**2
         update = self.momentum * memory.update - self.learning_rate * gradient / jnp.sqrt(spread + self.epsilon)
         return update, _RootMean(squares, mean, update)
+
+    def step_leaf(self, before: Any, memory: Any, params: jax.Array, count: Any) -> jax.Array:
+        spread = memory.squares - memory.mean**2 if self.centered else memory.squares
+        return self.learning_rate / jnp.sqrt(spread + self.epsilon) / _lasting(self.momentum)
 
 
 class _Moments(NamedTuple):
@@ -288,8 +310,15 @@ class Adam(FirstOrderMethod):
         square = second / (1 - self.beta2**count)
         largest = jnp.maximum(memory.largest, square) if self.amsgrad else None
         root = jnp.sqrt(square if largest is None else largest)
-        rate = self.learning_rate
-        if self.relative is not None:
-            rate = rate * jnp.where(self.relative > 0, jnp.maximum(jnp.abs(params), _SMALLEST), 1)
-        update = -rate * (mean / (root + self.epsilon) + self.weight_decay * params)
+        update = -self._rate_at(params) * (mean / (root + self.epsilon) + self.weight_decay * params)
         return update, _Moments(first, second, largest)
+
+    def step_leaf(self, before: Any, memory: Any, params: jax.Array, count: Any) -> jax.Array:
+        square = memory.second / (1 - self.beta2**count) if memory.largest is None else memory.largest
+        return self._rate_at(params) / (jnp.sqrt(square) + self.epsilon)
+
+    def _rate_at(self, params: jax.Array) -> jax.Array:
+        """Return the learning rate, relative to the sizes of the parameters if steps are."""
+        if self.relative is None:
+            return self.learning_rate
+        return self.learning_rate * jnp.where(self.relative > 0, jnp.maximum(jnp.abs(params), _SMALLEST), 1)

@@ -52,20 +52,46 @@ class Problem(NamedTuple):
         bounds: the box of `Bounds` that every point lies in, or None. The loop moves into it what a method asks for.
         current: the last accepted `Point`; before the first was accepted its numbers mean nothing. It is there for the methods that
             reject points.
+        linearised: params -> the residuals of a sum of squares as a vector and their Jacobian, weighted as `SumOfSquares.weighted`
+            says; for methods that require them.
+        products: functions (params, vector) that multiply that Jacobian, its transpose, and the matrix of second derivatives by a
+            vector; for methods that require them.
+        penalty: the penalty of the free parameters, or None: it has `prox(params, steps, bounds)` and `slope(params, gradient,
+            bounds)`. The cost of a `Point` is that of cost and penalty together, its gradient that of the cost alone.
+        constraints: the `Constraints` of a method that requires them.
     """
 
     evaluate: Callable[[Any], Point] | None = None
     hessian: Callable[[Any], Any] | None = None
     bounds: Any = None
     current: Any = None
+    linearised: Callable[[Any], Any] | None = None
+    products: tuple[Callable[..., Any], ...] | None = None
+    penalty: Any = None
+    constraints: Any = None
+
+
+class Constraints(NamedTuple):
+    """The constraints of a problem, of which the first are equations and the others are to be at least zero.
+
+    Attributes:
+        n_equations: how many are equations.
+        evaluate: params -> their values as one vector, and its Jacobian for the parameters packed into a vector.
+        curvature: params, weight, weights -> the matrix of second derivatives of weight * cost + sum(weights * values).
+    """
+
+    n_equations: int
+    evaluate: Callable[[Any], tuple[Any, Any]]
+    curvature: Callable[[Any, Any, Any], Any]
 
 
 class Traits(NamedTuple):
     """The traits of a method that a run has to know.
 
     Attributes:
-        requires: "gradient", or "hessian" for a method that asks for second derivatives too. The latter takes the parameters as one
-            vector.
+        requires: what it asks for. "gradient", or "hessian" for second derivatives too, "residuals" for those and for the residuals
+            of a sum of squares with their Jacobian, "products" for products of either with vectors, or "constraints" for equations
+            and inequalities beside second derivatives. All but the first take the parameters as one vector.
         can_reject: whether it may reject a point. Points that are not finite go to such a method like any other, to be rejected;
             for others they end the run. `fit` takes methods that accept every point.
         can_end: whether it may end the run by a `code`.
@@ -74,6 +100,7 @@ class Traits(NamedTuple):
             alone, in one dimension. All others see the whole array, with a gradient of zero and no update for what is fixed.
         default_max_steps: how many steps it gets by default in `minimize`.
         ends_at_nonfinite: whether a point that is not finite ends the run although points may be rejected.
+        takes_penalty: the penalties that its steps take into account: "any", "separable", or "none".
     """
 
     requires: str = "gradient"
@@ -83,6 +110,7 @@ class Traits(NamedTuple):
     takes_vector: bool = False
     default_max_steps: int = 10_000
     ends_at_nonfinite: bool = False
+    takes_penalty: str = "none"
 
     @property
     def steps_back(self) -> bool:

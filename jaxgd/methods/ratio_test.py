@@ -8,7 +8,7 @@ Poor ratios from 0.05 and good ones from 0.5 to 0.9 change evaluations by a few 
 import jax
 import jax.numpy as jnp
 
-_ACCEPT, _POOR, _GOOD = 1e-4, 0.25, 0.75
+_ACCEPT, POOR, _GOOD = 1e-4, 0.25, 0.75
 _SHRINK, _GROWTH = 0.25, 2.0
 _EDGE = 0.8  # of the radius: longer steps reach it; those within a box may stay below
 _RETREAT = 0.1  # of a step to a point that is not finite, which does not say how much shorter the next one has to be
@@ -24,7 +24,7 @@ def grown(radius: jax.Array, ratio: jax.Array, length: jax.Array) -> jax.Array:
     """Return the radius after an accepted step of some length."""
     longer = jnp.minimum(_GROWTH * radius, _FARTHEST)
     kept = jnp.where((ratio >= _GOOD) & (length >= _EDGE * radius), longer, radius)
-    return jnp.where(ratio < _POOR, _SHRINK * length, kept)
+    return jnp.where(ratio < POOR, _SHRINK * length, kept)
 
 
 def shortened(length: jax.Array, finite: jax.Array) -> jax.Array:

@@ -53,6 +53,20 @@ class FirstOrderMethod:
         """
         raise NotImplementedError(f"{type(self).__name__}: a rule needs a method update_leaf(gradient, memory, params, count).")
 
+    def step_leaf(self, before: Any, memory: Any, params: jax.Array, count: Any) -> jax.Array:
+        """Return the step for each parameter of one array: by what the update multiplied a lasting gradient.
+
+        `before` and `memory` are what was remembered before and after the update, and `params` the parameters before it. It is
+        asked for where there is a penalty.
+        """
+        cure = "give it a method step_leaf(before, memory, params, count), which returns the steps of the last update"
+        raise TypeError(f"method: expected a rule that takes a penalty, got {type(self).__name__}: {cure}.")
+
+    @property
+    def takes_penalty(self) -> str:
+        """The penalties that go with the steps: "any" where they are one number, "separable", or "none"."""
+        return "none" if type(self).step_leaf is FirstOrderMethod.step_leaf else "separable"
+
     @property
     def needs_params(self) -> bool:
         """Whether an update depends on the parameters, as far as that can be told."""
@@ -80,6 +94,17 @@ class FirstOrderMethod:
             updates.append(update.astype(g.dtype))
             memories.append(memory)
         return structure.unflatten(updates), RuleState(count, memories)
+
+    def steps(self, params: Any, before: RuleState, after: RuleState) -> Any:
+        """Return the steps of the update between two states, a pytree like the parameters; see `step_leaf`."""
+        leaves, structure = jax.tree.flatten(params)
+        rate = self.rate(before.count)
+        rates = [rate] * len(leaves) if is_number(rate) else structure.flatten_up_to(rate)
+        steps = []
+        for x, old, memory, one in zip(map(at_least_float32, leaves), before.memory, after.memory, rates, strict=True):
+            number = after.count.astype(x.dtype) if self.counts and after.count is not None else None
+            steps.append(self._at(one, x.dtype).step_leaf(old, memory, x, number))
+        return structure.unflatten(steps)
 
     def rate(self, count: Any) -> Any:
         """Return the learning rate after `count` updates: a scalar, or a pytree of the learning rates of the variables."""

@@ -3,6 +3,8 @@
 A tick judges the trial, learns from it, proposes the next step, and decides whether the run ends.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -10,10 +12,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._checks import check
-from jaxgd._trees import all_finite, bundled, pack, pytree, safe_divisor, select, unbundled, unpack
+from jaxgd._trees import all_finite, bundled, pack, put, pytree, safe_divisor, select, unbundled, unpack
 from jaxgd.bounds import at_active_bound
 from jaxgd.methods import _model, ratio_test
+from jaxgd.methods._curvature import OfHessian
 from jaxgd.methods._model import Model, Place
+from jaxgd.methods._rarely import rarely
 from jaxgd.methods._subproblem import least_in_ball, least_in_box
 from jaxgd.methods.protocol import Method, Point, Problem, Step, Traits
 from jaxgd.result import RUNNING, Status
@@ -52,6 +56,7 @@ class Memory(NamedTuple):
         refusals: trials refused in a row.
         infinite: trials whose cost was minus infinity.
         started: whether the start has been evaluated.
+        exact: whether the model's curvature is that of the cost, and not of linear residuals.
     """
 
     radius: Any
@@ -64,6 +69,7 @@ class Memory(NamedTuple):
     refusals: Any
     infinite: Any
     started: Any
+    exact: Any
 
 
 class TrustRegionState(NamedTuple):
@@ -77,7 +83,7 @@ class TrustRegionState(NamedTuple):
 def _before(x: jax.Array, radius: jax.Array) -> TrustRegionState:
     """Return the state before the first evaluation."""
     zero, count, no = jnp.zeros((), x.dtype), jnp.zeros((), jnp.int32), jnp.asarray(False)
-    memory = Memory(radius.astype(x.dtype), zero, zero, jnp.full_like(zero, jnp.inf), count, count, no, count, count, no)
+    memory = Memory(radius.astype(x.dtype), zero, zero, jnp.full_like(zero, jnp.inf), count, count, no, count, count, no, no)
     return TrustRegionState(_model.empty(x), Proposal(jnp.zeros_like(x), zero, no), memory)
 
 
@@ -155,11 +161,11 @@ class TrustRegion(Method):
         return jnp.where(model.sound, model.gain * model.root * model.root, jnp.nan)
 
     def step(self, point: Point, state: tuple[jax.Array, ...], problem: Problem) -> Step:
-        if problem.hessian is None:
+        if problem.hessian is None and self.traits.requires == "hessian":
             raise TypeError("method: TrustRegion needs second derivatives: a method that wraps it has to require 'hessian' too.")
         x, x_new, g = pack(problem.current.params), pack(point.params), pack(point.gradient)
         before: TrustRegionState = unbundled(state, _before(x, jnp.zeros(())))
-        hessian, memory, eps = problem.hessian, before.memory, _precision(point.params)
+        memory, eps = before.memory, _precision(point.params)
         cost, height = point.cost.astype(x.dtype), problem.current.cost.astype(x.dtype)
         box = None if problem.bounds is None else (pack(problem.bounds.lower), pack(problem.bounds.upper))
         finite = all_finite(cost, x_new, g)
@@ -167,18 +173,28 @@ class TrustRegion(Method):
         wanted = ~memory.started | ratio_test.judge(ratio, finite)
         highest = jnp.where(memory.started, jnp.maximum(memory.highest, cost), cost)
 
-        def arrive() -> tuple[tuple[jax.Array, ...], jax.Array]:
-            place = Place(x_new, cost, g, hessian(point.params), _held(x_new, g, box), box)
-            arrived = _model.model(place, before.model, memory.started, highest - cost, eps)
-            usable = all_finite(cost, arrived.curvatures, arrived.slopes, arrived.size)
-            return select(usable, bundled(arrived, x.dtype), kept), usable
-
+        trial = Trial(ratio, hidden, left, wanted, finite, height - cost, cost)
+        again = self.reconsiders(memory, trial)
         kept = bundled(before.model, x.dtype)
-        model, usable = lax.cond(wanted & finite, arrive, lambda: (kept, jnp.asarray(False)))
+
+        def arrive() -> tuple[tuple[jax.Array, ...], jax.Array, jax.Array]:
+            arrived = point if again is None else select(wanted, point._replace(aux=None), problem.current._replace(aux=None))
+            x, g, cost = pack(arrived.params), pack(arrived.gradient), arrived.cost.astype(x_new.dtype)
+            place = Place(x, cost, g, None, _held(x, g, box), box)
+            made = functools.partial(_model.model, before=before.model, started=memory.started, gained=highest - cost, eps=eps)
+            found, exact = self.modelled(place, arrived.params, trial, before, made, problem)
+            usable = all_finite(cost, found.curvatures, found.slopes, found.size)
+            return select(usable, bundled(found, x.dtype), kept), usable, exact
+
+        anew = wanted & finite if again is None else (wanted & finite) | again
+        model, usable, exact = lax.cond(anew, arrive, lambda: (kept, jnp.asarray(False), memory.exact))
+        usable = usable & wanted
         model = unbundled(model, before.model)
-        trial = _Trial(ratio, hidden, left, ~memory.started | usable, finite & (usable | ~wanted), height - cost, cost)
+        trial = trial._replace(accepted=~memory.started | usable, finite=finite & (usable | ~wanted))
         here = jnp.where(trial.accepted, x_new, x)
-        learnt = _learn(before, trial, model, highest, eps)
+        learnt = _learn(before, trial, model, highest, eps)._replace(exact=exact)
+        if again is not None:  # another model, which nothing was refused of yet
+            learnt = learnt._replace(refusals=jnp.where(again, 0, learnt.refusals))
         proposal, change = _propose(model, learnt, here, box)
         stuck = jnp.all(here + change == here)
         after = TrustRegionState(model, proposal, learnt)
@@ -186,8 +202,19 @@ class TrustRegion(Method):
         code = jnp.where(trial.accepted & ~usable, Status.STALLED.code, code)  # the start, where the model overflows
         return Step(unpack(change, point.params), bundled(after, x.dtype), trial.accepted, code)
 
+    def reconsiders(self, memory: Memory, trial: "Trial") -> Any:
+        """Return whether the model at the current point is made anew after a trial that was refused; None for never."""
+        return None
 
-class _Trial(NamedTuple):
+    def modelled(
+        self, place: Place, params: Any, trial: "Trial", before: TrustRegionState, made: Callable[[Place], Model], problem: Problem
+    ) -> tuple[Model, jax.Array]:
+        """Return the model at a place, and whether its curvature is that of the cost."""
+        hessian: Any = problem.hessian
+        return made(place._replace(curvature=OfHessian(hessian(params)))), jnp.asarray(True)
+
+
+class Trial(NamedTuple):
     """The outcome of a trial.
 
     Attributes:
@@ -223,7 +250,7 @@ def _held(x: jax.Array, g: jax.Array, box: Any) -> Any:
 
 
 def _judge(state: TrustRegionState, fall: jax.Array, g: jax.Array, finite: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the first three fields of `_Trial`; where rounding hides the fall, the trapezium of the gradients stands for it."""
+    """Return the first three fields of `Trial`; where rounding hides the fall, the trapezium of the gradients stands for it."""
     model, q, predicted = state.model, state.proposal.q, state.proposal.fall
     fell = model.energy(fall)
     hidden = finite & (jnp.abs(fell) <= model.noise)
@@ -235,7 +262,7 @@ def _judge(state: TrustRegionState, fall: jax.Array, g: jax.Array, finite: jax.A
     return jnp.where(predicted > 0, fell / safe_divisor(predicted), jnp.where(fell > 0, 1, -1)), hidden, left
 
 
-def _learn(state: TrustRegionState, trial: _Trial, model: Model, highest: jax.Array, eps: float) -> Memory:
+def _learn(state: TrustRegionState, trial: Trial, model: Model, highest: jax.Array, eps: float) -> Memory:
     """Return the radius and the counts after a trial; `highest` is the highest cost if it was accepted."""
     memory, first = state.memory, ~state.memory.started
     length = jnp.sqrt(jnp.sum(state.proposal.q * state.proposal.q))
@@ -255,6 +282,7 @@ def _learn(state: TrustRegionState, trial: _Trial, model: Model, highest: jax.Ar
         refusals=jnp.zeros_like(memory.refusals),
         infinite=memory.infinite,
         started=jnp.asarray(True),
+        exact=memory.exact,
     )
     refused = memory._replace(radius=ratio_test.shortened(length, trial.finite), refusals=memory.refusals + 1)
     infinite = memory.infinite + (trial.cost == -jnp.inf).astype(jnp.int32)
@@ -290,7 +318,7 @@ def _limited(model: Model, radius: jax.Array, x: jax.Array, box: Any) -> jax.Arr
     square = jnp.sum(q * q)
     saddle = (model.curvatures[0] < -model.blur) & (square <= (_ESCAPE * radius) ** 2)
     out = jnp.sqrt(jnp.maximum(radius**2 - square + q[0] ** 2, 0))
-    step = model.vectors @ jnp.where(saddle, q.at[0].set(jnp.where(model.slopes[0] > 0, -out, out)), q)
+    step = model.vectors @ jnp.where(saddle, put(q, 0, jnp.where(model.slopes[0] > 0, -out, out)), q)
     if box is None:
         return step
     low, high = (jnp.clip((side - x) / safe_divisor(model.size), -radius, radius) for side in box)
@@ -298,10 +326,10 @@ def _limited(model: Model, radius: jax.Array, x: jax.Array, box: Any) -> jax.Arr
     def within() -> jax.Array:
         return least_in_box(*model.absolute(), low, high)[0]
 
-    return lax.cond(jnp.any((step < low) | (step > high)), within, lambda: step)
+    return rarely(jnp.any((step < low) | (step > high)), within, step)
 
 
-def _verdict(before: TrustRegionState, after: TrustRegionState, trial: _Trial, stuck: jax.Array, eps: float) -> jax.Array:
+def _verdict(before: TrustRegionState, after: TrustRegionState, trial: Trial, stuck: jax.Array, eps: float) -> jax.Array:
     """Return the code of the end, or of going on: the table of `TrustRegion`."""
     model, memory, accepted, refused = after.model, after.memory, trial.accepted, ~trial.accepted
     cost = jnp.where(accepted, trial.cost, trial.cost + trial.fall)  # of the current point
