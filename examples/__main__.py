@@ -23,10 +23,15 @@ NAMES = (
     "digits",
     "curve_fit",
     "poisson_likelihood",
+    "profile_likelihood",
     "logistic_large",
     "neural_network",
     "batch_norm",
     "global_minimum",
+    "many_fits",
+    "penalty",
+    "sparse_logistic",
+    "portfolio",
 )
 
 

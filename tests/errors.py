@@ -26,6 +26,7 @@ class Row(NamedTuple):
 
 
 T, V = TypeError, ValueError
+POSITIVE, SIMPLEX = jaxgd.transforms.Positive(), jaxgd.transforms.Simplex()
 TREE: Any = {"a": 1.0, "b": np.ones(3)}
 
 
@@ -37,8 +38,8 @@ def vector(**options: Any) -> jaxgd.Result:
     return jaxgd.minimize(squares, [1.0, 1.0], **options)
 
 
-def tree(**options: Any) -> jaxgd.Result:
-    return jaxgd.minimize(squares, TREE, **options)
+def tree(start: Any = TREE, **options: Any) -> jaxgd.Result:
+    return jaxgd.minimize(squares, start, **options)
 
 
 def fit(cost: Any = line, start: Any = (0.5, 0.5), data: Any = (X, Y), **options: Any) -> jaxgd.Result:
@@ -48,6 +49,22 @@ def fit(cost: Any = line, start: Any = (0.5, 0.5), data: Any = (X, Y), **options
 
 def squares(params: Any) -> Any:
     return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+
+
+class Undecorated(jaxgd.transforms.Transform):
+    pass
+
+
+@jaxgd.pytree
+class Summed(jaxgd.transforms.Transform):
+    def forward(self, u: Any) -> Any:
+        return jnp.sum(u)
+
+
+@jaxgd.pytree
+class WithNumPy(jaxgd.transforms.Transform):
+    def forward(self, u: Any) -> Any:
+        return np.exp(u)
 
 
 def no_return(v: Any) -> None:
@@ -308,6 +325,46 @@ ERRORS = [
         "bounds[0]: expected one value, or a pytree like the parameters ({'a': *, 'b': *}), got {'a': 0}."),
     Row("a start outside", lambda: vector(bounds=(0, [2, 0.5])), V,
         "start[1]: expected a value within the bounds, from 0.0 to 0.5, got 1.0."),
+    Row("a class for a transform", lambda: vector(transform=jaxgd.transforms.Positive), T,
+        "transform: expected an instance, as in Positive(...), got the class Positive."),
+    Row("a text for a transform", lambda: tree(transform={"a": "log", "b": None}), T,
+        "transform['a']: expected a transform of jaxgd.transforms, or None, got 'log'."),
+    Row("a transform of another structure", lambda: tree(transform={"a": POSITIVE}), V,
+        "transform: expected one value, or a pytree like the parameters ({'a': *, 'b': *}), got {'a': Positive()}."),
+    Row("a transform without pytree", lambda: vector(transform=Undecorated()), T,
+        "transform: expected a transform that is a pytree: decorate the class Undecorated with jaxgd.pytree."),
+    Row("a transform to another shape", lambda: vector(transform=Summed()), V,
+        "transform: expected Summed.forward to return float32[2] for float32[2], got float32[]."),
+    Row("NumPy in a transform", lambda: vector(transform=WithNumPy()), T,
+        "transform: it can't be traced: NumPy was called on a value that JAX is tracing, in errors.py, line ...: return np..."),
+    Row("a start that is not positive", lambda: tree(start={"a": 1.0, "b": [1, 0, 2]}, transform=POSITIVE), V,
+        "start['b'][1]: expected a number > 0, the domain of its transform Positive, got 0.0."),
+    Row("a start at a limit", lambda: tree(transform={"a": jaxgd.transforms.Interval(0, 1), "b": None}), V,
+        "start['a']: expected a number between 0 and 1, the domain of its transform Interval, got 1.0."),
+    Row("shares that are no whole", lambda: tree(transform={"a": None, "b": SIMPLEX}), V,
+        "start['b']: expected numbers > 0 that sum to 1 along the last axis, the domain of its transform Simplex, got [1.0, ..."),
+    Row("an order that is none", lambda: tree(transform={"a": None, "b": jaxgd.transforms.Ordered()}), V,
+        "start['b']: expected increasing numbers along the last axis, the domain of its transform Ordered, got [1.0, 1.0, 1.0]."),
+    Row("a random start outside", lambda: minimize(start=jaxgd.sobol(-2, -1), key=0, n_starts=4, transform=POSITIVE), V,
+        "start: expected a number > 0, the domain of its transform Positive, got -1...", early=False),
+    Row("shares of one", lambda: minimize(transform=SIMPLEX), V,
+        "transform: Simplex: expected an array with at least 2 along the last axis, got shape ()."),
+    Row("limits of another shape", lambda: vector(transform=jaxgd.transforms.Interval([0, 0, 0], 2)), V,
+        "transform: Interval: expected limits that broadcast to the shape (2,) of the parameters, got shape (3,)."),
+    Row("limits in a false order", lambda: jaxgd.transforms.Interval([0, 1], 1), V,
+        "Interval: low[1]: expected a number below high, 1.0, got 1.0."),
+    Row("an infinite limit", lambda: jaxgd.transforms.Interval(0, math.inf), V,
+        "Interval: high: expected finite numbers, got inf."),
+    Row("a text for a limit of an interval", lambda: jaxgd.transforms.Interval("a", 1), T,
+        "Interval: low: expected a number or an array, got 'a'."),
+    Row("limits of two shapes of an interval", lambda: jaxgd.transforms.Interval([0, 0], [1, 1, 1]), V,
+        "Interval: expected limits of shapes that broadcast, got (2,) and (3,)."),
+    Row("bounds and a transform", lambda: tree(transform={"a": POSITIVE, "b": None}, bounds=(None, 2)), V,
+        "bounds: expected none for params['a'], which has the transform Positive: pass None there, or the bounds as "
+        "jaxgd.transforms.Interval(low, high)."),
+    Row("a part of a whole that is fixed", lambda: vector(transform=SIMPLEX, fixed=[True, False]), V,
+        "fixed: expected all or nothing of an array with the transform Simplex, whose numbers depend on each other, got a part...",
+        early=False),
     Row("all that is fixed", lambda: minimize(fixed=True), V,
         "fixed: expected at least one parameter that is free, got True for all."),
     Row("a number for fixed", lambda: vector(fixed=[0, 1]), T, "fixed: expected True or False, got [0, 1]."),

@@ -63,6 +63,14 @@ class StepOfAList(Undecorated):
         return Step([1.0], state)
 
 
+class FewStarts:
+    def __call__(self, key: Any) -> Any:
+        return 1.0
+
+    def many(self, key: Any, count: int) -> Any:
+        return np.ones(2)
+
+
 class UndecoratedRule(StoppingRule):
     pass
 
@@ -234,6 +242,26 @@ ERRORS = [
     Row("no shape", lambda: jaxgd.normal({}), V, "shape: expected at least one shape, got {}."),
     Row("a scale of zero", lambda: jaxgd.normal(2, scale=0), V, "scale: expected a finite number > 0, got 0."),
     Row("two scales of a start", lambda: jaxgd.normal(2, scale=TWO), V, "scale: expected one number, got [1, 2]."),
+    Row("an infinite limit of a start", lambda: jaxgd.uniform({"a": [0.0, -math.inf]}, 1), V,
+        "low['a'][1]: expected a finite number, got -inf."),
+    Row("limits that cross", lambda: jaxgd.sobol({"a": [0, 2]}, {"a": [1, 2]}), V,
+        "low['a'][1]: expected a number below high['a'][1], 2.0, got 2.0."),
+    Row("a text for a limit", lambda: jaxgd.uniform(0, {"a": "b"}), T,
+        "high['a']: expected a number, an array, or a pytree of them, got 'b'."),
+    Row("limits of two structures", lambda: jaxgd.uniform({"a": 0}, {"b": 1}), V,
+        "high: expected a number, or a pytree like low, got {'a': *} and {'b': *}."),
+    Row("limits of two shapes", lambda: jaxgd.uniform([0, 0], [1, 1, 1]), V,
+        "high: expected a shape that broadcasts with that of low, (2,), got shape (3,)."),
+    Row("no limits", lambda: jaxgd.sobol({}, 1), V, "low: expected at least one number, got {}."),
+    Row("a long Sobol sequence", lambda: jaxgd.sobol(np.zeros(65), 1), V,
+        "low: expected at most 64 numbers for a Sobol sequence, got 65: pass jaxgd.uniform(low, high)."),
+    Row("limits that 32 bits merge", lambda: minimize(start=jaxgd.uniform(1, 1 + 1e-9), key=0), V,
+        "low: expected limits that float32 can tell apart, got 1.0 and 1.000000001: pass dtype='float64'.", early=False),
+    Row("limits beyond 32 bits", lambda: minimize(start=jaxgd.uniform(0, 1e300), key=0), V,
+        "high: holds numbers of 1e+300, beyond float32: pass dtype='float64', ...", early=False),
+    Row("too few of many starts", lambda: minimize(start=FewStarts(), key=0, n_starts=3), V,
+        "start: expected many(key, 3) to return arrays with a leading axis of 3, got shape (2,).", early=False),
+    Row("no key for a sequence", lambda: jaxgd.sobol(0, 1)(NOTHING), V, "key: a random start needs a random key: ..."),
     Row("no key to draw with", lambda: jaxgd.normal(2)(NOTHING), V,
         "key: a random start needs a random key: pass an integer, as in key=0, ..."),
     Row("neither start nor size", lambda: jaxgd.gradient_descent(square), V,
@@ -302,6 +330,43 @@ ERRORS = [
         "residuals: it must return an array ..., it returned a scalar of type bool."),
     Row("no pair", lambda: residuals(jnp.sin, has_aux=True), T,
         "residuals: with has_aux=True they must come in a pair (residuals, aux), it returned a scalar of type float..."),
+    Row("a vector to check", lambda: jaxgd.check(lambda v: jnp.stack([v, v]), 1.0), T,
+        "cost: it must return a real scalar, it returned an array of shape (2,): take its sum or mean."),
+    Row("a check outside the bounds", lambda: jaxgd.check(square, 3.0, bounds=(0, 1)), V,
+        "start: expected a value within the bounds, from 0.0 to 1.0, got 3.0."),
+    Row("a check of chunks", lambda: jaxgd.check(line, [0.5, 0.5], jaxgd.data.Chunks((X, Y))), T,
+        "data: expected arrays, got Chunks of ...: pass a table of some of its rows."),
+    Row("a check of seven rows of six", lambda: jaxgd.check(line, [0.5, 0.5], (X, Y), batch_size=7), V,
+        "batch_size: expected an integer from 1 to 6 (the number of rows), got 7."),
+    Row("a check inside jit", lambda: jax.jit(lambda v: jaxgd.check(square, v).cost)(1.0), V,
+        "check: expected arrays, got values that JAX is tracing: call it outside of jax.jit and the like."),
+    Row("a number for a constraint", lambda: minimize(equality=3), T,
+        "equality: expected a function that can be called as equality(params), got 3."),
+    Row("a constraint of data for none", lambda: minimize(inequality=line), T,
+        "inequality: expected a function that can be called as inequality(params), since no data were given; got line(b..."),
+    Row("a constraint that returns nothing", lambda: minimize(equality=lambda v: None), T,
+        "equality: it must return real numbers, arrays or a pytree of them, it returned None: is a `return` missing?"),
+    Row("a comparison for a constraint", lambda: minimize(inequality=lambda v: v >= 1), T,
+        "inequality: ... it returned numbers of type bool: for x >= y return x - y."),
+    Row("an equation of truth values", lambda: minimize(equality=lambda v: v == 1), T, "equality: ...: for x == y return x - y."),
+    Row("complex constraints", lambda: minimize(equality=lambda v: jax.lax.complex(v, v)), T,
+        "equality: ... numbers of type complex64."),
+    Row("a text for a constraint", lambda: minimize(equality=lambda v: "zero"), T, "equality: ... it returned 'zero'."),
+    Row("NumPy in a constraint", lambda: minimize(equality=calls_numpy), T,
+        "equality: it can't be traced: NumPy was called on a value that JAX is tracing, ..."),
+    Row("a method without constraints", lambda: minimize(equality=square, method=jaxgd.LBFGS()), V,
+        "method: expected one that takes constraints, got LBFGS: InteriorPoint takes constraints: leave the method out, ..."),
+    Row("a method for constraints without any", lambda: minimize(method=jaxgd.InteriorPoint()), V,
+        "method: InteriorPoint is for constraints: pass equality= or inequality= as well."),
+    Row("InteriorPoint in fit", lambda: fit(method=jaxgd.InteriorPoint()), V,
+        "method: InteriorPoint compares the costs of steps, so all of them need the same rows: use it in minimize."),
+    Row("a barrier of zero", lambda: jaxgd.InteriorPoint(0), V, "InteriorPoint: barrier: expected a finite number > 0, got 0."),
+    Row("a rule beside constraints", lambda: minimize(equality=square, stop=CostTolerance(1.0)), V,
+        "stop: expected None together with equality, got CostTolerance(..."),
+    Row("constraints without jit", lambda: minimize(inequality=square, jit=False), V,
+        "jit: expected True together with inequality, got False."),
+    Row("constraints and steps with derivatives", lambda: minimize(equality=square, implicit=False, max_steps=3), V,
+        "implicit: expected True together with equality, got False."),
     Row("a number for a covariance", lambda: minimize().summary(3), T,
         "covariance: expected the Covariance of these parameters, got 3."),
     Row("the covariance of others", lambda: minimize().summary(covariance(squares, {"a": 1.0})), T,

@@ -422,6 +422,26 @@ def large_data_are_looked_at_in_parts_on_every_device() -> None:
     close(maximum.cost, np.max((X @ np.asarray(maximum.params["w"]) - Y) ** 2))
 
 
+def many_fits_run_where_their_data_lie() -> None:
+    rows = np.linspace(1, 3, N_ROWS, dtype=np.float32)[:, None] * X[:20, 0] + 0.1 * Y[:, None]
+    at = X[:20, 0]
+
+    def misfit(params: Any, row: Any, at: Any) -> Any:
+        return jnp.sum((params["w"] * at + params["b"] - row) ** 2) + params["w"] ** 4
+
+    start = {"w": np.float32(0), "b": np.float32(0)}
+    one = jaxgd.minimize_many(misfit, start, rows, shared=at)
+    for mesh in (mesh_of(AxisType.Auto), mesh_of(AxisType.Explicit), mesh_of(AxisType.Auto, (4, 2), ("rows", "other"))):
+        sharding = NamedSharding(mesh, PartitionSpec("rows"))
+        many = jaxgd.minimize_many(misfit, start, jax.device_put(rows, sharding), shared=at)
+        same((one.params, one.cost, one.gradient, one.code), (many.params, many.cost, many.gradient, many.code))
+        assert many.cost.sharding.is_equivalent_to(sharding, 1), many.cost.sharding
+    varied = jaxgd.minimize_many(misfit, {"w": rows[:, 0], "b": rows[:, 1]}, jaxgd.data.shard(rows), shared=at)
+    close(varied.params, one.params, rtol=1e-3)
+    errors = jaxgd.covariance_many(misfit, many.params, jaxgd.data.shard(rows), shared=at)
+    close(errors.matrix, jaxgd.covariance_many(misfit, one.params, rows, shared=at).matrix, rtol=1e-3)
+
+
 if __name__ == "__main__":
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     warnings.simplefilter("error")

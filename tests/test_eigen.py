@@ -1,4 +1,4 @@
-"""Eigenvectors of many tiny matrices at once, against LAPACK's."""
+"""Eigenvectors and singular values of many tiny matrices at once, against LAPACK's, and branches that few of many take."""
 
 from typing import Any
 
@@ -9,6 +9,9 @@ import pytest
 
 import jaxgd
 from jaxgd.methods._eigen import eigh
+from jaxgd.methods._few import cholesky, solve_lower, solve_upper
+from jaxgd.methods._rarely import rarely
+from jaxgd.methods._singular import lengths_of, svd_of
 
 
 def check(matrices: Any, tolerance: float) -> None:
@@ -72,3 +75,70 @@ def test_forward_derivatives_of_a_minimum_of_one_and_of_many_runs() -> None:
         many = jnp.tile(targets, (64, 1))
         along = jax.jvp(jax.vmap(minimiser), (many,), (jnp.ones_like(many),))[1]
         np.testing.assert_allclose(along, np.tile(sum(expected), (64, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 3, 4])
+def test_singular_values_of_many_keep_the_digits_of_small_columns(n: int) -> None:
+    rng = np.random.default_rng(n)
+    joined = rng.normal(size=(80, 9, n + 1)) * 10.0 ** rng.uniform(-8, 8, size=(80, 1, n + 1))
+    joined[:4, :, 0] = 0
+    joined[4:8, :, n - 1] = joined[4:8, :, 0]
+    matrices, right = joined[..., :n], joined[..., n]
+    with jax.enable_x64(True):
+        scale, units = jnp.ones((80, n)), jnp.zeros(n)
+        many = jax.jit(jax.vmap(lambda *one: svd_of(*one[:3], jnp.ones(()), units)))
+        values, vectors, along = map(np.asarray, many(matrices, right, scale))
+        np.testing.assert_allclose(jax.vmap(lengths_of)(matrices, right), np.linalg.norm(matrices, axis=1), rtol=1e-14)
+    exact = np.linalg.svd(matrices, compute_uv=False)[:, ::-1]
+    assert np.all(abs(values - exact) <= 2e-14 * exact[:, -1:])
+    np.testing.assert_allclose(np.swapaxes(vectors, 1, 2) @ vectors, np.broadcast_to(np.eye(n), vectors.shape), atol=1e-13)
+    slopes = np.einsum("kij,ki->kj", matrices, right)
+    found = np.einsum("kij,kj->ki", vectors, values * along)
+    scale = np.linalg.norm(matrices, axis=1) * np.linalg.norm(right, axis=1)[:, None]
+    assert np.all(abs(found - slopes) <= 1e-13 * np.max(scale, axis=1, keepdims=True))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the QR factorisation of a GPU leaves the range of numbers at 1e200")
+def test_residuals_that_are_not_finite_or_leave_the_range_of_squares_are_those_of_one_alone() -> None:
+    rng = np.random.default_rng(0)
+    matrices, right = rng.normal(size=(64, 6, 2)), rng.normal(size=(64, 6))
+    matrices[0, 0, 0], right[1, 2], matrices[2], right[3] = np.inf, np.nan, matrices[2] * 1e200, right[3] * 1e-200
+    with jax.enable_x64(True):
+        scale, root, units = jnp.ones(2), jnp.ones(()), jnp.array([0.0, 2.0])
+
+        def one(matrix: Any, right: Any) -> Any:
+            return lengths_of(matrix, right), *svd_of(matrix, right, scale, root, units)[::2]
+
+        many = [np.asarray(part) for part in jax.jit(jax.vmap(one))(matrices, right)]
+        for k in range(5):
+            for found, expected in zip(many, jax.jit(one)(matrices[k], right[k]), strict=True):
+                np.testing.assert_allclose(abs(found[k]), abs(np.asarray(expected)), rtol=1e-13)
+        assert np.all(many[0][:2] == 0) and np.all(many[1][:2] == [0, 2])
+
+
+@pytest.mark.parametrize("count", [1, 13, 64])
+def test_a_rare_branch_is_taken_by_those_that_want_it(count: int) -> None:
+    table, shared = jnp.arange(3.0 * count).reshape(count, 3), jnp.array([1.0, 10.0, 100.0])
+
+    def one(wanted: Any, row: Any) -> Any:
+        return rarely(wanted, lambda: (row * shared, jnp.sum(row)), (row, jnp.zeros(())))
+
+    for wanted in (jnp.arange(count) % 3 == 1, jnp.zeros(count, bool), jnp.ones(count, bool)):
+        rows, sums = jax.jit(jax.vmap(one))(wanted, table)
+        np.testing.assert_array_equal(rows, jnp.where(wanted[:, None], table * shared, table))
+        np.testing.assert_array_equal(sums, jnp.where(wanted, jnp.sum(table, axis=1), 0))
+    rows, _ = jax.vmap(one, in_axes=(None, 0))(jnp.asarray(True), table)
+    np.testing.assert_array_equal(rows, table * shared)
+    np.testing.assert_array_equal(one(jnp.asarray(False), table[0])[0], table[0])
+
+
+@pytest.mark.parametrize("n", [1, 3, 16, 17])
+def test_factors_of_few_rows_are_those_of_lapack(n: int) -> None:
+    half = np.random.default_rng(n).normal(size=(n, n))
+    matrix, right = half @ half.T + np.eye(n), half[0]
+    with jax.enable_x64(True):
+        factor = cholesky(jnp.asarray(matrix))
+        np.testing.assert_allclose(factor, np.linalg.cholesky(matrix), rtol=1e-11, atol=1e-13)
+        solved = solve_upper(factor, solve_lower(factor, jnp.asarray(right)))
+        np.testing.assert_allclose(solved, np.linalg.solve(matrix, right), rtol=1e-9, atol=1e-12)
+        assert np.all(np.isnan(cholesky(jnp.asarray(matrix - 1e3 * np.eye(n)))[np.tril_indices(n)]))

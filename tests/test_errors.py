@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import jaxgd
-from tests import errors, errors_of_parts
+from tests import errors, errors_of_parts, errors_of_penalties, errors_of_profiles, errors_of_squares
 from tests.errors import Row, fit, minimize
 
-ERRORS = [*errors.ERRORS, *errors_of_parts.ERRORS]
+TABLES = (errors, errors_of_parts, errors_of_penalties, errors_of_profiles, errors_of_squares)
+ERRORS = [row for table in TABLES for row in table.ERRORS]
 
 
 @pytest.mark.parametrize("row", ERRORS, ids=[row.title for row in ERRORS])

@@ -49,9 +49,26 @@ SAYS = {
     ],
     "curve_fit": ["Converged", "25 degrees of freedom", "params['phase']              0 ± 0 (held)"],
     "poisson_likelihood": ["params['n_peak']           108 ± 23", "by the profile +2", "6.2 standard deviations"],
+    "profile_likelihood": [
+        "params['half'] 4.3 ± 1.4",
+        "params['half'] 4.3 -1.1 +1.8",
+        "params['half'] 4.3 -1.9 +5.2",
+        "The highest rate, by the delta method: 9.2 ± 1.9",
+    ],
     "logistic_large": ["90000 rows of 20 columns", "once more: ", "Adam(learning_rate=Cosine("],
     "batch_norm": ["0% dropped: ", "50% dropped: ", "of 899 digits not seen before"],
     "neural_network": ["10 epochs, 340 steps", "Of 450 digits not seen before"],
+    "many_fits": ["400 runs: 400 CONVERGED", "standard errors around the truth"],
+    "penalty": ["Converged", "penalties chosen: [", "derivatives at the start: ["],
+    "sparse_logistic": ["25 runs: 25 CONVERGED", "radius error", "of 189 rows that were not fitted are read rightly"],
+    "portfolio": [
+        "cost 1.28744321",
+        "return: active, multiplier 9.127",
+        "stocks: not active, multiplier 0.000",
+        "respect to the return: 9.127",
+        "a return of 1.2: INFEASIBLE",
+        "of 15 returns can be had",
+    ],
     "global_minimum": ["best of   50 starts", "cost 0.00: 2 starts"],
 }
 

@@ -172,7 +172,7 @@ def test_an_empty_array_among_the_parameters() -> None:
 def test_the_numbers_of_the_statuses_stay_what_they_are() -> None:
     names = (
         "RUNNING CONVERGED RULE UPDATE_TOLERANCE COST_TOLERANCE GRADIENT_TOLERANCE PATIENCE MAX_STEPS MAX_EPOCHS STALLED DIVERGED "
-        "CALLBACK INTERRUPTED UNBOUNDED NONFINITE_DATA WORSE"
+        "CALLBACK INTERRUPTED UNBOUNDED NONFINITE_DATA WORSE INFEASIBLE"
     )
     assert {status.name: status.code for status in Status} == {name: k for k, name in enumerate(names.split())}
     codes = np.array([[1, 10], [15, 0]])

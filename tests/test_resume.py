@@ -50,6 +50,27 @@ def test_every_fifth_step_of_minimize(method: Any, dtype: str) -> None:
     assert same(run, whole) and run.history is not None and len(run.history.cost) == run.n_steps + 1
 
 
+def test_every_second_step_of_least_squares() -> None:
+    x = np.linspace(0, 4, 50)
+    y = 2.5 * np.exp(-1.3 * x) + 0.1 * np.cos(9 * x)
+
+    def least_squares(max_steps: int, scale: float = 0.2, factor: float = 1.0, **options: Any) -> Result:
+        def residuals(p: Any, y: Any) -> Any:
+            return factor * (p[0] * jnp.exp(-p[1] * jnp.asarray(x)) - y)
+
+        options |= {"max_steps": max_steps, "loss": "huber", "loss_scale": scale, "dtype": "float64", "history": "params"}
+        return jaxgd.least_squares(residuals, [1.0, 1.0], y, **options)
+
+    whole, run = least_squares(20), least_squares(2)
+    assert whole.converged and run.status is Status.MAX_STEPS
+    for steps in (4, 6, 8, 20):
+        run = least_squares(steps, resume=pickle.loads(pickle.dumps(run)))
+    assert same(run, whole)
+    for other in ({"scale": 0.3}, {"factor": 2.0}):
+        with pytest.raises(ValueError, match="resume: cost differs from that of the run to go on with"):
+            least_squares(20, resume=least_squares(2), **other)
+
+
 WAYS: dict[str, dict[str, Any]] = {
     "batches": {},
     "all rows": {"batch_size": 6},

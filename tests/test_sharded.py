@@ -29,6 +29,7 @@ PLACES = [
     "rows_lie_over_one_of_two_axes",
     "parameters_may_be_split_too",
     "everything_around_a_run_works",
+    "many_fits_run_where_their_data_lie",
 ]
 
 

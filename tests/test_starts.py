@@ -6,12 +6,98 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import qmc
 
 import jaxgd
-from jaxgd import Status
+from jaxgd import Status, _sobol
 from jaxgd._run import driver
 from jaxgd._run import many as lanes_of_many
 from tests.problems import quartic
+
+LOW, HIGH = {"a": -3.0, "b": np.array([0.0, 1.0])}, {"a": -2.0, "b": np.array([[2.0], [9.0]])}
+
+
+def test_the_direction_numbers_are_those_of_joe_and_kuo() -> None:
+    ours = np.asarray(_sobol.points(jnp.asarray(_sobol.directions(_sobol.MOST)), 1024)) / 2.0**32
+    np.testing.assert_array_equal(ours, qmc.Sobol(_sobol.MOST, scramble=False, bits=32).random(1024))
+    assert _sobol.MOST == 64 and _sobol.directions(3).shape == (3, 32)
+
+
+def test_a_scrambled_sequence_stays_even_and_begins_alike_however_long_it_is() -> None:
+    key, start = jax.random.key(1), jaxgd.sobol(np.zeros(5), 1.0)
+    points = np.asarray(start.many(key, 256))
+    for k in range(5):  # a (t, m, s)-net: one point in each slice
+        np.testing.assert_array_equal(np.sort((points[:, k] * 256).astype(int)), np.arange(256))
+    pairs = (points[:, 0] * 16).astype(int) * 16 + (points[:, 1] * 16).astype(int)
+    np.testing.assert_array_equal(np.sort(pairs), np.arange(256))
+    for count in (1, 7):
+        np.testing.assert_array_equal(start.many(key, count), points[:count])
+    np.testing.assert_array_equal(start(key), points[0])
+    assert len({float(start(jax.random.key(k))[0]) for k in range(20)}) == 20
+
+
+@pytest.mark.parametrize("make", [jaxgd.uniform, jaxgd.sobol])
+def test_a_start_in_a_box_depends_on_the_key_alone(make: Any) -> None:
+    start, jitted = make(LOW, HIGH), jax.jit(make(LOW, HIGH))
+    narrow = start(3)
+    for leaf, low, high in zip(*map(jax.tree.leaves, (narrow, LOW, HIGH)), strict=True):
+        assert leaf.dtype == jnp.float32 and np.all((np.asarray(leaf) > low) & (np.asarray(leaf) < high))
+    with jax.enable_x64(True):
+        wide = start(3)
+    for one, other, again in zip(*map(jax.tree.leaves, (narrow, wide, jitted(jax.random.key(3)))), strict=True):
+        assert one.shape in ((), (2, 2)) and other.dtype == np.float64
+        np.testing.assert_allclose(one, other, rtol=0, atol=2.0**-22 * 9)
+        np.testing.assert_allclose(one, again, rtol=1e-6)
+
+
+def test_the_numbers_of_starts_are_the_same_in_every_version() -> None:
+    known = {
+        jaxgd.uniform: ["0x1.1cee8p-7", "0x1.685aap-5"],
+        jaxgd.sobol: ["0x1.eaf7e2p-1", "0x1.7dc22ap-1"],
+    }
+    for make, numbers in known.items():
+        found = np.asarray(make([0.0, 0.0], 1.0)(3))
+        np.testing.assert_array_equal(found, [float.fromhex(number) for number in numbers])
+
+
+def test_no_start_lies_at_the_upper_limit() -> None:
+    key, above = jax.random.key(0), np.nextafter(np.float32(1), np.float32(2))
+    np.testing.assert_array_equal(jaxgd.uniform(np.ones(1000), float(above))(key), 1)  # there is no other number
+    np.testing.assert_array_equal(jaxgd.sobol(1.0, float(above)).many(key, 1000), 1)
+    huge = jaxgd.uniform(np.full(1000, -3e38), 3e38)(key)
+    assert np.all(np.isfinite(huge)) and abs(np.mean(np.asarray(huge) / 3e38)) < 0.1
+    moments = np.asarray(jaxgd.uniform(np.zeros(10_000), 2.0)(key))
+    assert abs(moments.mean() - 1) < 0.02 and abs(moments.var() - 1 / 3) < 0.01
+
+
+def test_limits_may_be_traced() -> None:
+    def drawn(low: Any) -> Any:
+        return jaxgd.sobol([0.0, low], 8.0)(jax.random.key(0))
+
+    np.testing.assert_allclose(jax.jit(drawn)(4.0), drawn(4.0), rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(lambda low: drawn(low)[1])(4.0), 1 - (drawn(4.0)[1] - 4) / 4, rtol=1e-6)
+
+
+def test_runs_begin_at_the_points_of_a_sequence() -> None:
+    # With bounds, half the points are projected; a user's own object may give many starts, too.
+    class Grid:
+        def __call__(self, key: Any) -> Any:
+            return self.many(key, 1)[0]
+
+        def many(self, key: Any, count: int) -> Any:
+            del key
+            return jnp.linspace(-1.0, 1.0, count)
+
+    run: dict[str, Any] = {"key": 5, "method": jaxgd.GradientDescent(0.0625), "max_steps": 1, "stop": ()}
+    sequence = jaxgd.sobol(-1.0, 1.0)
+    for start, points in ((sequence, sequence.many(jax.random.key(5), 8)), (Grid(), np.linspace(-1, 1, 8, dtype=np.float32))):
+        found = jaxgd.minimize(lambda x: 4 * x**2, start, n_starts=8, **run)
+        np.testing.assert_allclose(found.starts.params, np.asarray(points) / 2, rtol=1e-6)
+    inside = jaxgd.minimize(lambda x: x, sequence, n_starts=8, bounds=(0, None), **run)
+    expected = np.maximum(np.asarray(sequence.many(jax.random.key(5), 8)), 0)
+    np.testing.assert_allclose(inside.starts.params, np.maximum(expected - 0.0625, 0), rtol=1e-6, atol=1e-7)
+    alone = jaxgd.minimize(lambda x: 4 * x**2, sequence, **run)
+    np.testing.assert_allclose(alone.params, sequence(jax.random.key(5)) / 2, rtol=1e-6)
 
 
 def rastrigin(x: Any) -> Any:
@@ -38,7 +124,7 @@ def test_the_global_minimum_is_found() -> None:
 @pytest.mark.parametrize("lanes", [1, 3, 8])
 @pytest.mark.parametrize("method", [None, jaxgd.GradientDescent(0.02)], ids=["default", "GradientDescent"])
 def test_every_end_is_that_of_a_run_alone(method: Any, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_of_many, "_LANES", lanes)
+    monkeypatch.setattr(lanes_of_many, "STARTS", lanes)
     start = jaxgd.normal(2, 2.0)
     many = jaxgd.minimize(styblinski_tang, start, key=3, n_starts=7, method=method, dtype="float64")
     assert many.starts is not None
