@@ -12,8 +12,8 @@ A native part has the same bits in every program. By itself the compiler would s
 
 - A product and a sum that takes it may be rounded at once, where both are side by side. Therefore a negative zero, which the
   compiler does not know, is added to every product: then both ways give the product rounded once.
-- The terms of a sum over an axis may be added in another order. Therefore such a sum is written with subtractions, which it leaves
-  in order.
+- The terms of a sum over an axis may be added in another order, and factors multiplied. Therefore such a sum is written with
+  subtractions, and such a product as a loop, which it leaves in order.
 """
 
 import functools
@@ -31,7 +31,6 @@ from jaxgd._compile.parts import ROUNDED, Part, has_loop, is_usable, parts
 from jaxgd._shards import is_spread
 
 _MARK = {"xla_cpu_small_call": "true", "inlineable": "false"}  # the compiler's own names
-_FACTOR = np.uint32(1664525)
 
 
 def is_possible(leaves: Iterable[Any] = ()) -> bool:
@@ -140,14 +139,15 @@ def _marked(part: Part, zeros: dict[str, jax.Array], operands: list[Any]) -> lis
 
 
 def _mixed(arguments: Iterable[Any]) -> jax.Array:
-    """Return a number that depends on all arguments."""
-    return functools.reduce(lambda mixed, argument: mixed * _FACTOR + _bits(argument), arguments, jnp.uint32(0))
+    """Return a whole number that depends on all arguments."""
+    whole = jnp.uint64 if jax.config.jax_enable_x64 else jnp.uint32  # type: ignore[attr-defined]
+    return functools.reduce(lambda mixed, argument: mixed + _bits(argument).astype(whole), arguments, jnp.zeros((), whole))
 
 
 def _bits(argument: Any) -> jax.Array:
-    """Return some bits of an array."""
-    first = lax.slice(argument, (0,) * argument.ndim, (1,) * argument.ndim).reshape(())
-    return lax.bitcast_convert_type(first, jnp.uint32).reshape(-1)[0] if first.dtype.itemsize >= 4 else first.astype(jnp.uint32)
+    """Return the first number of an array as a whole number of its bits."""
+    first = lax.slice(argument, (0,) * argument.ndim, (1,) * argument.ndim).reshape(()) if argument.ndim else argument
+    return lax.bitcast_convert_type(first, f"uint{8 * first.dtype.itemsize}") if first.dtype.kind == "f" else first
 
 
 def _with_bits(output: jax.Array, mixed: jax.Array) -> jax.Array:
@@ -191,6 +191,8 @@ def _write(equations: list[Any], values: _Values, zeros: dict[str, jax.Array]) -
             found = [_product(eqn, *operands, zeros)]
         elif eqn.primitive.name == "reduce_sum":
             found = [_sum(operands[0], eqn.params["axes"])]
+        elif eqn.primitive.name == "reduce_prod":
+            found = [_multiplied(operands[0], eqn.params["axes"], zeros)]
         else:
             found = rebuilding.rebuilt(eqn, operands, opened)
         if found is None:
@@ -232,3 +234,12 @@ def _product(eqn: Any, left: jax.Array, right: jax.Array, zeros: dict[str, jax.A
 def _sum(terms: jax.Array, axes: Iterable[int]) -> jax.Array:
     """Return the sums over some axes, in the order of the terms: a sum of its own the compiler takes in any order that it likes."""
     return lax.reduce(terms, np.zeros((), terms.dtype), lambda total, one: -((-total) - one), tuple(axes))
+
+
+def _multiplied(factors: jax.Array, axes: Iterable[int], zeros: dict[str, jax.Array]) -> jax.Array:
+    """Return the products over some axes, one factor after the other."""
+    for axis in sorted(axes, reverse=True):
+        first = jnp.ones([size for k, size in enumerate(factors.shape) if k != axis], factors.dtype)
+        others = functools.partial(lax.dynamic_index_in_dim, factors, axis=axis, keepdims=False)
+        factors = lax.fori_loop(0, factors.shape[axis], lambda k, found, one=others: _rounded(found * one(k), zeros), first)
+    return factors

@@ -27,7 +27,7 @@ _WRITTEN = frozenset(
 )
 ROUNDED = frozenset(
     "acos acosh asin asinh atan atan2 atanh cbrt cos cosh cumlogsumexp cumprod div erf erf_inv erfc exp exp2 expm1 integer_pow log "
-    "log1p logistic mul pow reduce_prod rem rsqrt sin sinh sqrt square tan tanh".split()
+    "log1p logistic mul pow rem rsqrt sin sinh sqrt square tan tanh".split()
 )
 """The operations which are products, or end with one in the form that the compiler gives them."""
 
