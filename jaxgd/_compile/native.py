@@ -233,7 +233,11 @@ def _product(eqn: Any, left: jax.Array, right: jax.Array, zeros: dict[str, jax.A
 
 def _sum(terms: jax.Array, axes: Iterable[int]) -> jax.Array:
     """Return the sums over some axes, in the order of the terms: a sum of its own the compiler takes in any order that it likes."""
-    return lax.reduce(terms, np.zeros((), terms.dtype), lambda total, one: -((-total) - one), tuple(axes))
+    return lax.reduce(terms, np.zeros((), terms.dtype), _plus, tuple(axes))
+
+
+def _plus(total: jax.Array, one: jax.Array) -> jax.Array:
+    return -((-total) - one)
 
 
 def _multiplied(factors: jax.Array, axes: Iterable[int], zeros: dict[str, jax.Array]) -> jax.Array:
