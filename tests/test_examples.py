@@ -31,7 +31,7 @@ SAYS = {
         "[8.08281277e-12, 9.75207120e-02]",
         "[5.62822349 0.54012867], after 35317 steps",
         "[5.63333333 0.54      ], by jaxgd.minimize",
-        "v = -0.00712852, cost 2.0000508",
+        "v = -0.00712853, cost 2.0000508",
     ],
     "classification": ["after     20 epochs, 260 steps", "On the wrong side of the line: 2"],
     "regression": [
