@@ -225,6 +225,7 @@ def test_a_path_is_that_of_scikit_learn(compilations: Any) -> None:
     np.testing.assert_allclose(weights, found.factors, rtol=1e-12)
     np.testing.assert_allclose(found.result.params["w"], coefficients.T, atol=1e-8)
     assert np.all(found.result.converged) and not np.any(found.result.params["w"][0])
+    path(3.0)  # a second run is worth a program of its own
     with compilations() as compiled:
         again = path(2.0)
     assert not compiled

@@ -38,11 +38,12 @@ def is_possible(leaves: Iterable[Any] = ()) -> bool:
     return jax.default_backend() == "cpu" and (jax.device_count() == 1 or not any(map(is_spread, leaves)))
 
 
-def in_parts(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function to be compiled that does the same, its small parts in marked calls."""
+def in_parts(function: Callable[..., Any], note: Callable[[Any], None] = lambda jaxpr: None) -> Callable[..., Any]:
+    """Return a function to be compiled that does the same, its small parts in marked calls; `note` is shown its jaxpr."""
 
     def applied(*arguments: Any) -> Any:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        note(closed.jaxpr)
         if closed.effects:
             return function(*arguments)
         leaves = jax.tree.leaves(arguments)

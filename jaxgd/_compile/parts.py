@@ -31,6 +31,8 @@ ROUNDED = frozenset(
 )
 """The operations which are products, or end with one in the form that the compiler gives them."""
 
+_OF_LIBRARIES = frozenset("cholesky eigh lu qr sort svd triangular_solve".split())  # the same function wherever it is called
+_HOLDING = CALLS | {"while", "cond", "scan"}
 _READ = frozenset(("dynamic_slice", "gather", "slice"))  # of an array that may be large
 
 
@@ -73,11 +75,23 @@ def is_native(eqn: Any) -> bool:
     name = eqn.primitive.name
     if eqn.effects or not all(map(_is_small, eqn.outvars)) or not all(is_usable(one.aval) for one in variables(eqn.invars)):
         return False
-    if name in ("while", "cond", "scan") or name in CALLS:
+    if name in _HOLDING:
         return all(is_native(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns)
     if name == "dot_general":
         return products(eqn) <= PRODUCTS
     return name in _READ or (name in _WRITTEN and all(map(_is_small, variables(eqn.invars))))
+
+
+def has_fixed_bits(jaxpr: Any) -> bool:
+    """Return whether what a jaxpr computes has the same bits in every program: native parts, and functions of libraries."""
+    return not jaxpr.effects and all(map(_has_fixed_bits, jaxpr.eqns))
+
+
+def _has_fixed_bits(eqn: Any) -> bool:
+    if is_native(eqn) or eqn.primitive.name in _OF_LIBRARIES:
+        return True
+    inner = jaxprs.inside(eqn) if eqn.primitive.name in _HOLDING else []
+    return bool(inner) and all(has_fixed_bits(jaxprs.opened(one)) for one in inner)
 
 
 def products(eqn: Any) -> int:

@@ -26,6 +26,7 @@ from jaxgd._checks.check import Refused
 from jaxgd._compile import fingerprint, jaxprs, native
 from jaxgd._compile.closures import JITTED, fresh, parts_of
 from jaxgd._compile.lifting import Wanted, with_arguments_first
+from jaxgd._compile.parts import has_fixed_bits
 from jaxgd._trees import is_traced
 
 _CACHE_SIZE = 256
@@ -148,8 +149,9 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], *, in_parts: bool = False) -> None:
         self.function = _seeing_afresh(function)
-        self.in_parts, self.has_run = in_parts, False
-        self.call: Any = jax.jit(native.in_parts(self.function) if in_parts else self.function)
+        self.in_parts, self.has_run, self.was_apart = in_parts, False, False
+        self.bits_are_fixed: bool | None = None
+        self.call: Any = jax.jit(native.in_parts(self.function, self._note) if in_parts else self.function)
         self.shapes: Any = None
         self.blank: Any = None
         self.is_new = True
@@ -174,11 +176,20 @@ class Program:
         if self.blank is not None:
             return self.blank
         if self.shapes is None:
-            self.shapes = jax.eval_shape(self.function, *arguments)
+            self.shapes = self.call.eval_shape(*arguments)
         blank = jax.tree.map(_zeros, self.shapes)
         if sum(leaf.nbytes for leaf in jax.tree.leaves(blank)) <= _SMALL:
             blank = self.blank = jax.device_put(blank)
         return blank
+
+    def has_fixed_bits(self, *arguments: Any) -> bool:
+        """Return whether what it computes has the same bits in every program that computes it."""
+        if self.in_parts and self.bits_are_fixed is None:
+            self.call.trace(*arguments)
+        return bool(self.bits_are_fixed)
+
+    def _note(self, jaxpr: Any) -> None:
+        self.bits_are_fixed = has_fixed_bits(jaxpr)
 
     def prepare(self, *arguments: Any) -> None:
         """Compile for arguments like these beside what else is done, if it was not done before: JAX finds the program again."""
@@ -186,6 +197,11 @@ class Program:
             self.is_new = False
             self.compiling = threading.Thread(target=_compiled, args=(self.call.lower(*arguments),))
             self.compiling.start()
+
+    @property
+    def is_compiling(self) -> bool:
+        """Whether what `prepare` has begun is not done."""
+        return self.compiling is not None and self.compiling.is_alive()
 
     def wait(self) -> None:
         """Wait for what `prepare` has begun."""

@@ -18,6 +18,7 @@ from jaxgd._compile.native import within
 from jaxgd._compile.program import Program, program_for
 from jaxgd._run import fused, report, stepwise
 from jaxgd._run.advance import row
+from jaxgd._run.apart import Apart, first_run
 from jaxgd._run.audience import Audience
 from jaxgd._run.objective import Objective
 from jaxgd._run.options import RunOptions, no_pauses
@@ -89,6 +90,7 @@ class Run:
         self.inside = is_traced(spec, objective if options.jit else ())
         self.recorded, self.row = row is not None, None
         self.program: Program | None = None
+        self.apart: Apart | None = None
         self.blank: Any = None
         self.processes = processes_of(spec)
         self.error: StreamError | None = None
@@ -108,7 +110,9 @@ class Run:
         if options.jit and feed is None:
             spec = self._with_capacity(spec)
             self.program = program_for(loop.run_segment, spec, objective, in_parts=True)
-            self.program.prepare(spec, objective, self.blank, np.int32(0))
+            self.apart = first_run(self.program, spec, objective, self.blank) if loop is EPOCHS else None
+            if self.apart is None:
+                self.program.prepare(spec, objective, self.blank, np.int32(0))
 
     def __call__(self, spec: Any, saved: Saved | None = None, to_save: Saved | None = None) -> tuple[Any, list[Any]]:
         """Run to the end; return the last state, and the rows recorded, a pytree of arrays for each segment.
@@ -149,7 +153,8 @@ class Run:
                     progress.ahead = self._segment(spec, progress, audience.next_stop(length))
                     progress.arrive(spec)
                     seconds = time.perf_counter() - began
-                    length.measure((progress.place - place) / self.count, seconds)
+                    if self.apart is None or self.apart.is_over:
+                        length.measure((progress.place - place) / self.count, seconds)
                     if audience.stops(progress, seconds):
                         progress.end(Status.CALLBACK)
                     terminated = saver is not None and self.processes.anyone(saver.terminated)
@@ -192,7 +197,10 @@ class Run:
         epoch, batch = divmod(stop, count)
         within = getattr(state, "under_way", None) is not None
         if not within and epoch > progress.ticks:
-            return call(self.loop.run_segment, stepwise.run_segment, spec, self.objective, state, np.int32(min(epoch, self.limit)))
+            until = np.int32(min(epoch, self.limit))
+            if self.apart is not None and not self.apart.hands_over(spec, self.objective, state, until):
+                return self.apart.run_segment(spec, self.objective, state, until)
+            return call(self.loop.run_segment, stepwise.run_segment, spec, self.objective, state, until)
         if not within:
             state = call(begin_part, None, spec, call(begin, None, spec) if progress.place == 0 else state)
         if epoch == progress.ticks:

@@ -35,7 +35,7 @@ def run_epoch(spec: RunSpec, objective: Objective, state: RunState) -> tuple[Run
     if source.count > 1:
         return end_part(spec, objective, _program(begin_part, spec, state))
     rows = _program(type(source).batch, source, state.epoch, jnp.zeros((), jnp.int32))
-    return _ended(spec, objective, state, _evaluated(_advance, spec, objective, state, objective.evaluate, rows))
+    return _ended(spec, objective, state, _evaluated(advanced, spec, objective, state, objective.evaluate, rows))
 
 
 def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -> RunState:
@@ -49,7 +49,7 @@ def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -
             last = batch == source.full
             rows = _program(_take_last if last else type(source).take, source, block, first, np.int32(batch))
             evaluate: Any = objective.evaluate_last if last else objective.evaluate
-            state = _evaluated(_advance_last if last else _advance, spec, objective, state, evaluate, rows, first)
+            state = _evaluated(_advance_last if last else advanced, spec, objective, state, evaluate, rows, first)
             if not goes_on(spec, state):
                 break
         state = _program(after_part, spec, state, first)
@@ -103,7 +103,7 @@ def _program(function: Any, *arguments: Any) -> Any:
     return program_for(function, *arguments, in_parts=True)(*arguments)
 
 
-def _advance(spec: RunSpec, state: RunState, point: Point, matrices: Any, first: Any, weight: float = 1.0) -> RunState:
+def advanced(spec: RunSpec, state: RunState, point: Point, matrices: Any, first: Any, weight: float = 1.0) -> RunState:
     """Advance with matrices at the trial, and for some methods at the current point too.
 
     Each is None where the method needs none.
@@ -119,7 +119,7 @@ def _advance(spec: RunSpec, state: RunState, point: Point, matrices: Any, first:
 
 
 def _advance_last(spec: RunSpec, state: RunState, point: Point, matrices: Any, first: Any) -> RunState:
-    return _advance(spec, state, point, matrices, first, spec.source.last_weight)
+    return advanced(spec, state, point, matrices, first, spec.source.last_weight)
 
 
 def _take_last(source: Source, block: Any, first: Any, batch: Any) -> Any:
