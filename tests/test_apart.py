@@ -129,6 +129,23 @@ def test_callbacks_and_the_keyboard_in_a_first_run() -> None:
 
 
 @on_cpu
+def test_an_interrupt_between_turns_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[int] = []
+    clock = apart.time.perf_counter
+
+    def interrupted() -> float:
+        turns.append(1)
+        if len(turns) == 12:  # two a turn
+            raise KeyboardInterrupt
+        return clock()
+
+    monkeypatch.setattr(apart.time, "perf_counter", interrupted)
+    monkeypatch.setattr(apart, "_SEGMENT", 1e9)
+    result = jaxgd.minimize(lambda x: valley(x) + jnp.sum(x**10) / 7, START, method=jaxgd.LBFGS(), dtype="float64")
+    assert result.status is jaxgd.Status.INTERRUPTED and 4 <= result.n_evaluations <= 6
+
+
+@on_cpu
 def test_what_has_no_fixed_bits_runs_fused(compilations: Any) -> None:
     with compilations() as compiled:
         jaxgd.minimize(lambda x: jnp.sum(jnp.cosh(x)) + jnp.sum(x) ** 2, np.ones(300), method=jaxgd.LBFGS(), max_steps=3)

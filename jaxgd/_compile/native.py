@@ -189,7 +189,7 @@ def _write(equations: list[Any], values: _Values, zeros: dict[str, jax.Array]) -
     for eqn in equations:
         operands = values.read(eqn.invars)
         if eqn.primitive.name == "dot_general":
-            found = [_product(eqn, *operands, zeros)]
+            found = [_product(eqn, operands[0], operands[1], zeros)]
         elif eqn.primitive.name == "reduce_sum":
             found = [_sum(operands[0], eqn.params["axes"])]
         elif eqn.primitive.name == "reduce_prod":

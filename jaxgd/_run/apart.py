@@ -43,14 +43,15 @@ class Apart:
             self.is_over = not self.program.is_compiling
         return self.is_over
 
-    def run_segment(self, spec: RunSpec, objective: Objective, state: RunState, until: Any) -> tuple[RunState, Any]:
-        """Do what the fused loop does, for some turns."""
+    def run_segment(self, spec: RunSpec, objective: Objective, progress: Any, until: Any) -> tuple[RunState, Any]:
+        """Do what the fused loop does, for some turns. What each has led to is ahead in the progress of the run."""
+        state: RunState = progress.state
         evaluate, proceed = programs(spec, objective, state)
         without, running, turns = _without_rows(spec), True, 0.0
         while running and turns <= _SEGMENT:
             began = time.perf_counter()
             state, going = proceed(without, state, *evaluate(spec, objective, state), until)
-            running = bool(going)
+            running, progress.ahead = bool(going), (state, {})
             turns += time.perf_counter() - began if self.is_compiled else 0
             self.is_compiled = True
         self.seconds += turns

@@ -199,7 +199,7 @@ class Run:
         if not within and epoch > progress.ticks:
             until = np.int32(min(epoch, self.limit))
             if self.apart is not None and not self.apart.hands_over(spec, self.objective, state, until):
-                return self.apart.run_segment(spec, self.objective, state, until)
+                return self.apart.run_segment(spec, self.objective, progress, until)
             return call(self.loop.run_segment, stepwise.run_segment, spec, self.objective, state, until)
         if not within:
             state = call(begin_part, None, spec, call(begin, None, spec) if progress.place == 0 else state)
