@@ -110,7 +110,8 @@ class Run:
         if options.jit and feed is None:
             spec = self._with_capacity(spec)
             self.program = program_for(loop.run_segment, spec, objective, in_parts=True)
-            self.apart = first_run(self.program, spec, objective, self.blank) if loop is EPOCHS else None
+            if loop is EPOCHS and not self.processes.several:  # a first run is cut by the clock of its own process
+                self.apart = first_run(self.program, spec, objective, self.blank)
             if self.apart is None:
                 self.program.prepare(spec, objective, self.blank, np.int32(0))
 
