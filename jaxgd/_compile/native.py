@@ -39,7 +39,10 @@ def is_possible(leaves: Iterable[Any] = ()) -> bool:
 
 
 def in_parts(function: Callable[..., Any], note: Callable[[Any], None] = lambda jaxpr: None) -> Callable[..., Any]:
-    """Return a function to be compiled that does the same, its small parts in marked calls; `note` is shown its jaxpr."""
+    """Return a function to be compiled that does the same, its small parts in marked calls.
+
+    `note` is shown its jaxpr when it is traced.
+    """
 
     def applied(*arguments: Any) -> Any:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)

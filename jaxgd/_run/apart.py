@@ -80,7 +80,7 @@ def programs(spec: RunSpec, objective: Objective, state: RunState) -> tuple[Prog
 
 
 def _is_plain(spec: RunSpec, objective: Objective) -> bool:
-    """Return whether a run is one of few small arrays, by a method that ends by itself, of which nothing but the end is asked."""
+    """Return whether a run has few small arrays and a method that ends by itself, and only its end is asked for."""
     if not isinstance(spec.source, AllRows) or spec.names or spec.extras is not None or spec.validation:
         return False
     if objective.products is not None or objective.constraints is not None or not spec.method.traits.can_end:
