@@ -80,7 +80,7 @@ def programs(spec: RunSpec, objective: Objective, state: RunState) -> tuple[Prog
 
 
 def _is_plain(spec: RunSpec, objective: Objective) -> bool:
-    """Return whether a run has few small arrays and a method that ends by itself, and only its end is asked for."""
+    """Return whether a run has small arrays, a method that ends by itself, and no more than an end."""
     if not isinstance(spec.source, AllRows) or spec.names or spec.extras is not None or spec.validation:
         return False
     if objective.products is not None or objective.constraints is not None or not spec.method.traits.can_end:
