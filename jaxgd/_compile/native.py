@@ -8,12 +8,12 @@ small arithmetic are marked calls, and the rest stays as it is: large arrays, so
 The compiler aborts where it finds late that a marked call does not need a parameter. Therefore every output depends on all
 parameters, through a number that is always zero, which only the last stage of the compiler finds out.
 
-A native part has the same bits in every program. By itself the compiler would see to that in two cases only where it happens to:
+A native part has the same bits in every program, as far as rounding goes. The compiler is kept from two things that change them:
 
-- A product and a sum that takes it may be rounded at once, where both are side by side. Therefore a negative zero, which the
-  compiler does not know, is added to every product: then both ways give the product rounded once.
-- The terms of a sum over an axis may be added in another order, and factors multiplied. Therefore such a sum is written with
-  subtractions, and such a product as a loop, which it leaves in order.
+- A product and the sum that takes it may be fused, with one rounding instead of two, where the compiler finds both side by side.
+  Therefore a negative zero, which the compiler does not know, is added to every product: fused or not, the product is rounded.
+- A sum or a product over an axis may be taken in another order. Therefore a sum is written with subtractions, whose order the
+  compiler keeps, and a product as a loop.
 """
 
 import functools

@@ -97,13 +97,8 @@ def _evaluated(spec: RunSpec, objective: Objective, state: RunState) -> tuple[An
     """Return the evaluation of the trial, and the matrices that the method may ask for."""
     state = select(state.is_first, begin(spec), state)
     rows = spec.source.batch(state.epoch, state.batch)
-    places = (state.trial, state.current.params) if objective.linearised else (state.trial,)
-
-    def at_places(function: Any) -> Any:
-        return function and tuple(function(place, *rows) for place in places)
-
-    matrices = {"hessian": at_places(objective.hessian), "linearised": at_places(objective.linearised)}
-    return evaluated_point(spec, state.trial, objective.evaluate(state.trial, *rows)), matrices
+    point = evaluated_point(spec, state.trial, objective.evaluate(state.trial, *rows))
+    return point, stepwise.matrices(objective, state, rows)
 
 
 def _proceeded(spec: RunSpec, state: RunState, point: Any, matrices: Any, until: Any) -> tuple[RunState, Any]:

@@ -81,14 +81,18 @@ def _evaluated(
 ) -> RunState:
     """Evaluate the trial on some rows, with second derivatives if the method needs them, and advance."""
     rows = (*_program(_given, spec, state), *rows)
-    evaluation = call(evaluate, state.trial, *rows)
+    point = evaluated_point(spec, state.trial, call(evaluate, state.trial, *rows))
+    return _program(function, spec, state, point, matrices(objective, state, rows), first)
+
+
+def matrices(objective: Objective, state: RunState, rows: Any) -> dict[str, Any]:
+    """Return the matrices that the method may ask for, at the trial, and of residuals at the current point too."""
     places = (state.trial, state.current.params) if objective.linearised else (state.trial,)
 
     def at_places(one: Any) -> Any:
         return None if one is None else tuple(call(one, place, *rows) for place in places)
 
-    matrices = {"hessian": at_places(objective.hessian), "linearised": at_places(objective.linearised)}
-    return _program(function, spec, state, evaluated_point(spec, state.trial, evaluation), matrices, first)
+    return {"hessian": at_places(objective.hessian), "linearised": at_places(objective.linearised)}
 
 
 def _given(spec: RunSpec, state: RunState) -> tuple[Any, ...]:
