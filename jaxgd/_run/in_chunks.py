@@ -57,6 +57,8 @@ class InChunks:
                 if self.look is not None:
                     self.look(piece, found)
                 total, n_chunks = _plus(total, found, 1.0 if is_sum else piece.n_rows / self.n_rows), n_chunks + 1
+                jax.block_until_ready(total)  # a program that has not run keeps its rows in memory
+                del piece, found
         if is_sum and n_chunks > 1:
             once, twice = (
                 call(one, params, rows)[: self.wanted] for one, rows in zip((self.once, self.twice), self.rows, strict=True)
@@ -75,6 +77,7 @@ class InChunks:
                 if not all_finite(*found[: self.wanted]):
                     return function, found, piece.data, first
                 first += piece.n_rows
+                del piece
         return None
 
 
