@@ -21,7 +21,8 @@ Without a method nothing has to be tuned: `minimize` takes `TrustRegion` for up 
 `Automatic`, which finds a learning rate by a short race. What else there is:
 
     methods           GradientDescent, Adam, Adagrad, Adadelta, RMSProp (first order), SpectralGradient (plain descent with a safe
-                      step), LBFGS, TrustRegion, LevenbergMarquardt, GaussNewton, InteriorPoint, Automatic, and any Optax
+                      step), LBFGS, TrustRegion, TruncatedNewton, LevenbergMarquardt, GaussNewton, InteriorPoint,
+                      AugmentedLagrangian, Automatic, and any Optax
                       transformation
     least squares     least_squares(residuals, start, data, loss=...), curve_fit(model, x, y, start), SumOfSquares(residuals)
     learning rates    a number, an array for each variable, a schedule of `jaxgd.schedules`, any function of the step, or "auto"
@@ -72,6 +73,7 @@ from jaxgd._trees import pytree
 from jaxgd.average import ExponentialAverage
 from jaxgd.checkpoint import Checkpoint, Resume
 from jaxgd.constraints import Constraints
+from jaxgd.methods.augmented_lagrangian import AugmentedLagrangian
 from jaxgd.methods.automatic import Automatic
 from jaxgd.methods.first_order import Adadelta, Adagrad, Adam, GradientDescent, RMSProp
 from jaxgd.methods.gauss_newton import GaussNewton
@@ -81,6 +83,7 @@ from jaxgd.methods.proximal_gradient import ProximalGradient
 from jaxgd.methods.proximal_newton import ProximalNewton
 from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.spectral import SpectralGradient
+from jaxgd.methods.truncated_newton import TruncatedNewton
 from jaxgd.methods.trust_region import TrustRegion
 from jaxgd.penalties import L1, ElasticNet, GroupLasso, NonNegative
 from jaxgd.result import Best, History, Result, Starts, Status
@@ -99,6 +102,7 @@ __all__ = [
     "Adadelta",
     "Adagrad",
     "Adam",
+    "AugmentedLagrangian",
     "Automatic",
     "Best",
     "Bootstrap",
@@ -134,6 +138,7 @@ __all__ = [
     "Status",
     "SumOfSquares",
     "Sweep",
+    "TruncatedNewton",
     "TrustRegion",
     "bootstrap",
     "cache",

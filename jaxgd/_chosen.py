@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxgd._chunked import ChunkedCost
-from jaxgd._constrained import Functions
+from jaxgd._constrained import DENSE, MATRIX_FREE, Functions
 from jaxgd._objective.curvature import backward_squares, forward_squares, linearised_squares
 from jaxgd._objective.derivatives import NoDerivativesError, affords_matrix
 from jaxgd._objective.evaluation import hessian, hessian_product
@@ -16,6 +16,7 @@ from jaxgd._problem import Problem
 from jaxgd._run.objective import Objective
 from jaxgd._trees import pack
 from jaxgd.methods.adapters import check_takes_penalty
+from jaxgd.methods.augmented_lagrangian import AugmentedLagrangian
 from jaxgd.methods.gauss_newton import GaussNewton
 from jaxgd.methods.interior_point import InteriorPoint
 from jaxgd.methods.levenberg_marquardt import LevenbergMarquardt
@@ -26,6 +27,7 @@ from jaxgd.methods.quasi_newton import LBFGS
 from jaxgd.methods.trust_region import TrustRegion
 from jaxgd.squares import SumOfSquares
 
+_DENSE = 500  # parameters, above which matrices of them and of constraints cost more than they bring
 _CURE = "leave the method out, or pass LBFGS(), which needs the gradient alone"
 
 
@@ -47,15 +49,21 @@ def with_method(
     if constraints is not None:
         if given.penalty is not None:
             raise ValueError("penalty: expected None beside equality or inequality, got a penalty.")
-        functions = constraints.traced(given.params, given.frozen, arrays, types=given.types, change=given.change)
-        interior = InteriorPoint()
-        adapted, rules = prepared((interior if method is None else method).sized(*functions.numbers))
-        second = _second_derivatives(given, trace, arrays, interior)
+        size = sum(leaf.size for leaf in jax.tree.leaves(given.params))
+        chosen = method or (InteriorPoint() if size <= _DENSE else AugmentedLagrangian())
+        dense = chosen.traits.requires == "constraints"
+        makers = DENSE if dense else MATRIX_FREE
+        functions = constraints.traced(given.params, given.frozen, arrays, makers, types=given.types, change=given.change)
+        adapted, rules = prepared(chosen.sized(*functions.numbers))
+        second = _second_derivatives(given, trace, arrays, chosen) if dense else None
         return Objective(evaluate, hessian=second, constraints=functions), adapted, rules, None
     default = default_method(given.params, evaluate, given.penalty, squares=squares, jit=given.jit)
     adapted, rules = prepared(default if method is None else method)
     check_takes_penalty(adapted, given.penalty)
     requires = adapted.traits.requires
+    if adapted.traits.evaluates and (not given.jit or isinstance(trace, ChunkedCost)):
+        got = "jit=False" if not given.jit else "data that come in chunks"
+        raise ValueError(f"method: {type(method).__name__} needs a cost that is compiled, got {got}: {_CURE}.")
     if requires == "gradient":
         return Objective(evaluate), adapted, rules, None
     if requires in ("residuals", "products"):

@@ -11,7 +11,7 @@ from jaxgd._checks import check, check_cost
 from jaxgd._compile.program import program_for
 from jaxgd._compile.provenance import Origin
 from jaxgd._frozen import FrozenParameters
-from jaxgd._objective.constraints import MAKERS, ConstraintFunctions
+from jaxgd._objective.constraints import MAKERS, WEIGHTED, ConstraintFunctions
 from jaxgd._objective.evaluation import trace_objective
 from jaxgd._objective.half_precision import of_wide
 from jaxgd._objective.tangent import active, lagrangian
@@ -19,7 +19,9 @@ from jaxgd._trees import is_traced, with_fields
 from jaxgd.constraints import NAMES, Constraints
 from jaxgd.methods.protocol import Method
 
-_TAKES = "InteriorPoint takes constraints: leave the method out, or pass InteriorPoint()"
+DENSE = "linearised", "curved"  # the first is for the end of a run, too, and for the derivatives of a minimum
+MATRIX_FREE = "linearised", "values", "pulled"
+_TAKES = "InteriorPoint and AugmentedLagrangian take constraints: leave the method out, or pass one of them"
 
 
 class Functions(NamedTuple):
@@ -38,7 +40,7 @@ class Functions(NamedTuple):
         """
         given = Functions(equality, inequality)
         names = [name for name, one in zip(NAMES, given, strict=True) if one is not None]
-        needs = isinstance(method, Method) and method.traits.requires == "constraints"
+        needs = isinstance(method, Method) and method.traits.takes_constraints
         if not names:
             if needs:
                 raise ValueError(f"method: {type(method).__name__} is for constraints: pass equality= or inequality= as well.")
@@ -54,28 +56,39 @@ class Functions(NamedTuple):
         return given
 
     def traced(
-        self, params: Any, frozen: FrozenParameters | None, arrays: tuple[Any, ...], *, types: Any = None, change: Any = None
+        self,
+        params: Any,
+        frozen: FrozenParameters | None,
+        arrays: tuple[Any, ...],
+        makers: tuple[str, ...] = DENSE,
+        *,
+        types: Any = None,
+        change: Any = None,
     ) -> ConstraintFunctions:
-        """Return the functions with their derivatives, of free parameters and data like these.
+        """Return what `makers` make of the functions, of free parameters and data like these.
 
         `types` are those of a `Problem` and `change` is that of its variables.
         """
-        linear, curved, sizes, names = [], [], [], []
+        made: dict[str, list[Any]] = {maker: [] for maker in makers}
+        values: Any = None
+        sizes, names = [], []
         for name, function in zip(NAMES, self, strict=True):
             if function is None:
                 continue
             own: Any = of_wide(function, types) if types else function
             own = own if change is None else change.of_own(own)
             options: dict[str, Any] = {"has_aux": False, "jit": True, "fixed": frozen, "name": name, "origin": Origin(own)}
-            values_of, curvature_of = MAKERS[name]
-            found: Any = trace_objective(own, params, values_of, *arrays, **options)
-            values = found.shapes[0]
-            weights = jnp.zeros(values.shape, values.dtype)
-            linear.append(found)
-            curved.append(trace_objective(own, params, curvature_of, *arrays, weights, **options))
+
+            weights: tuple[Any, ...] = ()
+            for maker, some in made.items():
+                more = weights if maker in WEIGHTED else ()
+                some.append(trace_objective(own, params, MAKERS[name][maker], *arrays, *more, **options))
+                if maker == "linearised":
+                    values = some[-1].shapes[0]
+                    weights = (jnp.zeros(values.shape, values.dtype),)
             sizes.append(values.size)
             names.append(name)
-        return ConstraintFunctions(tuple(linear), tuple(curved), tuple(sizes), tuple(names))
+        return ConstraintFunctions({maker: tuple(some) for maker, some in made.items()}, tuple(sizes), tuple(names))
 
 
 def along_constraints(constraints: ConstraintFunctions, functions: Any, value: Any, params: Any, *others: Any) -> tuple[Any, ...]:
@@ -118,7 +131,7 @@ def reported(functions: ConstraintFunctions, prices: Any, params: Any, arrays: t
     """Return the constraints at the point that a method returned, with its multipliers."""
     values, multipliers, active = {}, {}, {}
     worst, at = jnp.zeros((), prices.multipliers.dtype), 0
-    for one, size, name in zip(functions.linear, functions.sizes, functions.names, strict=True):
+    for one, size, name in zip(functions.made["linearised"], functions.sizes, functions.names, strict=True):
         vector, _, tree = one(params, *arrays)
         part = slice(at, at + size)
         misses = jnp.abs(vector) if name == NAMES[0] else jnp.maximum(-vector, 0)

@@ -88,12 +88,12 @@ def minimize(
             a mean or a sum over rows also takes `jaxgd.data.Chunks` of what is larger than the memory, and a `jaxgd.data.Stream`.
         method: a method of jaxgd, such as `Adam(0.01)`, or any Optax transformation as it is. None is `TrustRegion()` for up to 200
             free parameters, and `LBFGS()` for more, or where the parameters times the largest array that the cost computes are
-            more than 2**28 numbers, since a Hessian takes too long then, or where JAX finds no second derivatives, and
-            `InteriorPoint()` where there are constraints; none has anything to tune.
+            more than 2**28 numbers, since a Hessian takes too long then, or where JAX finds no second derivatives. Where there are
+            constraints it is `InteriorPoint()` for up to 500, and `AugmentedLagrangian()` for more. None has anything to tune.
         equality: a function of the parameters, and of the data where there are any, whose values have to be zero: it returns real
             numbers, arrays, or a pytree of them, written with `jax.numpy`. The start need not fulfil it.
-        inequality: the same for values that have to be at least zero. Constraints are dealt with by `InteriorPoint()`, the default
-            where there are any, from exact derivatives. `result.constraints` has their values, multipliers and violation.
+        inequality: the same for values that have to be at least zero. Derivatives of both are exact. `result.constraints` has
+            their values, multipliers and violation.
         bounds: a pair (lower, upper) that every evaluated point lies between: each None, a number, or a pytree like the parameters
             with a number, an array or None for each of them, or for whole branches. The start has to lie there too; a random one is
             moved there.

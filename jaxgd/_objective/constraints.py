@@ -21,14 +21,12 @@ class ConstraintFunctions:
     """The functions of the constraints.
 
     Attributes:
-        linear: for each of them (params, data) -> its values as a vector, its Jacobian, and what it returned.
-        curved: for each of them (params, data, weights) -> the second derivatives of the weighted sum of its values.
+        made: what `MAKERS` make of them: under the name of each maker a tuple with one function for each of `names`.
         sizes: how many numbers each returns.
         names: which they are, "equality" and "inequality" or one of them.
     """
 
-    linear: tuple[Any, ...]
-    curved: tuple[Any, ...]
+    made: dict[str, tuple[Any, ...]]
     sizes: tuple[int, ...] = static()
     names: tuple[str, ...] = static()
 
@@ -44,18 +42,22 @@ class ConstraintFunctions:
 
     def with_values(self, values: Any) -> "ConstraintFunctions":
         """Return the functions with other values of what is fixed."""
-        linear, curved = ([PartialObjective(one.function, values) for one in some] for some in (self.linear, self.curved))
-        return ConstraintFunctions(tuple(linear), tuple(curved), self.sizes, self.names)
+        made = {name: tuple(PartialObjective(one.function, values) for one in some) for name, some in self.made.items()}
+        return ConstraintFunctions(made, self.sizes, self.names)
 
     def evaluate(self, params: Any, rows: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
         """Return the values of all constraints as one vector, and its Jacobian."""
-        found = [one(params, *rows) for one in self.linear]
+        found = [one(params, *rows) for one in self.made["linearised"]]
         return jnp.concatenate([values for values, _, _ in found]), jnp.concatenate([rows for _, rows, _ in found])
 
-    def curvature(self, params: Any, weights: jax.Array, rows: tuple[Any, ...]) -> Any:
-        """Return the second derivatives of the weighted sum of all values."""
+    def values(self, params: Any, rows: tuple[Any, ...]) -> jax.Array:
+        """Return the values of all constraints as one vector."""
+        return jnp.concatenate([one(params, *rows) for one in self.made["values"]])
+
+    def weighted(self, maker: str, params: Any, weights: jax.Array, rows: tuple[Any, ...]) -> Any:
+        """Return a derivative of the weighted sum of all values: its gradient if "pulled", its second derivatives if "curved"."""
         total, at = jnp.zeros((), weights.dtype), 0
-        for one, size in zip(self.curved, self.sizes, strict=True):
+        for one, size in zip(self.made[maker], self.sizes, strict=True):
             total = total + one(params, *rows, weights[at : at + size])
             at += size
         return total
@@ -65,9 +67,33 @@ class ConstraintFunctions:
 
         def curvature(params: Any, weight: jax.Array, weights: jax.Array) -> jax.Array:
             own = hessian(params, *given)
-            return jnp.where(weight == 0, 0, weight * own) + self.curvature(params, weights, rows)
+            return jnp.where(weight == 0, 0, weight * own) + self.weighted("curved", params, weights, rows)
 
-        return protocol.Constraints(self.n_equations, lambda params: self.evaluate(params, rows), curvature)
+        return protocol.Constraints(
+            self.n_equations,
+            evaluate=lambda params: self.evaluate(params, rows),
+            curvature=curvature,
+            values=lambda params: self.values(params, rows),
+            pull=lambda params, weights: self.weighted("pulled", params, weights, rows),
+        )
+
+
+def _values(function: Any, *, name: str, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
+    """Return the values as a vector."""
+    del has_aux
+    return lambda free, *arguments: _vector(function, name, held, pack(free), free, *arguments)[0]
+
+
+def _pulled(function: Any, *, name: str, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
+    """Return the gradient of the sum of the values, weighted by the last argument."""
+    del has_aux
+
+    def gradient(free: Any, *arguments: Any) -> jax.Array:
+        *rest, weights = arguments
+        x = pack(free)
+        return jax.vjp(lambda x: _vector(function, name, held, x, free, *rest)[0], x)[1](weights)[0]
+
+    return gradient
 
 
 def _linearised(function: Any, *, name: str, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
@@ -124,4 +150,6 @@ def _vector(function: Any, name: str, held: Layout | None, x: jax.Array, free: A
     return jnp.concatenate([jnp.zeros((0,), x.dtype), *packed]), arrays
 
 
-MAKERS = {name: (functools.partial(_linearised, name=name), functools.partial(_curved, name=name)) for name in NAMES}
+_MAKERS = {"linearised": _linearised, "curved": _curved, "values": _values, "pulled": _pulled}
+MAKERS = {name: {maker: functools.partial(make, name=name) for maker, make in _MAKERS.items()} for name in NAMES}
+WEIGHTED = ("curved", "pulled")

@@ -33,7 +33,7 @@ class Lagrangian:
     def __call__(self, params: Any, *rows: Any) -> Any:
         found = self.function(params, *rows)
         if self.kind == _HESSIAN:
-            return found - self.functions.curvature(params, self.multipliers.astype(found.dtype), rows).astype(found.dtype)
+            return found - self.functions.weighted("curved", params, self.multipliers.astype(found.dtype), rows).astype(found.dtype)
         values, jacobian = self.functions.evaluate(params, rows)
         if self.kind == _VALUE:
             return found - jnp.sum(self.multipliers * values).astype(found.dtype)

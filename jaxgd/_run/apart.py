@@ -83,7 +83,12 @@ def _is_plain(spec: RunSpec, objective: Objective) -> bool:
     """Return whether a run has small arrays, a method that ends by itself, and no more than an end."""
     if not isinstance(spec.source, AllRows) or spec.names or spec.extras is not None or spec.validation:
         return False
-    if objective.products is not None or objective.constraints is not None or not spec.method.traits.can_end:
+    if (
+        objective.products is not None
+        or objective.constraints is not None
+        or not spec.method.traits.can_end
+        or spec.method.traits.evaluates
+    ):
         return False
     functions = [one for one in (objective.evaluate, objective.hessian, objective.linearised) if one is not None]
     return all(8 * getattr(one, "largest", LARGE) <= LARGE for one in functions)

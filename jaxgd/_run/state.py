@@ -84,7 +84,7 @@ class RunSpec:
     @property
     def is_constrained(self) -> bool:
         """Whether the method takes constraints: of two points the one of lower cost need not be the better."""
-        return self.method.traits.requires == "constraints"
+        return self.method.traits.takes_constraints
 
     @property
     def can_end(self) -> bool:

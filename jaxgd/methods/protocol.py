@@ -58,7 +58,7 @@ class Problem(NamedTuple):
             vector; for methods that require them.
         penalty: the penalty of the free parameters, or None: it has `prox(params, steps, bounds)` and `slope(params, gradient,
             bounds)`. The cost of a `Point` is that of cost and penalty together, its gradient that of the cost alone.
-        constraints: the `Constraints` of a method that requires them.
+        constraints: the `Constraints` of a method that takes them.
     """
 
     evaluate: Callable[[Any], Point] | None = None
@@ -77,12 +77,18 @@ class Constraints(NamedTuple):
     Attributes:
         n_equations: how many are equations.
         evaluate: params -> their values as one vector, and its Jacobian for the parameters packed into a vector.
-        curvature: params, weight, weights -> the matrix of second derivatives of weight * cost + sum(weights * values).
+        curvature: params, weight, weights -> the matrix of second derivatives of weight * cost + sum(weights * values); for methods
+            that require "constraints".
+        values: params -> the values alone.
+        pull: params, weights -> the gradient of sum(weights * values), a vector; both for methods that require "weighted
+            constraints".
     """
 
     n_equations: int
     evaluate: Callable[[Any], tuple[Any, Any]]
     curvature: Callable[[Any, Any, Any], Any]
+    values: Callable[[Any], Any]
+    pull: Callable[[Any, Any], Any]
 
 
 class Traits(NamedTuple):
@@ -90,8 +96,9 @@ class Traits(NamedTuple):
 
     Attributes:
         requires: what it asks for. "gradient", or "hessian" for second derivatives too, "residuals" for those and for the residuals
-            of a sum of squares with their Jacobian, "products" for products of either with vectors, or "constraints" for equations
-            and inequalities beside second derivatives. All but the first take the parameters as one vector.
+            of a sum of squares with their Jacobian, "products" for products of either with vectors, "constraints" for equations and
+            inequalities beside second derivatives, or "weighted constraints" for these without any matrix. All but the first take
+            the parameters as one vector.
         can_reject: whether it may reject a point. Points that are not finite go to such a method like any other, to be rejected;
             for others they end the run. `fit` takes methods that accept every point.
         can_end: whether it may end the run by a `code`.
@@ -101,6 +108,7 @@ class Traits(NamedTuple):
         default_max_steps: how many steps it gets by default in `minimize`.
         ends_at_nonfinite: whether a point that is not finite ends the run although points may be rejected.
         takes_penalty: the penalties that its steps take into account: "any", "separable", or "none".
+        evaluates: whether it calls `evaluate` of its `Problem`, which needs a cost that is compiled.
     """
 
     requires: str = "gradient"
@@ -111,6 +119,12 @@ class Traits(NamedTuple):
     default_max_steps: int = 10_000
     ends_at_nonfinite: bool = False
     takes_penalty: str = "none"
+    evaluates: bool = False
+
+    @property
+    def takes_constraints(self) -> bool:
+        """Whether it is for equations and inequalities."""
+        return self.requires in ("constraints", "weighted constraints")
 
     @property
     def steps_back(self) -> bool:
@@ -133,6 +147,11 @@ class Method:
     def step(self, point: Point, state: Any, problem: Problem) -> Step:
         """Return the answer to the evaluation at the point that the method asked for; the first is the start."""
         raise NotImplementedError(f"{type(self).__name__}: a method needs step(point, state, problem).")
+
+    def resumed(self, params: Any, state: Any) -> Any:
+        """Return the state before the first evaluation of a cost that hardly differs from the last one, at these parameters."""
+        del state
+        return self.init(params)
 
     def gain(self, params: Any, state: Any) -> Any:
         """Return how far below the current cost it expects the minimum; None if it never knows.

@@ -147,6 +147,9 @@ class LBFGS(Method):
             started=no,
         )
 
+    def resumed(self, params: Any, state: LBFGSState) -> LBFGSState:
+        return self.init(params)._replace(pairs=state.pairs, sizes=state.sizes, origin=state.origin)
+
     def step(self, point: Point, state: LBFGSState, problem: Problem) -> Step:
         here, there = Place(problem.current, problem.bounds), Place(point, problem.bounds)
         started, search = state.started, state.search

@@ -27,6 +27,11 @@ def grown(radius: jax.Array, ratio: jax.Array, length: jax.Array) -> jax.Array:
     return jnp.where(ratio < POOR, _SHRINK * length, kept)
 
 
+def is_endless(length: jax.Array) -> jax.Array:
+    """Return whether a step reaches the largest radius."""
+    return length >= _EDGE * _FARTHEST
+
+
 def shortened(length: jax.Array, finite: jax.Array) -> jax.Array:
     """Return the radius after a refused step of some length."""
     return jnp.where(finite, _SHRINK, _RETREAT) * length
