@@ -53,11 +53,16 @@ def test_thousands_of_parameters_by_default(dtype: str, digits: float) -> None:
     table = np.vstack([table, table[:3]])  # three equations that follow from others
     right = table @ np.ones(1000)
     least = jaxgd.minimize(
-        lambda x: x @ x / 2, np.zeros(1000), equality=lambda x: jnp.asarray(table, x.dtype) @ x - right, dtype=dtype
+        lambda x: x @ x / 2,
+        np.zeros(1000),
+        equality=lambda x: jnp.asarray(table, x.dtype) @ x - jnp.asarray(right, x.dtype),
+        dtype=dtype,
     )
     assert least.status is Status.CONVERGED
-    np.testing.assert_allclose(least.params, np.linalg.lstsq(table, right, rcond=None)[0], atol=digits)
-    np.testing.assert_allclose(table.T @ least.constraints.multipliers["equality"], least.params, atol=10 * digits)
+    np.testing.assert_allclose(np.asarray(least.params), np.linalg.lstsq(table, right, rcond=None)[0], atol=digits)
+    np.testing.assert_allclose(
+        table.T @ np.asarray(least.constraints.multipliers["equality"]), np.asarray(least.params), atol=10 * digits
+    )
 
 
 def test_the_default_follows_from_the_number_of_parameters() -> None:
