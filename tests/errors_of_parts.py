@@ -367,7 +367,7 @@ ERRORS = [
     Row("a negative weight", lambda: jaxgd.AugmentedLagrangian(weight=-1), V,
         "AugmentedLagrangian: weight: expected a finite number > 0, got -1."),
     Row("a Hessian's products of a cost that runs as Python", lambda: minimize(method=jaxgd.TruncatedNewton(), jit=False), V,
-        "method: TruncatedNewton needs a cost that is compiled, got jit=False: leave the method out, ..."),
+        "method: TruncatedNewton needs a cost that is compiled, got jit=False: leave the method out, ...", early=False),
     Row("a barrier of zero", lambda: jaxgd.InteriorPoint(0), V, "InteriorPoint: barrier: expected a finite number > 0, got 0."),
     Row("a rule beside constraints", lambda: minimize(equality=square, stop=CostTolerance(1.0)), V,
         "stop: expected None together with equality, got CostTolerance(..."),

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._checks import check
-from jaxgd._objective import derivatives
 from jaxgd._trees import all_finite, pack, pytree, safe_divisor, select, unpack
 from jaxgd.methods import ratio_test
 from jaxgd.methods._conjugate import SIGNS, Region
@@ -100,10 +99,21 @@ class TruncatedNewton(Method):
     def region(self, problem: Problem, params: Any, x: jax.Array, gradient: jax.Array) -> Region:
         """Return the region around the parameters, which are packed into x."""
         evaluate: Any = problem.evaluate
-        product = derivatives.product(lambda x: pack(evaluate(unpack(x, params)).gradient), x)
 
-        def exact(v: jax.Array) -> jax.Array:
-            return product(v).astype(v.dtype)
+        def slopes(x: jax.Array) -> jax.Array:
+            return pack(evaluate(unpack(x, params)).gradient)
+
+        def forward(v: jax.Array) -> jax.Array:
+            return jax.jvp(slopes, (x,), (v,))[1].astype(v.dtype)
+
+        def reverse(v: jax.Array) -> jax.Array:
+            return jax.vjp(slopes, x)[1](v)[0].astype(v.dtype)
+
+        exact = forward
+        try:
+            jax.eval_shape(forward, x)
+        except TypeError:  # JAX refuses forward mode to what holds jax.custom_vjp
+            exact = reverse
 
         rows = jnp.mean(jnp.square(lax.map(exact, random_signs(x.shape, x.dtype))), axis=0)
         return Region(x, gradient, problem.bounds, exact, jnp.sqrt(rows))
