@@ -8,8 +8,8 @@ import jax
 
 from jaxgd._chunked import ChunkedCost
 from jaxgd._constrained import DENSE, MATRIX_FREE, Functions
+from jaxgd._derivatives import NoDerivativesError, affords_matrix
 from jaxgd._objective.curvature import backward_squares, forward_squares, linearised_squares
-from jaxgd._objective.derivatives import NoDerivativesError, affords_matrix
 from jaxgd._objective.evaluation import hessian, hessian_product
 from jaxgd._objective.penalised import Penalties
 from jaxgd._problem import Problem

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd import _problem, _text
+from jaxgd import _derivatives, _problem, _text
 from jaxgd._checks import check
 from jaxgd._compile.closures import fresh, unjitted
 from jaxgd._compile.program import apply, program_for, trace
-from jaxgd._objective import derivatives
 from jaxgd._outcome import export
 from jaxgd._trees import (
     is_floating,
@@ -103,7 +102,7 @@ def _carried(function: Any, params: Any, errors: Any, correlation: Any) -> Propa
             f"function: expected it to return a number, an array, or a pytree of them, it returned {check.show(found)}."
         )
     size = sum(leaf.size for leaf in jax.tree.leaves(found))
-    jacobian = derivatives.jacobian(vector, x, size)
+    jacobian = _derivatives.jacobian(vector, x, size)
     errors = errors.astype(x.dtype)
     lost = jnp.isnan(errors)
     known = jnp.where(jnp.isnan(correlation), 0, correlation).astype(x.dtype)

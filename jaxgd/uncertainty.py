@@ -14,11 +14,11 @@ from jaxgd._checks import check, check_cost, check_trees
 from jaxgd._compile.program import program_for
 from jaxgd._compile.provenance import Origin
 from jaxgd._constrained import Functions, along_constraints
+from jaxgd._derivatives import NoDerivativesError
 from jaxgd._estimators import check_scale, estimated
 from jaxgd._frozen import FrozenParameters
 from jaxgd._objective import evaluation
 from jaxgd._objective.curvature import SLACK, Spectrum, half_squares, linearised, linearised_squares
-from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import trace_objective
 from jaxgd._objective.rises import ALL, contradicts, evaluated, scaling
 from jaxgd._objective.transformed import Parts, change_of, check_inside, in_own_parameters, unconstrained

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import Status, _chosen
+from jaxgd import Status, _chosen, _derivatives
 from jaxgd._compile.program import trace
-from jaxgd._objective import derivatives, evaluation
+from jaxgd._objective import evaluation
 from tests.more_garbow_hillstrom import PROBLEMS, Problem, starts
 from tests.problems import X, Y, line, mixed_scales, rosenbrock
 
@@ -365,5 +365,5 @@ def test_the_second_derivatives_are_those_of_jax(monkeypatch: pytest.MonkeyPatch
         hessian = evaluation.hessian(PROBLEMS[33 - 1].cost, has_aux=False)
         np.testing.assert_allclose(hessian(x), expected, rtol=1e-12)  # one by one
         np.testing.assert_allclose(jax.jit(hessian)(x), expected, rtol=1e-12)
-        monkeypatch.setattr(derivatives, "_TOGETHER", 25)  # a few columns at a time
+        monkeypatch.setattr(_derivatives, "_TOGETHER", 25)  # a few columns at a time
         np.testing.assert_allclose(jax.jit(lambda x: hessian(x))(x), expected, rtol=1e-12)

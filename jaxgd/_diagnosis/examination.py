@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxgd._derivatives import affords_matrix
 from jaxgd._diagnosis import columns, conditioning, flat, path, residuals, rows, slopes, start, summary
 from jaxgd._diagnosis.columns import Column, Place
 from jaxgd._diagnosis.conditioning import View
@@ -17,7 +18,6 @@ from jaxgd._diagnosis.report import Report
 from jaxgd._diagnosis.second import SecondDerivatives
 from jaxgd._diagnosis.slopes import Slope
 from jaxgd._frozen import PartialObjective
-from jaxgd._objective.derivatives import affords_matrix
 from jaxgd._problem import Problem
 from jaxgd.squares import SumOfSquares
 

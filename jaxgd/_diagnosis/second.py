@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from jaxgd._compile.program import program_for
+from jaxgd._derivatives import NoDerivativesError
 from jaxgd._diagnosis import curvature
 from jaxgd._diagnosis.curvature import Curvature
 from jaxgd._diagnosis.probe import Probe, median_time, wide
-from jaxgd._objective.derivatives import NoDerivativesError
 from jaxgd._objective.evaluation import hessian, hessian_product
 from jaxgd._problem import Problem
 

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgd import _derivatives
 from jaxgd._checks.check_constraints import constraint_arrays
 from jaxgd._compile.closures import fresh, unjitted
 from jaxgd._frozen import Layout, PartialObjective, of_the_free
-from jaxgd._objective import derivatives
 from jaxgd._trees import pack, pytree, static, unpack
 from jaxgd.constraints import NAMES
 from jaxgd.methods import protocol
@@ -119,9 +119,9 @@ def _jacobian(vector: Callable[[jax.Array], jax.Array], x: jax.Array, size: int)
     if size < x.size:
         try:
             return jax.jacrev(vector)(x)
-        except derivatives.REFUSALS:
+        except _derivatives.REFUSALS:
             pass
-    return derivatives.jacobian(vector, x, size)
+    return _derivatives.jacobian(vector, x, size)
 
 
 def _curved(function: Any, *, name: str, has_aux: bool, held: Layout | None) -> Callable[..., Any]:
@@ -135,7 +135,7 @@ def _curved(function: Any, *, name: str, has_aux: bool, held: Layout | None) -> 
         def total(x: jax.Array) -> jax.Array:
             return jnp.sum(weights * _vector(function, name, held, x, free, *rest)[0])
 
-        return derivatives.hessian(jax.grad(total), x, derivatives.together(x.size, max(x.size, weights.size)))
+        return _derivatives.hessian(jax.grad(total), x, _derivatives.together(x.size, max(x.size, weights.size)))
 
     return matrix
 

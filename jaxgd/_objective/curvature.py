@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd import _derivatives
 from jaxgd._checks import check_cost
 from jaxgd._compile.closures import fresh, unjitted
 from jaxgd._frozen import Layout, of_the_free
-from jaxgd._objective import derivatives
 from jaxgd._trees import is_traced, norm, pack, pytree, safe_divisor, unpack
 from jaxgd.bounds import Bounds, at_active_bound
 
@@ -38,7 +38,7 @@ def linearised(residuals: Any, *, has_aux: bool, held: Layout | None) -> Callabl
             return _vector(residuals, has_aux, held, unpack(x, free), *arguments).astype(x.dtype)
 
         values = vector(x)
-        return values, derivatives.jacobian(vector, x, values.size, jit=is_traced(x))
+        return values, _derivatives.jacobian(vector, x, values.size, jit=is_traced(x))
 
     return evaluate
 
@@ -50,7 +50,7 @@ def linearised_squares(cost: Any, **options: Any) -> Callable[..., Any]:
     def evaluate(free: Any, *arguments: Any) -> tuple[jax.Array, jax.Array]:
         x, vector = pack(free), _packed(called, free, arguments)
         residuals = vector(x)
-        jacobian = derivatives.jacobian(vector, x, residuals.size, jit=is_traced(x))
+        jacobian = _derivatives.jacobian(vector, x, residuals.size, jit=is_traced(x))
         weighted, weights = cost.weighted(residuals)
         return weighted, weights[:, None] * jacobian
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgd import _derivatives
 from jaxgd._checks import check_cost
 from jaxgd._compile import jaxprs
 from jaxgd._compile.closures import fresh, unjitted
@@ -13,7 +14,7 @@ from jaxgd._compile.memory import traced
 from jaxgd._compile.program import explained
 from jaxgd._compile.provenance import Origin
 from jaxgd._frozen import FrozenParameters, Layout, PartialObjective, of_the_free
-from jaxgd._objective import derivatives, extras
+from jaxgd._objective import extras
 from jaxgd._trees import at_least_float32, is_traced, pack, unpack
 from jaxgd.methods.protocol import Point
 
@@ -47,9 +48,9 @@ def hessian(cost: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 
         x, gradient = pack(params), jax.grad(packed)
         if not is_traced(x):  # the cost runs as Python
-            return derivatives.hessian(gradient, x, 1, jit=False)
+            return _derivatives.hessian(gradient, x, 1, jit=False)
         largest = jaxprs.largest(jax.make_jaxpr(gradient)(x).jaxpr)
-        return derivatives.hessian(gradient, x, derivatives.together(x.size, largest))
+        return _derivatives.hessian(gradient, x, _derivatives.together(x.size, largest))
 
     return matrix
 
@@ -63,7 +64,7 @@ def hessian_product(cost: Callable[..., Any], **options: Any) -> Callable[..., A
         def packed(x: jax.Array) -> jax.Array:
             return _checked(cost, **options)(unpack(x, params), *rest)[0].astype(x.dtype)
 
-        return derivatives.product(jax.grad(packed), pack(params))(direction)
+        return _derivatives.product(jax.grad(packed), pack(params))(direction)
 
     return product
 

@@ -21,8 +21,9 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from jaxgd import _derivatives
 from jaxgd._compile.program import apply, explained, program_for, rules_of, trace
-from jaxgd._objective import derivatives, implicit_penalised, kkt
+from jaxgd._objective import implicit_penalised, kkt
 from jaxgd._objective.curvature import held_back, slack
 from jaxgd._objective.extras import Carried
 from jaxgd._objective.linear import solve_by_eigenvalues, solve_by_products
@@ -192,9 +193,9 @@ def _solved(cost: CostAtMinimum, x: jax.Array, like: Any, free: jax.Array, b: ja
         return cost.slope(x, like)
 
     largest = getattr(cost.evaluate, "largest", 0)
-    if derivatives.affords_matrix(x.size, largest):
-        matrix = derivatives.hessian(slope, x, derivatives.together(x.size, largest))
+    if _derivatives.affords_matrix(x.size, largest):
+        matrix = _derivatives.hessian(slope, x, _derivatives.together(x.size, largest))
         apart = jnp.diag(jnp.where(free, more, jnp.ones_like(x)))
         return solve_by_eigenvalues(jnp.where(free[:, None] & free, matrix, 0) + apart, b)
-    product = derivatives.product(slope, x)
+    product = _derivatives.product(slope, x)
     return solve_by_products(lambda v: jnp.where(free, product(jnp.where(free, v, 0)) + more * v, v), b)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._objective import derivatives
+from jaxgd import _derivatives
 from jaxgd._trees import largest, pack, safe_divisor, unpack
 
 
@@ -69,13 +69,13 @@ def _by_matrix(
 ) -> jax.Array:
     """Return how packed parameters move, by the matrix I - D + t D H."""
     number = getattr(cost.evaluate, "largest", 0)
-    if not derivatives.affords_matrix(x.size, number):
+    if not _derivatives.affords_matrix(x.size, number):
         raise ValueError(
             f"penalty: expected one that is separable, such as jaxgd.L1, for derivatives of a minimum of {x.size} parameters: "
             "differentiate a smaller problem."
         )
     cost_at, at, change = moving
-    hessian = derivatives.hessian(lambda x: cost.slope(x, like), x, derivatives.together(x.size, number))
+    hessian = _derivatives.hessian(lambda x: cost.slope(x, like), x, _derivatives.together(x.size, number))
     jacobian = jax.jacfwd(operator)(u)
     _, turned = jax.jvp(lambda some: cost_at(some).slope(x, like), (at,), (change,))
     identity = jnp.eye(x.size, dtype=x.dtype)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._objective import derivatives
+from jaxgd import _derivatives
 from jaxgd._objective.constraints import ConstraintFunctions
 from jaxgd._objective.curvature import held_back, slack
 from jaxgd._trees import detached, pack, pytree, safe_divisor, unpack
@@ -89,7 +89,7 @@ def movement(found: Any, cost_at: Callable[[list[Any]], Any], at: list[Any], cha
 
     _, (tilt, missed) = jax.jvp(both, (x, at), (along, change))
     largest = getattr(cost.evaluate, "largest", 0)
-    hessian = derivatives.hessian(lambda x: slope(x, at), x, derivatives.together(x.size, largest))
+    hessian = _derivatives.hessian(lambda x: slope(x, at), x, _derivatives.together(x.size, largest))
     rows = cost.constraints.functions.evaluate(like, cost.constraints.rows)[1].astype(x.dtype)
     moved = solved(hessian, rows, free, cost.constraints.active, -tilt, -missed)
     return unpack(jnp.where(free, moved, along), like)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd import _derivatives
 from jaxgd._checks import check
 from jaxgd._trees import all_finite, pack, pytree, safe_divisor, select, unpack
 from jaxgd.methods import ratio_test
@@ -103,17 +104,10 @@ class TruncatedNewton(Method):
         def slopes(x: jax.Array) -> jax.Array:
             return pack(evaluate(unpack(x, params)).gradient)
 
-        def forward(v: jax.Array) -> jax.Array:
-            return jax.jvp(slopes, (x,), (v,))[1].astype(v.dtype)
+        product = _derivatives.product(slopes, x)
 
-        def reverse(v: jax.Array) -> jax.Array:
-            return jax.vjp(slopes, x)[1](v)[0].astype(v.dtype)
-
-        exact = forward
-        try:
-            jax.eval_shape(forward, x)
-        except TypeError:  # JAX refuses forward mode to what holds jax.custom_vjp
-            exact = reverse
+        def exact(v: jax.Array) -> jax.Array:
+            return product(v).astype(v.dtype)
 
         rows = jnp.mean(jnp.square(lax.map(exact, random_signs(x.shape, x.dtype))), axis=0)
         return Region(x, gradient, problem.bounds, exact, jnp.sqrt(rows))
