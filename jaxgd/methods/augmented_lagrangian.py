@@ -190,7 +190,7 @@ class AugmentedLagrangian(Method):
 
     def is_feasible(self, params: Any, state: AugmentedLagrangianState) -> jax.Array:
         """Return whether a point that was evaluated violates no constraint by more than the tolerance, in units of the run."""
-        return self._violation(state.at.values, state.units) <= 10 * tolerance(rounding(params))
+        return self.violation(state.at.values, state.units) <= 10 * tolerance(rounding(params))
 
     def step(self, point: Point, state: AugmentedLagrangianState, problem: Problem) -> Step:
         if problem.constraints is None:
@@ -226,11 +226,17 @@ class AugmentedLagrangian(Method):
         )
         return Step(unpack(move, like), state, accepted, jnp.where(lost, Status.DIVERGED.code, code).astype(jnp.int32))
 
-    def _violation(self, values: jax.Array, units: jax.Array) -> jax.Array:
+    def violation(self, values: jax.Array, units: jax.Array) -> jax.Array:
         """Return the largest violation, in the constraints' own units as long as their gradients are not above 100."""
-        equation = jnp.arange(values.size) < self.n_equations
-        values = values * _own(units)
-        return jnp.max(jnp.where(equation, jnp.abs(values), jnp.maximum(-values, 0)), initial=0.0)
+        return _most(self.violated(values) * _own(units))
+
+    def equation(self, values: jax.Array) -> jax.Array:
+        """Return which constraints are equations, (m,)."""
+        return jnp.arange(values.size) < self.n_equations
+
+    def violated(self, values: jax.Array) -> jax.Array:
+        """Return the values of what is violated, zero elsewhere, (m,)."""
+        return jnp.where(self.equation(values), values, jnp.minimum(values, 0))
 
 
 class _Errors(NamedTuple):
@@ -262,7 +268,7 @@ class _Run:
         slope = jnp.max(jnp.abs(pack(point.gradient)), initial=0.0)
         unit = jnp.where(slope > _SCALED, _SCALED / safe_divisor(slope), 1).astype(x.dtype)
         values = units * self.constraints.values(point.params)
-        missed = jnp.where(self._equation(values), values, jnp.minimum(values, 0))
+        missed = self.method.violated(values)
         share = jnp.maximum(1, jnp.abs(unit * point.cost)) / jnp.maximum(1, jnp.sum(missed * missed) / 2)
         weight = (self.method.weight * jnp.clip(share, 1e-6, 1)).astype(x.dtype)
         weight = jnp.where(jnp.isfinite(weight), weight, 0)
@@ -286,16 +292,13 @@ class _Run:
         known = (squares > 0) & jnp.isfinite(squares)
         return jnp.where(known, jnp.sqrt(jnp.where(known, squares, 1)), 1).astype(x.dtype)
 
-    def _equation(self, values: jax.Array) -> jax.Array:
-        return jnp.arange(values.size) < self.method.n_equations
-
     def seen(self, point: Point, state: AugmentedLagrangianState) -> Seen:
         """Return a point as it is seen in this round."""
         x, y, weight = pack(point.params), state.multipliers, safe_divisor(state.weight)
         cost = (state.unit * point.cost).astype(x.dtype)
         values = state.units * self.constraints.values(point.params)
         prices = y - weight * values
-        prices = jnp.where(self._equation(values), prices, jnp.maximum(prices, 0))
+        prices = jnp.where(self.method.equation(values), prices, jnp.maximum(prices, 0))
         lagrangian = cost + jnp.sum((prices - y) * (prices + y)) / (2 * weight)
         slope = state.unit * pack(point.gradient) - self.constraints.pull(point.params, state.units * prices)
         return Seen(x, cost, lagrangian, slope, values, prices)
@@ -305,8 +308,8 @@ class _Run:
         at, own = state.at, _own(state.units)
         dual = jnp.clip(jnp.sum(jnp.abs(at.prices)) / max(at.prices.size, 1) / _MEAN, 1, _HUGE)
         apart = self._move(at.x, at.slope * jnp.maximum(1, jnp.abs(at.x)) / dual)
-        smaller = jnp.where(self._equation(at.values), 0, jnp.minimum(at.values * own, at.prices / own / dual))
-        return _Errors(_most(apart), self.method._violation(at.values, state.units), _most(smaller))
+        smaller = jnp.where(self.method.equation(at.values), 0, jnp.minimum(at.values * own, at.prices / own / dual))
+        return _Errors(_most(apart), self.method.violation(at.values, state.units), _most(smaller))
 
     def _move(self, x: jax.Array, slope: jax.Array) -> jax.Array:
         target = x - slope
@@ -316,7 +319,7 @@ class _Run:
         """Return the move, the state, and the code after a round."""
         at, y, weight = state.at, state.multipliers, state.weight
         bottomless = (code == Status.UNBOUNDED.code) | (at.cost < state.bottom)
-        smaller = jnp.where(self._equation(at.values), at.values, jnp.minimum(at.values, y / safe_divisor(weight)))
+        smaller = jnp.where(self.method.equation(at.values), at.values, jnp.minimum(at.values, y / safe_divisor(weight)))
         missed = _most(smaller)
         held = errors.missed <= self.tolerance
         hidden = (code == Status.CONVERGED.code) & (errors.stationary <= self.tolerance**0.5 * jnp.maximum(1, jnp.abs(at.cost)))
@@ -336,13 +339,15 @@ class _Run:
         ended = jnp.where(anew, RUNNING, ended)
         most = self.eps**_MULTIPLIERS
         stricter = _STRICTER * jnp.minimum(state.tolerance, errors.stationary)
+        inner, anchor = self.method.method, jnp.where(bottomless, state.anchor, at.x)
+        params = unpack(anchor, self.like)
         after = state._replace(
-            inner=select(enough, self.method.method.resumed(self.like, state.inner), self.method.method.init(self.like)),
+            inner=select(enough, inner.restarted(params, state.inner), inner.init(params)),
             multipliers=jnp.where(bottomless | (missed > _MOVING * state.missed) & ~held, y, jnp.clip(at.prices, -most, most)),
             weight=weight * jnp.where(bottomless, _ANEW, jnp.where(enough, 1, _HEAVIER)),
             tolerance=jnp.maximum(self.tolerance, jnp.where(bottomless, state.tolerance, stricter)),
             missed=jnp.where(bottomless, state.missed, missed),
-            anchor=jnp.where(bottomless, state.anchor, at.x),
+            anchor=anchor,
             idle=idle,
         )
         again = after._replace(
@@ -360,8 +365,7 @@ class _Run:
 
     def _pulled(self, at: Seen, units: jax.Array) -> jax.Array:
         """Return how the bounds let the gradient of half the squares of what is violated move the point."""
-        missed = jnp.where(self._equation(at.values), at.values, jnp.minimum(at.values, 0))
-        return self._move(at.x, self.constraints.pull(unpack(at.x, self.like), units * missed))
+        return self._move(at.x, self.constraints.pull(unpack(at.x, self.like), units * self.method.violated(at.values)))
 
 
 def _own(units: jax.Array) -> jax.Array:

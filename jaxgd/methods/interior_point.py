@@ -34,7 +34,7 @@ class InteriorPoint(Method):
 
     for a sequence of weights w that tends to zero, each by Newton steps with the exact second derivatives of the Lagrangian; the
     weight falls, to a fifth or to its power 1.5, when the conditions of optimality hold to ten times w. It is the default of
-    `minimize` where constraints are given.
+    `minimize` under constraints for up to 500 parameters.
 
     A step keeps a hundredth of every distance from a wall. It is accepted if it lowers the violation or the cost with its barriers
     enough, and no pair of both is as bad as one that a filter remembers; halved otherwise, after one correction of second order.

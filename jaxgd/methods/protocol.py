@@ -148,7 +148,7 @@ class Method:
         """Return the answer to the evaluation at the point that the method asked for; the first is the start."""
         raise NotImplementedError(f"{type(self).__name__}: a method needs step(point, state, problem).")
 
-    def resumed(self, params: Any, state: Any) -> Any:
+    def restarted(self, params: Any, state: Any) -> Any:
         """Return the state before the first evaluation of a cost that hardly differs from the last one, at these parameters."""
         del state
         return self.init(params)

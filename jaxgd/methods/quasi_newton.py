@@ -147,7 +147,7 @@ class LBFGS(Method):
             started=no,
         )
 
-    def resumed(self, params: Any, state: LBFGSState) -> LBFGSState:
+    def restarted(self, params: Any, state: LBFGSState) -> LBFGSState:
         return self.init(params)._replace(pairs=state.pairs, sizes=state.sizes, origin=state.origin)
 
     def step(self, point: Point, state: LBFGSState, problem: Problem) -> Step:

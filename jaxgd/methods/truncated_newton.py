@@ -94,7 +94,7 @@ class TruncatedNewton(Method):
         zero, no = jnp.zeros((), x.dtype), jnp.asarray(False)
         return TruncatedNewtonState(jnp.zeros_like(x), zero, no, zero, no, zero, zero, jnp.zeros((), jnp.int32), no, no)
 
-    def resumed(self, params: Any, state: TruncatedNewtonState) -> TruncatedNewtonState:
+    def restarted(self, params: Any, state: TruncatedNewtonState) -> TruncatedNewtonState:
         return self.init(params)._replace(radius=state.radius)
 
     def region(self, problem: Problem, params: Any, x: jax.Array, gradient: jax.Array) -> Region:
