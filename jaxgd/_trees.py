@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 _Class = TypeVar("_Class", bound=type)
+_TRACER = jax.core.Tracer
 
 
 def static(default: Any = dataclasses.MISSING) -> Any:
@@ -236,12 +237,12 @@ def short_name(name: str) -> str:
 
 def is_traced(*trees: Any) -> bool:
     """Return whether any leaf is being traced by an outer `jit`, `vmap` or `grad`."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+    return any([isinstance(leaf, _TRACER) for leaf in jax.tree.leaves(trees)])  # sooner than one at a time
 
 
 def is_staged() -> bool:
     """Return whether what is computed here is traced into an outer program, as `jax.jit`, loops and `jax.checkpoint` do it."""
-    return is_traced(jnp.zeros(()))
+    return is_traced(jax.device_put(np.zeros(())))  # which compiles nothing
 
 
 def detached(tree: Any) -> Any:
@@ -253,7 +254,7 @@ def detached(tree: Any) -> Any:
         constant = lax.stop_gradient(leaf)
         return constant if isinstance(constant, jax.Array) else jnp.asarray(constant)  # Python's numbers come as such
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(one, tree) if is_traced(tree) else tree
 
 
 def integer(value: Any) -> Any:

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import pytest
 
+from jaxgd._compile import program
+
 os.environ["MPLBACKEND"] = "Agg"  # matplotlib is imported where it is first needed
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
@@ -28,12 +30,20 @@ def _listen(event: str, *_: Any, **about: Any) -> None:
 jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
+def _wait_for_programs() -> None:
+    """Wait for what is compiled in the background."""
+    for one in list(program._programs.values()):
+        one.wait()
+
+
 def _counter(event: str) -> Callable[[], contextlib.AbstractContextManager[list[str]]]:
     @contextlib.contextmanager
     def counted() -> Iterator[list[str]]:
+        _wait_for_programs()
         before = len(_seen[event])
         inside: list[str] = []
         yield inside
+        _wait_for_programs()
         inside.extend(_seen[event][before:])
 
     return counted

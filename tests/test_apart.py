@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgd
+from jaxgd._compile import program
 from jaxgd._run import apart
 from jaxgd.callbacks import Every
 
@@ -86,6 +87,28 @@ def test_advance_is_compiled_once_for_all_costs_of_a_size(compilations: Any) -> 
         run(lambda x: valley(x) + jnp.sum(jnp.sin(x)))
         run(lambda x: valley(x) + jnp.sum(jnp.sin(x)))
     assert compiled == ["jit(run_segment)"]
+
+
+@on_cpu
+@pytest.mark.parametrize(
+    "method", [jaxgd.TrustRegion(), jaxgd.LBFGS(), jaxgd.SpectralGradient()], ids=lambda one: type(one).__name__
+)
+def test_advance_is_compiled_quickly_since_that_is_exact(method: Any) -> None:
+    program._programs.clear()
+    jaxgd.minimize(lambda x: jnp.sum(jnp.cosh(x - 0.3)), np.ones(7), method=method, dtype="float64")
+    (advance,) = (one for one in program._programs.values() if one.function.__name__ == "_proceeded")
+    assert advance.is_exact and advance.has_run and len(advance.forms) == 3  # none was refused
+
+
+@on_cpu
+def test_two_runs_go_apart_and_the_third_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    segments: list[int] = []
+    whole = apart.Apart.run_segment
+    monkeypatch.setattr(apart.Apart, "run_segment", lambda *arguments: segments.append(1) or whole(*arguments))
+    monkeypatch.setattr(apart, "_SEGMENT", 1e9)
+    for _ in range(4):
+        jaxgd.minimize(lambda x: jnp.sum(jnp.cosh(x - 0.4)) * 3, np.ones(7), method=jaxgd.LBFGS(), dtype="float64")
+    assert len(segments) == 2
 
 
 @on_cpu

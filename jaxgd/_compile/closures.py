@@ -203,6 +203,11 @@ def _view(value: Any) -> Any:
     return jax.device_put(np.asarray(value), value.sharding) if narrow else value
 
 
+def is_plain(value: Any) -> bool:
+    """Return whether a value is a number, a name and the like, or a tuple or list of those."""
+    return type(value) in _ATOMS or (isinstance(value, tuple | list) and all(map(is_plain, value)))
+
+
 def parts_of(tree: Any) -> list[Any]:
     """Return the classes and the static data of the nodes of a pytree that users may have written."""
     found, left = [], [jax.tree.structure(tree)]

@@ -31,6 +31,7 @@ from jaxgd._compile.parts import ROUNDED, Part, has_loop, is_usable, parts
 from jaxgd._shards import is_spread
 
 _MARK = {"xla_cpu_small_call": "true", "inlineable": "false"}  # the compiler's own names
+QUICKLY = {"xla_backend_optimization_level": 0}  # its name, too
 
 
 def is_possible(leaves: Iterable[Any] = ()) -> bool:

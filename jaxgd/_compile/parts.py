@@ -31,6 +31,9 @@ ROUNDED = frozenset(
 )
 """The operations which are products, or end with one in the form that the compiler gives them."""
 
+_APPROXIMATE = ROUNDED - {"cumprod", "div", "integer_pow", "mul", "rem", "sqrt", "square"}
+"""The operations which the compiler writes as a series of products and sums, in whose rounding it has a choice."""
+
 _OF_LIBRARIES = frozenset("cholesky eigh lu qr sort svd triangular_solve".split())  # the same function wherever it is called
 _HOLDING = CALLS | {"while", "cond", "scan"}
 _READ = frozenset(("dynamic_slice", "gather", "slice"))  # of an array that may be large
@@ -92,6 +95,11 @@ def _has_fixed_bits(eqn: Any) -> bool:
         return True
     inner = jaxprs.inside(eqn) if eqn.primitive.name in _HOLDING else []
     return bool(inner) and all(has_fixed_bits(jaxprs.opened(one)) for one in inner)
+
+
+def is_exact(jaxpr: Any) -> bool:
+    """Return whether a jaxpr applies no function that is approximated, so that it has the same bits however well it is compiled."""
+    return not any(eqn.primitive.name in _APPROXIMATE for inner in jaxprs.all_jaxprs(jaxpr) for eqn in inner.eqns)
 
 
 def products(eqn: Any) -> int:

@@ -24,9 +24,9 @@ import numpy as np
 
 from jaxgd._checks.check import Refused
 from jaxgd._compile import fingerprint, jaxprs, native
-from jaxgd._compile.closures import JITTED, fresh, parts_of
+from jaxgd._compile.closures import JITTED, fresh, is_plain, parts_of
 from jaxgd._compile.lifting import Wanted, with_arguments_first
-from jaxgd._compile.parts import has_fixed_bits
+from jaxgd._compile.parts import has_fixed_bits, is_exact
 from jaxgd._trees import is_traced
 
 _CACHE_SIZE = 256
@@ -151,7 +151,9 @@ class Program:
         self.function = _seeing_afresh(function)
         self.in_parts, self.has_run, self.was_apart = in_parts, False, False
         self.bits_are_fixed: bool | None = None
-        self.call: Any = jax.jit(native.in_parts(self.function, self._note) if in_parts else self.function)
+        self.is_exact = False
+        forms = [native.in_parts(self.function, self._note), self.function] if in_parts else [self.function]
+        self.forms = list(map(jax.jit, forms))  # each for a compiler that refuses the one before
         self.shapes: Any = None
         self.blank: Any = None
         self.is_new = True
@@ -164,12 +166,17 @@ class Program:
         try:
             outputs = self.call(*arguments)
         except jax.errors.JaxRuntimeError:
-            if self.has_run or not self.in_parts:
+            if self.has_run or len(self.forms) == 1:
                 raise
-            self.call = jax.jit(self.function)  # what the compiler of some version can't do with parts
-            outputs = self.call(*arguments)
+            del self.forms[0]
+            return self(*arguments)
         self.has_run = True
         return outputs
+
+    @property
+    def call(self) -> Any:
+        """The function as JAX compiles it."""
+        return self.forms[0]
 
     def zeros(self, *arguments: Any) -> Any:
         """Return zeros of the shapes that the function returns for arguments like these. Few are kept, on the device."""
@@ -189,13 +196,22 @@ class Program:
         return bool(self.bits_are_fixed)
 
     def _note(self, jaxpr: Any) -> None:
-        self.bits_are_fixed = has_fixed_bits(jaxpr)
+        self.bits_are_fixed, self.is_exact = has_fixed_bits(jaxpr), is_exact(jaxpr)
 
-    def prepare(self, *arguments: Any) -> None:
-        """Compile for arguments like these beside what else is done, if it was not done before: JAX finds the program again."""
+    def prepare(self, *arguments: Any, quickly: bool = False) -> None:
+        """Compile for arguments like these beside what else is done, if it was not done before: JAX finds the program again.
+
+        Compiled quickly, a program is slower; one whose bits might be others is compiled as always. What users wrote is traced at
+        once, since it is changed meanwhile.
+        """
         if self.is_new and not is_traced(arguments):
             self.is_new = False
-            self.compiling = threading.Thread(target=_compiled, args=(self.call.lower(*arguments),))
+            if quickly and self.has_fixed_bits(*arguments) and self.is_exact:
+                self.forms.insert(0, jax.jit(self.call.__wrapped__, compiler_options=native.QUICKLY))
+            if not all(map(is_plain, _parts_of_users(arguments))):
+                self.call.trace(*arguments)
+            wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+            self.compiling = threading.Thread(target=_compile, args=(self.call, arguments, wide))
             self.compiling.start()
 
     @property
@@ -211,21 +227,25 @@ class Program:
             self.compiling = None
 
 
-def _compiled(lowered: Any) -> None:
-    """Compile; an error comes again where the program is called."""
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
-        lowered.compile()
+def _compile(function: Any, arguments: Any, wide: bool) -> None:
+    """Compile a function; an error comes again where it is called."""
+    with contextlib.suppress(Exception), jax.enable_x64(wide):
+        function.lower(*arguments).compile()
 
 
 def _seeing_afresh(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function as it is to be traced: methods and rules of the user's among its arguments see their arrays afresh."""
 
     def seeing(*arguments: Any) -> Any:
-        with fresh(*parts_of(arguments)):
+        with fresh(*_parts_of_users(arguments)):
             return function(*arguments)
 
     seeing.__name__ = getattr(function, "__name__", "run")
     return seeing
+
+
+def _parts_of_users(arguments: Any) -> list[Any]:
+    return [part for part in parts_of(arguments) if not isinstance(part, _Code)]
 
 
 def _zeros(like: Any) -> Any:

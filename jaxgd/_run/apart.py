@@ -1,8 +1,8 @@
-"""A first run: the cost and `advance` as two programs, called in turns by the host.
+"""The first two runs: the cost and `advance` as two programs, called in turns by the host.
 
 `advance` takes most of the time that a fused loop takes to compile, and is the same for all costs of one size and precision. So the
-first run of a new cost compiles the cost alone. A second run, or a long one, has the fused loop compiled, which is faster from then
-on. The bits are the same, since only what has the same bits in every program is run apart.
+first run of a new cost compiles the cost alone. A second run, or a long one, has the fused loop compiled beside it, which is faster
+from then on; a third one waits for that. The bits are the same, since only what has the same bits in every program is run apart.
 """
 
 import time
@@ -24,7 +24,7 @@ _LONG = 0.1  # seconds of turns, after which the fused loop is worth compiling
 
 
 class Apart:
-    """The first run of a program, in two.
+    """One of the first runs of a program, in two.
 
     Attributes:
         program: the fused loop.
@@ -38,10 +38,16 @@ class Apart:
 
     def hands_over(self, *arguments: Any) -> bool:
         """Return whether the fused loop takes over, a program of these arguments. After a while it begins to be compiled."""
-        if self.seconds > _LONG and not self.is_over:
+        if self.seconds > _LONG:
             self.program.prepare(*arguments)
-            self.is_over = not self.program.is_compiling
+        self.is_over = self.is_over or not (self.program.is_new or self.program.is_compiling)
         return self.is_over
+
+    def end(self, *arguments: Any) -> None:
+        """After the second run, begin to compile the fused loop: not before, since two threads of Python slow each other down."""
+        if self.program.was_apart:
+            self.program.prepare(*arguments)
+        self.program.was_apart = True
 
     def run_segment(self, spec: RunSpec, objective: Objective, progress: Any, until: Any) -> tuple[RunState, Any]:
         """Do what the fused loop does, for some turns. What each has led to is ahead in the progress of the run."""
@@ -59,17 +65,16 @@ class Apart:
 
 
 def first_run(program: Program, spec: RunSpec, objective: Objective, state: RunState) -> Apart | None:
-    """Return how the first run of a program goes in two; None where it is not the first, or can't."""
-    if not program.is_new or program.was_apart or not program.in_parts or not _is_plain(spec, objective):
+    """Return how one of the first two runs of a program goes in two; None where it is a later one, or can't."""
+    if not program.is_new or not program.in_parts or not _is_plain(spec, objective):
         return None
-    program.was_apart = True
     evaluate, proceed = programs(spec, objective, state)
     if not evaluate.has_fixed_bits(spec, objective, state):
         return None
     rest = (_without_rows(spec), state, *evaluate.zeros(spec, objective, state), np.int32(0))
     if not proceed.has_fixed_bits(*rest):
         return None
-    proceed.prepare(*rest)
+    proceed.prepare(*rest, quickly=True)
     return Apart(program)
 
 

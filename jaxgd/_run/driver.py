@@ -132,7 +132,7 @@ class Run:
                 raise no_pauses("resume")
             state, rows = within(self.loop.continue_run)(spec, self.objective, self.loop.begin(spec), np.int32(self.limit))
             return state, [_padded(rows, spec.n_rows(state))] if self.recorded else []
-        if self.program:
+        if self.program and self.apart is None:
             self.program.wait()
         length = SegmentLength(self.program, spec, self.options, self.processes)
         state, rows = (self.blank, []) if saved is None else (reopened(spec, self.blank, saved), saved.rows)
@@ -177,6 +177,8 @@ class Run:
                     saver.save(progress)
             if terminated:
                 progress.end(Status.INTERRUPTED)
+        if self.apart is not None:
+            self.apart.end(spec, self.objective, self.blank, np.int32(0))
         return progress.state, progress.chunks
 
     @contextlib.contextmanager

@@ -238,7 +238,7 @@ def _sizes(
     thousand of its roundings. The energy is the largest so far of the cost's own size and of what a Newton step of each variable
     alone would gain. Variables that start at zero have three natural lengths, all shortened by one factor until no natural length
     costs more than the whole cost along its slope; without a curvature, the least of those lengths along a slope; failing both, the
-    geometric mean of the others.
+    geometric mean of the least and the largest of the others.
     """
     curved, sloped = steepness > 0, g != 0
     safe, slope = jnp.where(curved, steepness, 1), jnp.where(sloped, jnp.abs(g), 1)
@@ -253,8 +253,9 @@ def _sizes(
     natural = jnp.where(curved & (shorter > 0), _CAP * shorter / safe, jnp.where(along > 0, straight, 0))
     found = jnp.where(x == 0, natural, jnp.abs(x))
     known = (found > 0) & jnp.isfinite(found)
-    mean = jnp.sum(jnp.where(known, jnp.log(jnp.where(known, found, 1)), 0)) / jnp.maximum(jnp.sum(known), 1).astype(x.dtype)
-    largest = jnp.maximum(jnp.where(started, before.largest, jnp.where(known, found, jnp.exp(mean))), jnp.abs(x))
+    ends = jnp.min(jnp.where(known, found, jnp.inf)), jnp.max(jnp.where(known, found, 0))
+    mean = jnp.where(jnp.any(known), jnp.sqrt(ends[0]) * jnp.sqrt(ends[1]), 1)
+    largest = jnp.maximum(jnp.where(started, before.largest, jnp.where(known, found, mean)), jnp.abs(x))
 
     size = jnp.where(curved & (energy > 0), jnp.minimum(largest, _CAP * energy / safe), largest)
     by_slope = jnp.where(sloped, _DETECTED * eps * jnp.abs(cost) / slope, jnp.inf)
