@@ -39,6 +39,7 @@ _LIBRARIES = [Path(__file__).parent.parent, *(Path(module.__file__).parent for m
 _INSTALLED = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
 _codes: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # of jaxprs that JAX remembers
 _lock = threading.Lock()
+_lowering = threading.Lock()
 
 
 class _Code:
@@ -228,9 +229,14 @@ class Program:
 
 
 def _compile(function: Any, arguments: Any, wide: bool) -> None:
-    """Compile a function; an error comes again where it is called."""
+    """Compile a function; an error comes again where it is called.
+
+    Only one at a time is traced and lowered, since that is Python: side by side the first would be ready no sooner than the last.
+    """
     with contextlib.suppress(Exception), jax.enable_x64(wide):
-        function.lower(*arguments).compile()
+        with _lowering:
+            lowered = function.lower(*arguments)
+        lowered.compile()
 
 
 def _seeing_afresh(function: Callable[..., Any]) -> Callable[..., Any]:
