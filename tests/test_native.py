@@ -14,7 +14,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 import jaxgd
 from jaxgd._compile import jaxprs, native
 from jaxgd._compile import parts as cutting
-from jaxgd._compile.parts import parts
+from jaxgd._compile.parts import has_loop, parts
 
 MARK = 'xla_cpu_small_call="true"'
 X = np.linspace(0.5, 1.5, 6)
@@ -31,6 +31,16 @@ def halved(x: Any) -> Any:
     return lax.while_loop(lambda y: jnp.sum(y) > 1, lambda y: y / 2 + jnp.where(y > 1, jnp.sin(y), 0) / 8, x)
 
 
+def noted(x: Any) -> Any:
+    """A loop that writes its numbers into a large array, and reads them there."""
+
+    def turn(k: Any, carry: Any) -> Any:
+        found, x = carry
+        return lax.dynamic_update_index_in_dim(found, found[k - 1] / 2 + jnp.sum(x), k, 0), x * 0.9
+
+    return lax.fori_loop(1, 900, turn, (jnp.ones(900), x))
+
+
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "arithmetic": lambda x: jnp.exp(-x) * jnp.sum(x**3) / jnp.sqrt(1 + x @ x) + jnp.cumsum(x),
     "products": lambda x: (TABLE @ x, jnp.outer(x, x) @ TABLE, jnp.einsum("ij,kj->ik", TABLE, TABLE), jnp.vdot(x, x)),
@@ -45,6 +55,8 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "derivative": lambda x: jax.hessian(lambda y: jnp.sum(jnp.log(1 + y * y) * jnp.cos(TABLE @ y)))(x),
     "rule": lambda x: jax.nn.softplus(x) + jax.nn.relu(x - 1) + jax.scipy.special.logsumexp(x),
     "random": lambda x: x + jax.random.normal(jax.random.key(3), (6,)),
+    "writes": noted,
+    "long scan": lambda x: lax.scan(lambda y, k: (jnp.sin(y + k), (y * k, y > 0)), x, jnp.arange(700.0))[1],
     # with what is no part of a native function
     "sorted": lambda x: jnp.sort(jnp.sin(8 * x) + 1)[:3] * jnp.median(x),
     "algebra": lambda x: jnp.linalg.eigvalsh(TABLE @ TABLE.T + jnp.diag(x * x)) + jnp.linalg.solve(TABLE, x + 1),
@@ -136,6 +148,9 @@ def test_a_small_loop_is_one_part_and_a_sort_is_none() -> None:
     jaxpr = jax.make_jaxpr(jax.jit(halved))(X).jaxpr
     assert [part.is_native for part in parts(jaxpr)] == [True]
     with jax.enable_x64(True):
+        for name in ("writes", "long scan"):  # small pieces of large arrays
+            (loop,) = (part for part in parts(jax.make_jaxpr(FUNCTIONS[name])(X).jaxpr) if any(map(has_loop, part.equations)))
+            assert loop.is_native
         mixed = jax.make_jaxpr(FUNCTIONS["sorted"])(X).jaxpr
     assert [part.is_native for part in parts(mixed)] == [True, False, True]
     order = [eqn for part in parts(mixed) for eqn in part.equations]

@@ -27,7 +27,7 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxgd._compile import jaxprs, rebuilding
-from jaxgd._compile.parts import ROUNDED, Part, has_loop, is_usable, parts
+from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_usable, parts
 from jaxgd._shards import is_spread
 
 _MARK = {"xla_cpu_small_call": "true", "inlineable": "false"}  # the compiler's own names
@@ -161,6 +161,9 @@ def _with_bits(output: jax.Array, mixed: jax.Array) -> jax.Array:
     `mixed` is a square root, which is not below -1.
     """
     none = mixed < -1
+    if output.nbytes > LARGE:  # a function that takes several threads can't be native: the first number alone
+        first = _with_bits(lax.slice(output, (0,) * output.ndim, (1,) * output.ndim), mixed)
+        return lax.dynamic_update_slice(output, first, (0,) * output.ndim)
     if output.dtype == bool:
         return output | none
     whole = jnp.dtype(f"uint{8 * output.dtype.itemsize}")

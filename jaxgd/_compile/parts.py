@@ -73,16 +73,23 @@ def parts(jaxpr: Any) -> list[Part]:
     return [_part(equations, native, k, cut, jaxpr) for k, (equations, native) in enumerate(cut)]
 
 
-def is_native(eqn: Any) -> bool:
-    """Return whether an equation can be a part of a native function."""
-    name = eqn.primitive.name
-    if eqn.effects or not all(map(_is_small, eqn.outvars)) or not all(is_usable(one.aval) for one in variables(eqn.invars)):
+def is_native(eqn: Any, *, looped: bool = False) -> bool:
+    """Return whether an equation can be a part of a native function.
+
+    A loop may write small pieces of large arrays, which it does in place.
+    """
+    name, is_loop = eqn.primitive.name, eqn.primitive.name in ("while", "scan")
+    writes = looped and name == "dynamic_update_slice" and all(map(_is_small, variables(eqn.invars[1:])))
+    if eqn.effects or not all(is_usable(one.aval) for one in (*eqn.outvars, *variables(eqn.invars))):
+        return False
+    if not (is_loop or writes or (looped and name in CALLS) or all(map(_is_small, eqn.outvars))):
         return False
     if name in _HOLDING:
-        return all(is_native(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns)
+        inner = [one for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns]
+        return all(is_native(one, looped=looped or is_loop) for one in inner)
     if name == "dot_general":
         return products(eqn) <= PRODUCTS
-    return name in _READ or (name in _WRITTEN and all(map(_is_small, variables(eqn.invars))))
+    return writes or name in _READ or (name in _WRITTEN and all(map(_is_small, variables(eqn.invars))))
 
 
 def has_fixed_bits(jaxpr: Any) -> bool:
