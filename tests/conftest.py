@@ -72,15 +72,19 @@ def closed_figures() -> Iterator[None]:
         sys.modules["matplotlib.pyplot"].close("all")
 
 
-_MAPS = pathlib.Path("/proc/self/maps")  # Linux gives a process 65 530 of them, and every compiled program takes some
+_MAPS, _SIZES = pathlib.Path("/proc/self/maps"), pathlib.Path("/proc/self/statm")  # where the system is Linux
+_MANY_MAPS = 25_000  # a process has 65 530 of them, and every compiled program takes some
+_MANY_PAGES = 2**19  # in memory, of 4 kB each
 _ended = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
 def few_programs() -> Iterator[None]:
-    """Forget compiled programs before there are too many for one process."""
+    """Forget compiled programs before there are too many for one process, or for the memory."""
     yield
-    if next(_ended) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 25_000:
+    if next(_ended) % 20 or not _MAPS.exists():
+        return
+    if _MAPS.read_bytes().count(b"\n") > _MANY_MAPS or int(_SIZES.read_text().split()[1]) > _MANY_PAGES:
         jax.clear_caches()
         gc.collect()
 

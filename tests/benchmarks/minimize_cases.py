@@ -9,10 +9,7 @@ from jax import lax
 
 import jaxgd
 from tests.benchmarks.case import Bar, available, case
-
-
-def rosenbrock(x: Any) -> Any:
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+from tests.benchmarks.solvers import optax_solver, optimistix_solver, rosenbrock, scipy_solver
 
 
 @case(Bar("hand-written scan", 1 / 1.1, 1))
@@ -52,20 +49,6 @@ def fresh_lambdas(quick: bool) -> dict[str, Any]:
     return {"jaxgd": run}
 
 
-def scipy_solver(cost: Any, start: np.ndarray) -> Any:
-    """SciPy's L-BFGS-B with a jitted gradient, in float64."""
-    from scipy.optimize import minimize
-
-    with jax.enable_x64(True):
-        evaluate = jax.jit(jax.value_and_grad(cost))
-
-    def run(*data: Any) -> Any:
-        with jax.enable_x64(True):
-            return minimize(lambda x: [np.asarray(part) for part in evaluate(x, *data)], start, jac=True, method="L-BFGS-B").x
-
-    return run
-
-
 @case(Bar("SciPy L-BFGS-B", 2))
 def rosenbrock_10000(quick: bool) -> dict[str, Any]:
     """Rosenbrock's function of pairs, 10 000 variables, float64"""
@@ -80,75 +63,20 @@ def rosenbrock_10000(quick: bool) -> dict[str, Any]:
     }
 
 
-@case(Bar("SciPy L-BFGS-B", 20))
-def thousand_fits(quick: bool) -> dict[str, Any]:
-    """1000 fits of an exponential decay, by jax.vmap of minimize, float64"""
-    n_fits, generator, x = (10 if quick else 1000), np.random.default_rng(0), np.linspace(0, 4, 40)
-    height, rate, offset = (generator.uniform(low, high, (n_fits, 1)) for low, high in ((1, 5), (0.3, 2), (-1, 1)))
-    rows = height * np.exp(-rate * x) + offset + 0.05 * generator.normal(size=(n_fits, 40))
-    start = np.array([1.0, 1.0, 0.0])
-
-    def cost(params: Any, y: Any) -> Any:
-        return jnp.sum((params[0] * jnp.exp(-params[1] * x.astype(y.dtype)) + params[2] - y) ** 2) / 2
-
-    fits = jax.jit(jax.vmap(lambda y: jaxgd.minimize(cost, start, y).params))
-    one = scipy_solver(cost, start)
-
-    def ours() -> Any:
-        with jax.enable_x64(True):
-            return fits(jnp.asarray(rows))
-
-    return {"jaxgd": ours, "SciPy L-BFGS-B": lambda: [one(y) for y in rows]}
-
-
 @case(Bar("SciPy L-BFGS-B", 5), Bar("Optimistix BFGS", 1, None, "first"))
 def rosenbrock_10(quick: bool) -> dict[str, Any]:
     """minimum of Rosenbrock-10 to the solvers' own tolerance, float64"""
     start = np.full(10, -1.0)
+    inner = jax.jit(lambda x: jaxgd.minimize(rosenbrock, x).params)
 
-    def optax() -> Any:
-        import optax
-
-        solver = optax.lbfgs()
-
-        @jax.jit
-        def solve(x: jax.Array) -> jax.Array:
-            evaluate = optax.value_and_grad_from_state(rosenbrock)
-
-            def step(carry: Any) -> Any:
-                x, state = carry
-                value, gradient = evaluate(x, state=state)
-                updates, state = solver.update(gradient, state, x, value=value, grad=gradient, value_fn=rosenbrock)
-                return optax.apply_updates(x, updates), state
-
-            def going(carry: Any) -> Any:
-                state = carry[1]
-                return (optax.tree.get(state, "count") < 1000) & (
-                    (optax.tree.get(state, "count") == 0) | (optax.tree.norm(optax.tree.get(state, "grad")) > 1e-8)
-                )
-
-            return lax.while_loop(going, step, (x, solver.init(x)))[0]
-
-        def run() -> Any:
-            with jax.enable_x64(True):
-                return solve(jnp.asarray(start))
-
-        return run
-
-    def optimistix() -> Any:
-        import optimistix  # type: ignore[import-not-found]
-
-        solver = optimistix.BFGS(rtol=1e-8, atol=1e-8)
-
-        def run() -> Any:
-            with jax.enable_x64(True):
-                return optimistix.minimise(lambda x, _: rosenbrock(x), solver, jnp.asarray(start), max_steps=1000).value
-
-        return run
+    def inside() -> Any:
+        with jax.enable_x64(True):
+            return inner(start)
 
     return {
         "jaxgd": lambda: jaxgd.minimize(rosenbrock, start, dtype="float64").params,
+        "jaxgd inside jax.jit": inside,
         "SciPy L-BFGS-B": scipy_solver(rosenbrock, start),
-        "Optax L-BFGS": optax(),
-        **({"Optimistix BFGS": optimistix()} if available("optimistix") else {}),
+        "Optax L-BFGS": optax_solver(rosenbrock, start),
+        **({"Optimistix BFGS": optimistix_solver(rosenbrock, start)} if available("optimistix") else {}),
     }
