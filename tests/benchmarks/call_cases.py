@@ -117,7 +117,8 @@ def decay(quick: bool) -> dict[str, Any]:
         from scipy.optimize import least_squares
 
         with jax.enable_x64(True):
-            values, slopes = jax.jit(residuals), jax.jit(jax.jacfwd(residuals))
+            values = jax.jit(residuals)
+            slopes: Any = jax.jit(jax.jacfwd(residuals))
 
         def run() -> Any:
             with jax.enable_x64(True):
