@@ -1,5 +1,6 @@
 """First runs, in two programs: the bits of the fused loop, one `advance` for all costs of a size, and who takes over when."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -109,6 +110,20 @@ def test_two_runs_go_apart_and_the_third_waits(monkeypatch: pytest.MonkeyPatch) 
     for _ in range(4):
         jaxgd.minimize(lambda x: jnp.sum(jnp.cosh(x - 0.4)) * 3, np.ones(7), method=jaxgd.LBFGS(), dtype="float64")
     assert len(segments) == 2
+
+
+@on_cpu
+def test_several_threads_at_once() -> None:
+    def runs(shift: float) -> list[Any]:
+        def one() -> Any:
+            return jaxgd.minimize(lambda x, d: jnp.sum(jnp.cosh(x - d)), np.ones(8), shift, dtype="float64")
+
+        return [bits(one()) for _ in range(4)]
+
+    shifts = [k / 9 for k in range(8)]
+    with ThreadPoolExecutor(len(shifts)) as threads:
+        found = list(threads.map(runs, shifts))
+    assert all(one == many[0] for many in found for one in many) and len({str(many[0]) for many in found}) == len(shifts)
 
 
 @on_cpu

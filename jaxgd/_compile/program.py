@@ -164,12 +164,14 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:
         self.wait()
+        form = self.call
         try:
-            outputs = self.call(*arguments)
+            outputs = form(*arguments)
         except jax.errors.JaxRuntimeError:
-            if self.has_run or len(self.forms) == 1:
+            if self.has_run or form is self.forms[-1]:
                 raise
-            del self.forms[0]
+            if form is self.call:  # no other thread has gone on to the next one
+                self.forms = self.forms[1:]
             return self(*arguments)
         self.has_run = True
         return outputs
@@ -212,8 +214,9 @@ class Program:
             if not all(map(is_plain, _parts_of_users(arguments))):
                 self.call.trace(*arguments)
             wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
-            self.compiling = threading.Thread(target=_compile, args=(self.call, arguments, wide))
-            self.compiling.start()
+            thread = threading.Thread(target=_compile, args=(self.call, arguments, wide))
+            thread.start()
+            self.compiling = thread  # no other thread waits for one that has not begun
 
     @property
     def is_compiling(self) -> bool:
