@@ -108,9 +108,7 @@ def _opened(inner: Any, zeros: dict[str, jax.Array]) -> Callable[..., list[Any]]
         jaxpr = jaxprs.opened(inner)
         values = _Values([*jaxpr.constvars, *jaxpr.invars], [*jaxprs.constants_of(inner), *arguments])
         for part in parts(jaxpr):
-            if part.is_native and (
-                len(part.equations) > 1 or has_loop(part.equations[0]) or part.equations[0].primitive.name in ROUNDED
-            ):
+            if part.is_native and _is_worth_a_call(part):
                 values.write(part.outputs, _marked(part, zeros, values.read(part.inputs)))
                 continue
             for eqn in part.equations:
@@ -133,8 +131,11 @@ def _marked(part: Part, zeros: dict[str, jax.Array], operands: list[Any]) -> lis
     def function(zeros: dict[str, jax.Array], *arguments: Any) -> list[Any]:
         values = _Values(part.inputs, arguments)
         _write(part.equations, values, zeros)
-        mixed = lax.sqrt(_mixed([*zeros.values(), *arguments]).astype(jnp.float32))  # which the compiler computes once
-        return [_with_bits(output, mixed) for output in values.read(part.outputs)]
+        root = lax.sqrt(lax.convert_element_type(_mixed([*zeros.values(), *arguments]), jnp.float32))
+        none = lax.lt(root, np.float32(-1))  # for ever, which no compiler knows
+        kinds = {_whole(variable.aval.dtype) for variable in part.outputs}
+        bits = {kind: lax.convert_element_type(none, kind) for kind in kinds}
+        return [_with_bits(output, bits) for output in values.read(part.outputs)]
 
     call = jax.jit(function)
     needed = {name: zero for name, zero in zeros.items() if name in part.floats}
@@ -146,38 +147,46 @@ def _marked(part: Part, zeros: dict[str, jax.Array], operands: list[Any]) -> lis
 def _mixed(arguments: Iterable[Any]) -> jax.Array:
     """Return a whole number that depends on all arguments."""
     whole = jnp.uint64 if jax.config.jax_enable_x64 else jnp.uint32  # type: ignore[attr-defined]
-    return functools.reduce(lambda mixed, argument: mixed + _bits(argument).astype(whole), arguments, jnp.zeros((), whole))
+    numbers = (lax.convert_element_type(_bits(argument), whole) for argument in arguments)
+    return functools.reduce(lax.add, numbers, jnp.zeros((), whole))
 
 
 def _bits(argument: Any) -> jax.Array:
     """Return the first number of an array as a whole number of its bits."""
-    first = lax.slice(argument, (0,) * argument.ndim, (1,) * argument.ndim).reshape(()) if argument.ndim else argument
+    first = lax.squeeze(_first(argument), range(argument.ndim)) if argument.ndim else argument
     return lax.bitcast_convert_type(first, f"uint{8 * first.dtype.itemsize}") if first.dtype.kind == "f" else first
 
 
-def _with_bits(output: jax.Array, mixed: jax.Array) -> jax.Array:
-    """Return an array as it is, combined with a bit that is never set.
+def _first(array: jax.Array) -> jax.Array:
+    """Return the first number of an array, as an array of one number."""
+    return lax.slice(array, (0,) * array.ndim, (1,) * array.ndim)
 
-    `mixed` is a square root, which is not below -1.
-    """
-    none = mixed < -1
+
+def _whole(dtype: Any) -> np.dtype:
+    """Return the type of the bits of a type, as whole numbers or truth values."""
+    return dtype if dtype.kind == "b" else np.dtype(f"uint{8 * dtype.itemsize}")
+
+
+def _with_bits(output: jax.Array, bits: dict[np.dtype, jax.Array]) -> jax.Array:
+    """Return an array as it is, combined with bits that are never set."""
     if output.nbytes > LARGE:  # a function that takes several threads can't be native: the first number alone
-        first = _with_bits(lax.slice(output, (0,) * output.ndim, (1,) * output.ndim), mixed)
-        return lax.dynamic_update_slice(output, first, (0,) * output.ndim)
-    if output.dtype == bool:
-        return output | none
-    whole = jnp.dtype(f"uint{8 * output.dtype.itemsize}")
-    return lax.bitcast_convert_type(lax.bitcast_convert_type(output, whole) | none.astype(whole), output.dtype)
+        return lax.dynamic_update_slice(output, _with_bits(_first(output), bits), (0,) * output.ndim)
+    kind = _whole(output.dtype)
+    none = lax.broadcast(bits[kind], output.shape)
+    if output.dtype == kind:
+        return lax.bitwise_or(output, none)
+    return lax.bitcast_convert_type(lax.bitwise_or(lax.bitcast_convert_type(output, kind), none), output.dtype)
 
 
 def _rounded(value: jax.Array, zeros: dict[str, jax.Array]) -> jax.Array:
     """Return a product, rounded by itself."""
-    return value + zeros[value.dtype.name] if value.dtype.name in zeros else value
+    zero = zeros.get(value.dtype.name)
+    return value if zero is None else lax.add(value, lax.broadcast(zero, value.shape))
 
 
 def _negative_zeros(arguments: list[Any]) -> dict[str, jax.Array]:
     """Return a negative zero of each type of floating-point numbers, made of the arguments, so that no compiler knows it."""
-    number = _mixed(jnp.asarray(argument) for argument in arguments if is_usable(argument))
+    number = jnp.asarray(_mixed(jnp.asarray(argument) for argument in arguments if is_usable(argument)))
     none = (number * (number + 1)) & 1  # of two neighbours one is even
     zeros = {}
     for zero in map(np.dtype, ("float32", "float64") if jax.config.jax_enable_x64 else ("float32",)):  # type: ignore[attr-defined]
@@ -245,7 +254,7 @@ def _sum(terms: jax.Array, axes: Iterable[int]) -> jax.Array:
 
 
 def _plus(total: jax.Array, one: jax.Array) -> jax.Array:
-    return -((-total) - one)
+    return lax.neg(lax.sub(lax.neg(total), one))
 
 
 def _multiplied(factors: jax.Array, axes: Iterable[int], zeros: dict[str, jax.Array]) -> jax.Array:
