@@ -18,6 +18,7 @@ from jaxgd._compile.parts import has_loop, parts
 
 MARK = 'xla_cpu_small_call="true"'
 X = np.linspace(0.5, 1.5, 6)
+PLACES = np.array([0, 2, 2, 1, 0, 3], np.int32)
 TABLE = np.random.default_rng(0).normal(size=(6, 6))
 
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="only programs for CPUs are cut into parts")
@@ -56,12 +57,20 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "rule": lambda x: jax.nn.softplus(x) + jax.nn.relu(x - 1) + jax.scipy.special.logsumexp(x),
     "random": lambda x: x + jax.random.normal(jax.random.key(3), (6,)),
     "writes": noted,
+    "added": lambda x: (jnp.zeros(4).at[PLACES].add(x * x) / 3, jnp.zeros((4, 6)).at[PLACES].add(jnp.outer(x, x))),
+    "set": lambda x: (
+        x.at[jnp.int32(x[0] * 4)].set(7) * x,
+        jnp.zeros((3, 4)).at[PLACES, PLACES % 2].set(x),
+        x.at[PLACES[:0]].set(1),
+    ),
+    "outside": lambda x: [jnp.zeros(4).at[PLACES + 2].add(x, mode=mode) * 2 for mode in ("drop", "clip")],
+    "derivative of places": lambda x: jax.hessian(lambda y: jnp.sum(jnp.sin(y[PLACES] * x) ** 2))(x),
+    "written in a loop": lambda x: lax.fori_loop(0, 900, lambda k, y: y.at[k].set(y[k - 1] / 2 + x[k % 6]), jnp.ones(900)),
     "long scan": lambda x: lax.scan(lambda y, k: (jnp.sin(y + k), (y * k, y > 0)), x, jnp.arange(700.0))[1],
     # with what is no part of a native function
     "sorted": lambda x: jnp.sort(jnp.sin(8 * x) + 1)[:3] * jnp.median(x),
     "algebra": lambda x: jnp.linalg.eigvalsh(TABLE @ TABLE.T + jnp.diag(x * x)) + jnp.linalg.solve(TABLE, x + 1),
     "spectrum": lambda x: jnp.abs(jnp.fft.fft(x * x + 1)) ** 2,
-    "scatter": lambda x: jnp.zeros(4).at[jnp.array([0, 2, 2, 1, 0, 0])].add(x * x) / 3,
     "host": lambda x: jax.pure_callback(lambda y: np.asarray(y) * 2, jax.ShapeDtypeStruct((6,), x.dtype), x + 1) * 3,
     "large": lambda x: jnp.sum(jnp.sin(jnp.arange(20000.0) + x[0]) ** 2) * x + 1,
     "empty": lambda x: (
@@ -106,6 +115,7 @@ def sums_of_products(table: Any, x: Any) -> tuple[Any, list[Any]]:
         x / (1 + x),
         table @ x * x,
         jnp.sum(table * x) * x,
+        jnp.zeros_like(x).at[jnp.arange(len(x)) // 2].add(x * x) * x,
     ]
     return functools.reduce(lambda y, term: x - y + term, terms), terms
 
@@ -148,7 +158,7 @@ def test_a_small_loop_is_one_part_and_a_sort_is_none() -> None:
     jaxpr = jax.make_jaxpr(jax.jit(halved))(X).jaxpr
     assert [part.is_native for part in parts(jaxpr)] == [True]
     with jax.enable_x64(True):
-        for name in ("writes", "long scan"):  # small pieces of large arrays
+        for name in ("writes", "long scan", "written in a loop"):  # small pieces of large arrays
             (loop,) = (part for part in parts(jax.make_jaxpr(FUNCTIONS[name])(X).jaxpr) if any(map(has_loop, part.equations)))
             assert loop.is_native
         mixed = jax.make_jaxpr(FUNCTIONS["sorted"])(X).jaxpr

@@ -28,6 +28,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxgd._compile import jaxprs, rebuilding
 from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_usable, parts
+from jaxgd._compile.scattering import COMBINED, scattered
 from jaxgd._shards import is_spread
 
 _MARK = {"xla_cpu_small_call": "true", "inlineable": "false"}  # the compiler's own names
@@ -206,6 +207,8 @@ def _write(equations: list[Any], values: _Values, zeros: dict[str, jax.Array]) -
         operands = values.read(eqn.invars)
         if eqn.primitive.name == "dot_general":
             found = [_product(eqn, operands[0], operands[1], zeros)]
+        elif eqn.primitive.name in COMBINED:
+            found = [scattered(eqn, *operands)]
         elif eqn.primitive.name == "reduce_sum":
             found = [_sum(operands[0], eqn.params["axes"])]
         elif eqn.primitive.name == "reduce_prod":

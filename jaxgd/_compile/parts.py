@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxgd._compile import jaxprs
 from jaxgd._compile.rebuilding import CALLS
+from jaxgd._compile.scattering import COMBINED
 
 LARGE = 2**11  # bytes of an array: what takes ten times as much the compiler gives to several threads, which a function can't use
 PRODUCTS = 2**12  # of numbers in a product of matrices, above which a kernel of its own is as fast
@@ -19,7 +20,7 @@ _KINDS = frozenset(map(np.dtype, ("bool", "int8", "uint8", "int32", "uint32", "i
 _WRITTEN = frozenset(
     "abs acos acosh add add_any and argmax argmin asin asinh atan atan2 atanh bitcast_convert_type broadcast_in_dim cbrt ceil "
     "clamp concatenate convert_element_type copy copy_p cos cosh cumlogsumexp cummax cummin cumprod cumsum div "
-    "dynamic_update_slice eq erf erf_inv erfc exp exp2 expand_dims expm1 floor ge gt integer_pow iota is_finite le log log1p "
+    "eq erf erf_inv erfc exp exp2 expand_dims expm1 floor ge gt integer_pow iota is_finite le log log1p "
     "logistic lt max min mul ne neg nextafter not optimization_barrier or pad platform_index population_count pow reduce_and "
     "reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor rem reshape rev round rsqrt select_n shift_left "
     "shift_right_arithmetic shift_right_logical sign sin sinh split sqrt square squeeze stack stop_gradient sub tan tanh "
@@ -37,6 +38,7 @@ _APPROXIMATE = ROUNDED - {"cumprod", "div", "integer_pow", "mul", "rem", "sqrt",
 _OF_LIBRARIES = frozenset("cholesky eigh lu qr sort svd triangular_solve".split())  # the same function wherever it is called
 _HOLDING = CALLS | {"while", "cond", "scan"}
 _READ = frozenset(("dynamic_slice", "gather", "slice"))  # of an array that may be large
+_WRITING = frozenset(("dynamic_update_slice", *COMBINED))  # into one
 
 
 class Part(NamedTuple):
@@ -79,7 +81,7 @@ def is_native(eqn: Any, *, looped: bool = False) -> bool:
     A loop may write small pieces of large arrays, which it does in place.
     """
     name, is_loop = eqn.primitive.name, eqn.primitive.name in ("while", "scan")
-    writes = looped and name == "dynamic_update_slice" and all(map(_is_small, variables(eqn.invars[1:])))
+    writes = looped and name in _WRITING and all(map(_is_small, variables(eqn.invars[1:])))
     if eqn.effects or not all(is_usable(one.aval) for one in (*eqn.outvars, *variables(eqn.invars))):
         return False
     if not (is_loop or writes or (looped and name in CALLS) or all(map(_is_small, eqn.outvars))):
@@ -89,7 +91,7 @@ def is_native(eqn: Any, *, looped: bool = False) -> bool:
         return all(is_native(one, looped=looped or is_loop) for one in inner)
     if name == "dot_general":
         return products(eqn) <= PRODUCTS
-    return writes or name in _READ or (name in _WRITTEN and all(map(_is_small, variables(eqn.invars))))
+    return writes or name in _READ or (name in _WRITTEN | _WRITING and all(map(_is_small, variables(eqn.invars))))
 
 
 def has_fixed_bits(jaxpr: Any) -> bool:
