@@ -145,6 +145,39 @@ def decay(quick: bool) -> dict[str, Any]:
     }
 
 
+@case(Bar("SciPy L-BFGS-B", 5), Bar("Optax L-BFGS", 5))
+def differential_equation(quick: bool) -> dict[str, Any]:
+    """four rates of a predator and its prey, 1000 steps of Runge and Kutta, float64"""
+    start, rates = np.array([1.0, 0.3, 0.15, 0.5]), np.array([1.1, 0.4, 0.1, 0.4])
+
+    def solved(p: Any) -> Any:
+        def slope(y: Any) -> Any:
+            return jnp.stack([p[0] * y[0] - p[1] * y[0] * y[1], p[2] * y[0] * y[1] - p[3] * y[1]])
+
+        def step(y: Any, _: Any) -> Any:
+            first = slope(y)
+            second = slope(y + 0.005 * first)
+            third = slope(y + 0.005 * second)
+            y = y + 0.01 / 6 * (first + 2 * second + 2 * third + slope(y + 0.01 * third))
+            return y, y
+
+        return jax.lax.scan(step, jnp.array([10.0, 5.0], p.dtype), None, length=20 if quick else 1000)[1]
+
+    with jax.enable_x64(True):
+        seen = np.asarray(solved(jnp.asarray(rates)))
+
+    def cost(p: Any) -> Any:
+        return jnp.mean((solved(p) - seen) ** 2)
+
+    return {
+        "jaxgd": lambda: jaxgd.minimize(cost, start, dtype="float64").params,
+        "jaxgd, LBFGS": lambda: jaxgd.minimize(cost, start, method=jaxgd.LBFGS(), dtype="float64").params,
+        "SciPy L-BFGS-B": scipy_solver(cost, start),
+        "Optax L-BFGS": optax_solver(cost, start),
+        **({"Optimistix BFGS": optimistix_solver(cost, start)} if available("optimistix") else {}),
+    }
+
+
 @case(Bar("SciPy SLSQP", 1, 3))
 def constrained(quick: bool) -> dict[str, Any]:
     """Hock and Schittkowski's problem 71: a bound on each of four variables, an equality, an inequality, float64"""
