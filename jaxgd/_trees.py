@@ -237,7 +237,7 @@ def short_name(name: str) -> str:
 
 def is_traced(*trees: Any) -> bool:
     """Return whether any leaf is being traced by an outer `jit`, `vmap` or `grad`."""
-    return any([isinstance(leaf, _TRACER) for leaf in jax.tree.leaves(trees)])  # sooner than one at a time
+    return any([isinstance(leaf, _TRACER) for leaf in jax.tree.leaves(trees)])  # a list is faster here than a generator
 
 
 def is_staged() -> bool:

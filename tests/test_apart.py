@@ -70,8 +70,8 @@ def test_residuals_and_data_too() -> None:
         return jnp.mean(jnp.log(jnp.cosh(residuals(w, x))))
 
     for function, verb in ((residuals, jaxgd.least_squares), (cost, jaxgd.minimize)):
-        first, second = (verb(function, np.ones(3), ROWS, dtype="float64") for _ in range(2))
-        assert bits(first) == bits(second)
+        first, second, third = (verb(function, np.ones(3), ROWS, dtype="float64") for _ in range(3))
+        assert bits(first) == bits(second) == bits(third)
 
 
 @on_cpu
@@ -95,6 +95,8 @@ def test_advance_is_compiled_once_for_all_costs_of_a_size(compilations: Any) -> 
     "method", [jaxgd.TrustRegion(), jaxgd.LBFGS(), jaxgd.SpectralGradient()], ids=lambda one: type(one).__name__
 )
 def test_advance_is_compiled_quickly_since_that_is_exact(method: Any) -> None:
+    for one in program._programs.values():
+        one.wait()
     program._programs.clear()
     jaxgd.minimize(lambda x: jnp.sum(jnp.cosh(x - 0.3)), np.ones(7), method=method, dtype="float64")
     (advance,) = (one for one in program._programs.values() if one.function.__name__ == "_proceeded")
@@ -102,14 +104,40 @@ def test_advance_is_compiled_quickly_since_that_is_exact(method: Any) -> None:
 
 
 @on_cpu
-def test_two_runs_go_apart_and_the_third_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_go_apart_and_the_third_waits(monkeypatch: pytest.MonkeyPatch, compilations: Any) -> None:
     segments: list[int] = []
     whole = apart.Apart.run_segment
     monkeypatch.setattr(apart.Apart, "run_segment", lambda *arguments: segments.append(1) or whole(*arguments))
     monkeypatch.setattr(apart, "_SEGMENT", 1e9)
-    for _ in range(4):
-        jaxgd.minimize(lambda x: jnp.sum(jnp.cosh(x - 0.4)) * 3, np.ones(7), method=jaxgd.LBFGS(), dtype="float64")
-    assert len(segments) == 2
+    with compilations() as compiled:
+        for _ in range(4):
+            jaxgd.minimize(lambda x: jnp.sum(jnp.cosh(x - 0.4)) * 3, np.ones(7), method=jaxgd.LBFGS(), dtype="float64")
+    assert len(segments) == 2 and compiled.count("jit(run_segment)") == 1
+
+
+@on_cpu
+def test_one_loop_at_a_time_is_compiled_beside(monkeypatch: pytest.MonkeyPatch, compilations: Any) -> None:
+    def run(power: int) -> None:
+        jaxgd.minimize(lambda x: jnp.sum(jnp.cosh(x)) + jnp.sum(x**power), np.ones(5), method=jaxgd.LBFGS(), dtype="float64")
+
+    with compilations():  # waits for others
+        for power in (4, 4):
+            run(power)
+        monkeypatch.setattr(program.Program, "is_compiling", True)
+        for power in (6, 6, 6):
+            run(power)
+        monkeypatch.undo()
+    with compilations() as compiled:
+        run(6)
+    assert compiled == ["jit(run_segment)"]
+
+
+@on_cpu
+def test_settings_of_one_thread_are_kept(compilations: Any) -> None:
+    with jax.default_matmul_precision("highest"), compilations() as compiled:
+        for _ in range(3):
+            jaxgd.minimize(lambda x: jnp.sum(jnp.cosh(x - 0.6)) * 3, np.ones(7), method=jaxgd.LBFGS(), dtype="float64")
+    assert compiled.count("jit(run_segment)") == 1
 
 
 @on_cpu

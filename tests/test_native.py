@@ -19,6 +19,7 @@ from jaxgd._compile.parts import has_loop, parts
 MARK = 'xla_cpu_small_call="true"'
 X = np.linspace(0.5, 1.5, 6)
 PLACES = np.array([0, 2, 2, 1, 0, 3], np.int32)
+ROWS = np.linspace(0, 1, 50_000).reshape(2, 25_000)
 TABLE = np.random.default_rng(0).normal(size=(6, 6))
 
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="only programs for CPUs are cut into parts")
@@ -63,7 +64,15 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
         jnp.zeros((3, 4)).at[PLACES, PLACES % 2].set(x),
         x.at[PLACES[:0]].set(1),
     ),
-    "outside": lambda x: [jnp.zeros(4).at[PLACES + 2].add(x, mode=mode) * 2 for mode in ("drop", "clip")],
+    "outside": lambda x: [
+        jnp.zeros(4).at[PLACES + shift].add(x, mode=mode) * 2 for mode in ("drop", "clip") for shift in (2, -2, -9)
+    ],
+    "derivative of edges": lambda x: jax.grad(lambda y: jnp.sum(jnp.take(y, jnp.array([-1, 0, 7]), mode="clip") ** 3))(x),
+    "mapped loop that writes": lambda x: jax.vmap(
+        lambda y: lax.while_loop(lambda c: c[0] < y * 9, lambda c: (c[0] + 1, c[1].at[c[0]].set(y * c[0])), (0, jnp.zeros(3000)))[1]
+    )(x),
+    "large rows": lambda x: lax.scan(lambda old, row: (row, old[3] + row[5]), x[0] * ROWS[0], x[1] * ROWS),
+    "rows of a scan": lambda x: lax.scan(lambda old, row: (old + row[:6], row), x, x[1] * ROWS),
     "derivative of places": lambda x: jax.hessian(lambda y: jnp.sum(jnp.sin(y[PLACES] * x) ** 2))(x),
     "written in a loop": lambda x: lax.fori_loop(0, 900, lambda k, y: y.at[k].set(y[k - 1] / 2 + x[k % 6]), jnp.ones(900)),
     "long scan": lambda x: lax.scan(lambda y, k: (jnp.sin(y + k), (y * k, y > 0)), x, jnp.arange(700.0))[1],

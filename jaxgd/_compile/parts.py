@@ -78,9 +78,9 @@ def parts(jaxpr: Any) -> list[Part]:
 def is_native(eqn: Any, *, looped: bool = False) -> bool:
     """Return whether an equation can be a part of a native function.
 
-    A loop may write small pieces of large arrays, which it does in place.
+    A loop may write small pieces of large arrays, by indices or as its rows, which it does in place.
     """
-    name, is_loop = eqn.primitive.name, eqn.primitive.name in ("while", "scan")
+    name, is_loop = eqn.primitive.name, _writes_in_place(eqn)
     writes = looped and name in _WRITING and all(map(_is_small, variables(eqn.invars[1:])))
     if eqn.effects or not all(is_usable(one.aval) for one in (*eqn.outvars, *variables(eqn.invars))):
         return False
@@ -92,6 +92,17 @@ def is_native(eqn: Any, *, looped: bool = False) -> bool:
     if name == "dot_general":
         return products(eqn) <= PRODUCTS
     return writes or name in _READ or (name in _WRITTEN | _WRITING and all(map(_is_small, variables(eqn.invars))))
+
+
+def _writes_in_place(eqn: Any) -> bool:
+    """Return whether an equation is a loop that may carry large arrays: none of its turns makes one."""
+    if eqn.primitive.name == "while":
+        return not eqn.params["cond_jaxpr"].out_avals[0].ndim  # else each turn chooses between the old and the new, lane by lane
+    if eqn.primitive.name != "scan":
+        return False
+    body = jaxprs.opened(eqn.params["jaxpr"])
+    seen, carried, _ = jaxprs.split_scan(eqn, body.invars)
+    return all(map(_is_small, [*variables(body.invars[len(seen) + len(carried) :]), *variables(body.outvars[len(carried) :])]))
 
 
 def has_fixed_bits(jaxpr: Any) -> bool:
@@ -107,7 +118,10 @@ def _has_fixed_bits(eqn: Any) -> bool:
 
 
 def is_exact(jaxpr: Any) -> bool:
-    """Return whether a jaxpr applies no function that is approximated, so that it has the same bits however well it is compiled."""
+    """Return whether a jaxpr applies no function that is approximated.
+
+    Then its bits are the same however well it is compiled.
+    """
     return not any(eqn.primitive.name in _APPROXIMATE for inner in jaxprs.all_jaxprs(jaxpr) for eqn in inner.eqns)
 
 

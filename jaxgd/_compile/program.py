@@ -150,7 +150,8 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], *, in_parts: bool = False) -> None:
         self.function = _seeing_afresh(function)
-        self.in_parts, self.has_run, self.was_apart = in_parts, False, False
+        self.in_parts, self.has_run = in_parts, False
+        self.was_apart = False  # once, see `jaxgd._run.apart`
         self.bits_are_fixed: bool | None = None
         self.is_exact = False
         forms = [native.in_parts(self.function, self._note), self.function] if in_parts else [self.function]
@@ -161,6 +162,7 @@ class Program:
         self.is_cold = True
         self.seconds_per_tick: float | None = None
         self.compiling: threading.Thread | None = None
+        self.preparing = threading.Lock()
 
     def __call__(self, *arguments: Any) -> Any:
         self.wait()
@@ -202,21 +204,23 @@ class Program:
         self.bits_are_fixed, self.is_exact = has_fixed_bits(jaxpr), is_exact(jaxpr)
 
     def prepare(self, *arguments: Any, quickly: bool = False) -> None:
-        """Compile for arguments like these beside what else is done, if it was not done before: JAX finds the program again.
+        """Begin to compile for arguments like these, if it was not done before: JAX finds the program when it is called.
 
-        Compiled quickly, a program is slower; one whose bits might be others is compiled as always. What users wrote is traced at
-        once, since it is changed meanwhile.
+        Compiled `quickly`, a program runs more slowly; one whose bits could differ then is compiled in full all the same. Objects
+        of the user are traced before this returns, since they may change afterwards.
         """
-        if self.is_new and not is_traced(arguments):
-            self.is_new = False
+        with self.preparing:
+            if not self.is_new or is_traced(arguments):
+                return
             if quickly and self.has_fixed_bits(*arguments) and self.is_exact:
                 self.forms.insert(0, jax.jit(self.call.__wrapped__, compiler_options=native.QUICKLY))
-            if not all(map(is_plain, _parts_of_users(arguments))):
-                self.call.trace(*arguments)
-            wide = jax.config.jax_enable_x64  # type: ignore[attr-defined]
-            thread = threading.Thread(target=_compile, args=(self.call, arguments, wide))
+            with contextlib.suppress(Exception):  # comes again where the program is called
+                if not all(map(is_plain, _parts_of_users(arguments))):
+                    self.call.trace(*arguments)
+            settings = jax.config.jax_enable_x64, _settings()  # type: ignore[attr-defined]
+            thread = threading.Thread(target=_compile, args=(self.call, arguments, *settings))
             thread.start()
-            self.compiling = thread  # no other thread waits for one that has not begun
+            self.compiling, self.is_new = thread, False
 
     @property
     def is_compiling(self) -> bool:
@@ -231,12 +235,24 @@ class Program:
             self.compiling = None
 
 
-def _compile(function: Any, arguments: Any, wide: bool) -> None:
+_settled = jax.jit(lambda: None)
+
+
+def _settings() -> Any:
+    """Return an object that stands for JAX's settings in this thread, since JAX keeps a trace for each of them."""
+    return _settled.trace().jaxpr.jaxpr
+
+
+def _compile(function: Any, arguments: Any, wide: bool, settings: Any) -> None:
     """Compile a function; an error comes again where it is called.
 
-    Only one at a time is traced and lowered, since that is Python: side by side the first would be ready no sooner than the last.
+    Settings that hold in one thread alone, such as `jax.default_matmul_precision`, can't be made here: then nothing is compiled.
+    Only one function at a time is traced and lowered, since that is Python: side by side the first would be ready no sooner than
+    the last.
     """
     with contextlib.suppress(Exception), jax.enable_x64(wide):
+        if _settings() is not settings:
+            return
         with _lowering:
             lowered = function.lower(*arguments)
         lowered.compile()
@@ -254,6 +270,7 @@ def _seeing_afresh(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _parts_of_users(arguments: Any) -> list[Any]:
+    """Return the classes and objects among arguments that users may have written."""
     return [part for part in parts_of(arguments) if not isinstance(part, _Code)]
 
 

@@ -1,5 +1,6 @@
 """Scattering as a loop: for native functions, which have no other way to write into an array at computed places."""
 
+import functools
 import math
 from typing import Any
 
@@ -27,26 +28,26 @@ def scattered(eqn: Any, operand: jax.Array, indices: jax.Array, updates: jax.Arr
     count = math.prod(indices.shape[:-1])
     rows = lax.reshape(lax.transpose(updates, (*axes, *numbers.update_window_dims)), (count, *window))
     columns = [_column(numbers, indices, axis) for axis in range(operand.ndim)]
-    clips = mode != lax.GatherScatterMode.FILL_OR_DROP
+    drops = mode == lax.GatherScatterMode.FILL_OR_DROP
+    limits = [indices.dtype.type(size - length) for size, length in zip(operand.shape, window, strict=True)]
+    zero = indices.dtype.type(0)
 
     def turn(k: Any, found: jax.Array) -> jax.Array:
-        place = [
-            indices.dtype.type(0) if column is None else lax.dynamic_index_in_dim(column, k, keepdims=False) for column in columns
-        ]
+        asked = [zero if column is None else lax.dynamic_index_in_dim(column, k, keepdims=False) for column in columns]
+        place = [lax.clamp(zero, at, limit) for at, limit in zip(asked, limits, strict=True)]
         row = lax.dynamic_index_in_dim(rows, k, keepdims=False)
         old = lax.dynamic_slice(found, place, window)
         new = COMBINED[eqn.primitive.name](old, row)
-        if not clips:
-            limits = [size - length for size, length in zip(operand.shape, window, strict=True)]
-            inside = [(at >= 0) & (at <= limit) for at, limit in zip(place, limits, strict=True)]
-            new = jnp.where(jnp.all(jnp.stack(inside)), new, old)
+        if drops:
+            inside = [lax.eq(at, nearest) for at, nearest in zip(asked, place, strict=True)]
+            new = jnp.where(functools.reduce(lax.bitwise_and, inside), new, old)
         return lax.dynamic_update_slice(found, new, place)
 
     return lax.fori_loop(0, count, turn, operand)
 
 
 def _column(numbers: Any, indices: jax.Array, axis: int) -> Any:
-    """Return the places of the windows along an axis of the array, in their order; None where all are at its beginning."""
+    """Return the places of the windows along an axis, in their order; None where all are zero."""
     several = indices.shape[:-1]
     if axis in numbers.scatter_dims_to_operand_dims:
         found = indices[..., numbers.scatter_dims_to_operand_dims.index(axis)]

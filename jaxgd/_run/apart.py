@@ -1,12 +1,12 @@
 """The first two runs: the cost and `advance` as two programs, called in turns by the host.
 
 `advance` takes most of the time that a fused loop takes to compile, and is the same for all costs of one size and precision. So the
-first run of a new cost compiles the cost alone. A second run, or a long one, has the fused loop compiled beside it, which is faster
-from then on; a third one waits for that. The bits are the same, since only what has the same bits in every program is run apart.
+first run of a new cost compiles the cost alone. After the second run, or while a long one lasts, the fused loop is compiled. It is
+faster, and the next run waits for it. The bits are the same, since only what has the same bits in every program is run apart.
 """
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,7 +31,10 @@ class Apart:
         seconds: what the turns took so far, without the first, which compiles.
         is_over: whether the fused loop has taken over.
         is_compiled: whether there was a turn.
+        latest: the program of all runs that was begun to be compiled after one.
     """
+
+    latest: ClassVar[Program | None] = None
 
     def __init__(self, program: Program) -> None:
         self.program, self.seconds, self.is_over, self.is_compiled = program, 0.0, False, False
@@ -44,8 +47,12 @@ class Apart:
         return self.is_over
 
     def end(self, *arguments: Any) -> None:
-        """After the second run, begin to compile the fused loop: not before, since two threads of Python slow each other down."""
-        if self.program.was_apart:
+        """Begin to compile the fused loop, after the second run: two threads of Python would slow each other down.
+
+        There is one such loop at a time, so that the end of a process waits for no more. Others are begun after a later run.
+        """
+        if self.program.was_apart and not (Apart.latest and Apart.latest.is_compiling):
+            Apart.latest = self.program
             self.program.prepare(*arguments)
         self.program.was_apart = True
 
@@ -65,7 +72,10 @@ class Apart:
 
 
 def first_run(program: Program, spec: RunSpec, objective: Objective, state: RunState) -> Apart | None:
-    """Return how one of the first two runs of a program goes in two; None where it is a later one, or can't."""
+    """Return how a run of a program goes in two.
+
+    None for a program whose fused loop is compiled, or begun to be, and for a run that can't.
+    """
     if not program.is_new or not program.in_parts or not _is_plain(spec, objective):
         return None
     evaluate, proceed = programs(spec, objective, state)

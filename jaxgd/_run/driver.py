@@ -177,8 +177,8 @@ class Run:
                     saver.save(progress)
             if terminated:
                 progress.end(Status.INTERRUPTED)
-        if self.apart is not None:
-            self.apart.end(spec, self.objective, self.blank, np.int32(0))
+            if self.apart is not None and progress.code != Status.INTERRUPTED.code:
+                self.apart.end(spec, self.objective, self.blank, np.int32(0))
         return progress.state, progress.chunks
 
     @contextlib.contextmanager

@@ -6,10 +6,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.call_cases import kept_programs
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.measure import measure
 
@@ -35,7 +37,9 @@ def main() -> None:
     )
     results = []
     for name in arguments.names or CASES:
+        shutil.rmtree(kept_programs(os.getpid()), ignore_errors=True)
         results.append(measure(CASES[name], arguments.quick))
+        shutil.rmtree(kept_programs(os.getpid()), ignore_errors=True)
         print("\n".join(rows(results[-1], arguments.quick)), flush=True)
         arguments.output.write_text(json.dumps({**about, "cases": results}, indent=1))
 

@@ -76,21 +76,23 @@ def kinds_of_costs(quick: bool) -> dict[str, Any]:
     return {name: lambda cost=cost: jaxgd.minimize(cost, START, dtype="float64").params for name, cost in costs.items()}
 
 
+def kept_programs(process: int) -> Path:
+    """The folder for programs that the processes of one run of the benchmarks keep, by the process that starts them."""
+    return Path(tempfile.gettempdir()) / f"jaxgd-benchmarks-{process}"
+
+
 @case(Bar("without", 1.5, 3, "first", ours="jaxgd.cache()"), Bar("without", 1.5, 3, "first", ours="jaxgd.cache(), another cost"))
 def cached(quick: bool) -> dict[str, Any]:
     """Rosenbrock-10, float64, in a process whose programs an earlier one has compiled (the first of three had none)"""
-    folder = Path(tempfile.gettempdir()) / f"jaxgd-benchmark-{os.getppid()}"
+    three = list(itertools.permutations(TERMS, 3))[os.getpid() % 720]
 
     def ours(*, kept: bool, another: bool) -> Any:
-        scale = float(os.getpid()) if another else 1.0
-
         def cost(x: Any) -> Any:
-            more = sum(jnp.sum(term(x**2 / 9)) for term in list(itertools.permutations(TERMS, 3))[int(scale) % 720])
-            return rosenbrock(x) + (more if another else 0)
+            return rosenbrock(x) + (sum(jnp.sum(term(x**2 / 9)) for term in three) if another else 0)
 
         def run() -> Any:
-            if kept:
-                jaxgd.cache(folder)
+            if kept and not quick:  # quick ones share a process
+                jaxgd.cache(kept_programs(os.getppid()))
             return jaxgd.minimize(cost, START, dtype="float64").params
 
         return run
