@@ -75,7 +75,9 @@ def test_residuals_and_data_too() -> None:
 
 
 @on_cpu
-def test_advance_is_compiled_once_for_all_costs_of_a_size(compilations: Any) -> None:
+def test_advance_is_compiled_once_for_all_costs_of_a_size(monkeypatch: pytest.MonkeyPatch, compilations: Any) -> None:
+    monkeypatch.setattr(apart, "_LONG", np.inf)  # however slow the machine is
+
     def run(cost: Any) -> None:
         jaxgd.minimize(cost, np.ones(7), method=jaxgd.LBFGS(), dtype="float64")
 
@@ -120,13 +122,14 @@ def test_one_loop_at_a_time_is_compiled_beside(monkeypatch: pytest.MonkeyPatch, 
     def run(power: int) -> None:
         jaxgd.minimize(lambda x: jnp.sum(jnp.cosh(x)) + jnp.sum(x**power), np.ones(5), method=jaxgd.LBFGS(), dtype="float64")
 
+    monkeypatch.setattr(apart, "_LONG", np.inf)
     with compilations():  # waits for others
         for power in (4, 4):
             run(power)
-        monkeypatch.setattr(program.Program, "is_compiling", True)
-        for power in (6, 6, 6):
-            run(power)
-        monkeypatch.undo()
+        with monkeypatch.context() as busy:
+            busy.setattr(program.Program, "is_compiling", True)
+            for power in (6, 6, 6):
+                run(power)
     with compilations() as compiled:
         run(6)
     assert compiled == ["jit(run_segment)"]

@@ -27,8 +27,8 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxgd._compile import jaxprs, rebuilding
-from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_usable, parts
-from jaxgd._compile.scattering import COMBINED, scattered
+from jaxgd._compile.indexing import COMBINED, gathered, scattered
+from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_small, is_usable, parts
 from jaxgd._shards import is_spread
 
 _MARK = {"xla_cpu_small_call": "true", "inlineable": "false"}  # the compiler's own names
@@ -209,6 +209,8 @@ def _write(equations: list[Any], values: _Values, zeros: dict[str, jax.Array]) -
             found = [_product(eqn, operands[0], operands[1], zeros)]
         elif eqn.primitive.name in COMBINED:
             found = [scattered(eqn, *operands)]
+        elif eqn.primitive.name == "gather" and not is_small(eqn.invars[0]):
+            found = [gathered(eqn, *operands)]
         elif eqn.primitive.name == "reduce_sum":
             found = [_sum(operands[0], eqn.params["axes"])]
         elif eqn.primitive.name == "reduce_prod":

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgd._compile import jaxprs
+from jaxgd._compile.indexing import COMBINED
 from jaxgd._compile.rebuilding import CALLS
-from jaxgd._compile.scattering import COMBINED
 
 LARGE = 2**11  # bytes of an array: what takes ten times as much the compiler gives to several threads, which a function can't use
 PRODUCTS = 2**12  # of numbers in a product of matrices, above which a kernel of its own is as fast
@@ -37,7 +37,7 @@ _APPROXIMATE = ROUNDED - {"cumprod", "div", "integer_pow", "mul", "rem", "sqrt",
 
 _OF_LIBRARIES = frozenset("cholesky eigh lu qr sort svd triangular_solve".split())  # the same function wherever it is called
 _HOLDING = CALLS | {"while", "cond", "scan"}
-_READ = frozenset(("dynamic_slice", "gather", "slice"))  # of an array that may be large
+_READING = frozenset(("dynamic_slice", "gather", "slice"))  # from an array that may be large
 _WRITING = frozenset(("dynamic_update_slice", *COMBINED))  # into one
 
 
@@ -81,17 +81,17 @@ def is_native(eqn: Any, *, looped: bool = False) -> bool:
     A loop may write small pieces of large arrays, by indices or as its rows, which it does in place.
     """
     name, is_loop = eqn.primitive.name, _writes_in_place(eqn)
-    writes = looped and name in _WRITING and all(map(_is_small, variables(eqn.invars[1:])))
+    writes = looped and name in _WRITING and all(map(is_small, variables(eqn.invars[1:])))
     if eqn.effects or not all(is_usable(one.aval) for one in (*eqn.outvars, *variables(eqn.invars))):
         return False
-    if not (is_loop or writes or (looped and name in CALLS) or all(map(_is_small, eqn.outvars))):
+    if not (is_loop or writes or (looped and name in CALLS) or all(map(is_small, eqn.outvars))):
         return False
     if name in _HOLDING:
         inner = [one for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns]
         return all(is_native(one, looped=looped or is_loop) for one in inner)
     if name == "dot_general":
         return products(eqn) <= PRODUCTS
-    return writes or name in _READ or (name in _WRITTEN | _WRITING and all(map(_is_small, variables(eqn.invars))))
+    return writes or name in _READING or (name in _WRITTEN | _WRITING and all(map(is_small, variables(eqn.invars))))
 
 
 def _writes_in_place(eqn: Any) -> bool:
@@ -102,7 +102,7 @@ def _writes_in_place(eqn: Any) -> bool:
         return False
     body = jaxprs.opened(eqn.params["jaxpr"])
     seen, carried, _ = jaxprs.split_scan(eqn, body.invars)
-    return all(map(_is_small, [*variables(body.invars[len(seen) + len(carried) :]), *variables(body.outvars[len(carried) :])]))
+    return all(map(is_small, [*variables(body.invars[len(seen) + len(carried) :]), *variables(body.outvars[len(carried) :])]))
 
 
 def has_fixed_bits(jaxpr: Any) -> bool:
@@ -154,7 +154,8 @@ def is_usable(aval: Any) -> bool:
     return isinstance(dtype, np.dtype) and dtype in _KINDS and aval.size > 0
 
 
-def _is_small(variable: Any) -> bool:
+def is_small(variable: Any) -> bool:
+    """Return whether a native function can compute an array like this one."""
     return is_usable(variable.aval) and variable.aval.size * variable.aval.dtype.itemsize <= LARGE
 
 
