@@ -30,10 +30,9 @@ events = []
 jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
 if len(sys.argv) > 1:
     jaxgd.cache(sys.argv[1])
-result = jaxgd.minimize(
-    lambda v: jnp.sum(100 * (v[1:] - v[:-1] ** 2) ** 2 + (1 - v[:-1]) ** 2), np.full(10, -1.0), dtype="float64",
-    method=jaxgd.GradientDescent(1e-3), max_steps=50
-)
+cost = lambda v: jnp.sum(100 * (v[1:] - v[:-1] ** 2) ** 2 + (1 - v[:-1]) ** 2)
+start = jaxgd.minimize(cost, np.full(10, -1.0), dtype="float64", max_steps=5).params
+result = jaxgd.minimize(cost, start, dtype="float64", method=jaxgd.GradientDescent(1e-3), max_steps=50)
 hits, misses = (events.count(f"/jax/compilation_cache/cache_{name}") for name in ("hits", "misses"))
 print(json.dumps([np.asarray(result.params).tobytes().hex(), float(result.cost).hex(), hits, misses]))
 """

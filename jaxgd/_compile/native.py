@@ -134,7 +134,7 @@ def _marked(part: Part, zeros: dict[str, jax.Array], operands: list[Any]) -> lis
         _write(part.equations, values, zeros)
         root = lax.sqrt(lax.convert_element_type(_mixed([*zeros.values(), *arguments]), jnp.float32))
         none = lax.lt(root, np.float32(-1))  # for ever, which no compiler knows
-        kinds = {_whole(variable.aval.dtype) for variable in part.outputs}
+        kinds = dict.fromkeys(_whole(variable.aval.dtype) for variable in part.outputs)  # in order, as in every process
         bits = {kind: lax.convert_element_type(none, kind) for kind in kinds}
         return [_with_bits(output, bits) for output in values.read(part.outputs)]
 
