@@ -1,7 +1,8 @@
-"""Reading and writing at computed places, as loops: for native functions, which have no scattering, and no gathering from afar.
+"""Gather and scatter as loops, for native functions.
 
-A window is read or written at each place, one after the other. What would lie outside is left out, or moved to the edge, as the
-mode of the operation says.
+The compiler can't scatter in a native function, nor gather from a large array that it would have to transpose. Here a window of the
+array is read or written at each index, one after the other. A window that would not lie inside the array is left out, or moved to
+the edge, as the mode of the operation says.
 """
 
 import functools
@@ -14,17 +15,17 @@ import numpy as np
 from jax import lax
 
 COMBINED: dict[str, Any] = {"scatter": lambda old, new: new, "scatter-add": lax.add, "scatter_add": lax.add}
-"""How what is written is combined with what was there, by the names of the operations."""
+"""How an update is combined with the old values, by the names of the operations."""
 
 
 class _Places(NamedTuple):
     """The places of windows in an array.
 
     Attributes:
-        columns: where they begin along each axis, in their order; None where all begin at zero.
-        limits: the largest of these that leaves a window inside.
+        columns: the first index of each window along each axis, (number,); None for an axis along which all are zero.
+        limits: the largest first index along each axis for which a window lies inside.
         window: the shape of a window.
-        number: of the windows.
+        number: the number of windows.
     """
 
     columns: list[Any]
@@ -34,7 +35,11 @@ class _Places(NamedTuple):
 
     @staticmethod
     def of(indices: jax.Array, shape: Any, window: Any, along: Any, batching: Any) -> "_Places":
-        """Return the places that indices name: along some axes of the array, and one for each row along the `batching` ones."""
+        """Return the places that indices stand for.
+
+        They are indices `along` some axes of the array. `batching` has pairs of axes of the array and of the indices themselves,
+        along which each row of indices belongs to one row of the array.
+        """
         if indices.dtype.itemsize < 4:
             indices = lax.convert_element_type(indices, np.int32)
         several, count = indices.shape[:-1], math.prod(indices.shape[:-1])
@@ -45,7 +50,7 @@ class _Places(NamedTuple):
         return _Places(columns, limits, tuple(window), count)
 
     def at(self, k: Any) -> tuple[list[Any], Any]:
-        """Return where a window begins, inside, and whether it was to begin there."""
+        """Return the first indices of a window, moved so that it lies inside, and whether it did before."""
         zero = self.limits[0].dtype.type(0)
         asked = [zero if column is None else lax.dynamic_index_in_dim(column, k, keepdims=False) for column in self.columns]
         place = [lax.clamp(zero, at, limit) for at, limit in zip(asked, self.limits, strict=True)]
@@ -53,7 +58,7 @@ class _Places(NamedTuple):
 
 
 def scattered(eqn: Any, operand: jax.Array, indices: jax.Array, updates: jax.Array) -> jax.Array:
-    """Return an array with windows of others written into it."""
+    """Return what a scatter computes: an array with windows of it updated."""
     numbers, drops = eqn.params["dimension_numbers"], _drops(eqn)
     axes = [axis for axis in range(updates.ndim) if axis not in numbers.update_window_dims]
     lengths = iter(updates.shape[axis] for axis in numbers.update_window_dims)
@@ -73,7 +78,7 @@ def scattered(eqn: Any, operand: jax.Array, indices: jax.Array, updates: jax.Arr
 
 
 def gathered(eqn: Any, operand: jax.Array, indices: jax.Array) -> jax.Array:
-    """Return windows of an array."""
+    """Return what a gather computes: windows of an array."""
     numbers, window, fills = eqn.params["dimension_numbers"], eqn.params["slice_sizes"], _drops(eqn)
     batching = numbers.operand_batching_dims, numbers.start_indices_batching_dims
     places = _Places.of(indices, operand.shape, window, numbers.start_index_map, batching)
@@ -97,11 +102,12 @@ def gathered(eqn: Any, operand: jax.Array, indices: jax.Array) -> jax.Array:
 
 
 def _drops(eqn: Any) -> bool:
+    """Return whether windows that don't lie inside are left out."""
     return eqn.params["mode"] == lax.GatherScatterMode.FILL_OR_DROP
 
 
 def _filling(value: Any, dtype: Any) -> Any:
-    """Return what stands for what lies outside: JAX's own choice unless a value is given."""
+    """Return the number that fills a window outside: JAX's own choice unless a value is given."""
     if value is not None:
         return value
     if dtype.kind == "f":

@@ -3,7 +3,8 @@
 XLA's compiler for CPUs makes a kernel of every few operations. Each takes 5 ms to compile and 50 ns and more to call, and the
 rounding of its numbers depends on what the compiler finds beside it. For loops of few bytes the compiler has another way: all that
 is in them becomes one native function. A call that is marked for it takes the same way. So a function is cut into `parts`, those of
-small arithmetic are marked calls, and the rest stays as it is: large arrays, sorting, linear algebra, callbacks.
+small arithmetic are marked calls, and the rest stays as it is: large arrays, sorting, linear algebra, callbacks. A loop that only
+reads from large arrays, or writes small pieces into them, is small arithmetic too.
 
 The compiler aborts where it finds late that a marked call does not need a parameter. Therefore every output depends on all
 parameters, through a number that is always zero, which only the last stage of the compiler finds out.
@@ -32,7 +33,7 @@ from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_small, is_us
 from jaxgd._shards import is_spread
 
 _MARK = {"xla_cpu_small_call": "true", "inlineable": "false"}  # the compiler's own names
-QUICKLY = {"xla_backend_optimization_level": 0}  # its name, too
+QUICKLY = {"xla_backend_optimization_level": 0}  # the compiler's own name
 
 
 def is_possible(leaves: Iterable[Any] = ()) -> bool:
@@ -133,7 +134,7 @@ def _marked(part: Part, zeros: dict[str, jax.Array], operands: list[Any]) -> lis
         values = _Values(part.inputs, arguments)
         _write(part.equations, values, zeros)
         root = lax.sqrt(lax.convert_element_type(_mixed([*zeros.values(), *arguments]), jnp.float32))
-        none = lax.lt(root, np.float32(-1))  # for ever, which no compiler knows
+        none = lax.lt(root, np.float32(-1))  # always false, but the compiler can't tell
         kinds = dict.fromkeys(_whole(variable.aval.dtype) for variable in part.outputs)  # in order, as in every process
         bits = {kind: lax.convert_element_type(none, kind) for kind in kinds}
         return [_with_bits(output, bits) for output in values.read(part.outputs)]

@@ -224,7 +224,7 @@ class Program:
 
     @property
     def is_compiling(self) -> bool:
-        """Whether what `prepare` has begun is not done."""
+        """Whether a compilation that `prepare` began is under way."""
         return self.compiling is not None and self.compiling.is_alive()
 
     def wait(self) -> None:
@@ -235,12 +235,12 @@ class Program:
             self.compiling = None
 
 
-_settled = jax.jit(lambda: None)
+_nothing = jax.jit(lambda: None)
 
 
 def _settings() -> Any:
     """Return an object that stands for JAX's settings in this thread, since JAX keeps a trace for each of them."""
-    return _settled.trace().jaxpr.jaxpr
+    return _nothing.trace().jaxpr.jaxpr
 
 
 def _compile(function: Any, arguments: Any, wide: bool, settings: Any) -> None:

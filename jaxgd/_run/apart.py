@@ -31,7 +31,7 @@ class Apart:
         seconds: what the turns took so far, without the first, which compiles.
         is_over: whether the fused loop has taken over.
         is_compiled: whether there was a turn.
-        latest: the program of all runs that was begun to be compiled after one.
+        latest: the last program, of any run, whose compilation was begun after a run.
     """
 
     latest: ClassVar[Program | None] = None
