@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxgd
+from tests.benchmarks.case import available
 
 TIMES = np.linspace(0, 10, 100, dtype=np.float32)
 FEW = 40  # fits of SciPy's, of which the time of all follows
@@ -133,7 +134,7 @@ def scipy_loop(*, gradient: bool) -> Callable[..., Callable[[], float]]:
 WAYS: dict[str, Callable[..., Callable[[], float]]] = {
     "minimize_many": in_lanes,
     "vmap of minimize": mapped,
-    "vmap of Optimistix's BFGS": optimistix,
+    **({"vmap of Optimistix's BFGS": optimistix} if available("optimistix") else {}),
     "SciPy's BFGS with a gradient": scipy_loop(gradient=True),
     "SciPy's BFGS without": scipy_loop(gradient=False),
 }
