@@ -14,9 +14,9 @@ from jaxgd.methods._rarely import rarely
 from jaxgd.methods._singular import lengths_of, svd_of
 
 
-def check(matrices: Any, tolerance: float) -> None:
+def check(matrices: Any, tolerance: float, mapped: Any = jax.vmap) -> None:
     """The same eigenvalues as LAPACK's, orthonormal vectors, and the matrix again out of both; relative to its norm."""
-    values, vectors = (np.asarray(part) for part in jax.jit(jax.vmap(eigh))(matrices))
+    values, vectors = (np.asarray(part) for part in jax.jit(mapped(eigh))(matrices))
     norm = np.max(np.abs(matrices), axis=(1, 2))[:, None]
     assert np.all(np.abs(values - np.linalg.eigvalsh(matrices)) <= tolerance * norm)
     again = np.einsum("bij,bj,bkj->bik", vectors, values, vectors)
@@ -24,18 +24,45 @@ def check(matrices: Any, tolerance: float) -> None:
     assert np.all(np.abs(np.einsum("bji,bjk->bik", vectors, vectors) - np.eye(matrices.shape[1])) <= tolerance)
 
 
-@pytest.mark.sweep(keep=3)
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_random_equal_graded_and_singular_matrices(n: int, dtype: str) -> None:
+def one_by_one(function: Any) -> Any:
+    return lambda matrices: jax.lax.map(function, matrices)
+
+
+def of_all_kinds(n: int) -> Any:
     generator = np.random.default_rng(n)
     full = generator.normal(size=(300, n, n))
     graded = full * 10.0 ** generator.integers(-6, 7, size=(300, n, 1))
     low = full[:, :, :1] * full[:, None, :, 0]
     special = np.stack([np.zeros((n, n)), np.eye(n), -np.eye(n), np.ones((n, n)), np.flip(np.eye(n), 0)])
-    matrices = np.concatenate([full + full.mT, graded @ graded.mT, low, np.tile(special, (20, 1, 1)), 1e30 * special])
+    return np.concatenate([full + full.mT, graded @ graded.mT, low, np.tile(special, (20, 1, 1)), 1e30 * special])
+
+
+@pytest.mark.sweep(keep=3)
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_random_equal_graded_and_singular_matrices(n: int, dtype: str) -> None:
     with jax.enable_x64(dtype == "float64"):
-        check(matrices.astype(dtype), 40 * float(np.finfo(dtype).eps))
+        check(of_all_kinds(n).astype(dtype), 40 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.sweep(keep=3)
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 12])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_matrix_at_a_time(n: int, dtype: str) -> None:
+    """Also of elements whose squares leave the range of numbers, or are below it."""
+    matrices, info = of_all_kinds(n), np.finfo(dtype)
+    largest = np.max(np.abs(matrices), axis=(1, 2), keepdims=True)
+    matrices = matrices / np.where(largest > 0, largest, 1)
+    with jax.enable_x64(dtype == "float64"):
+        for scale in (1, float(info.tiny) / info.eps, float(info.max) / 100):
+            check((scale * matrices).astype(dtype), 40 * float(np.finfo(dtype).eps), one_by_one)
+
+
+@pytest.mark.parametrize("n", [1, 2, 12])
+def test_a_matrix_that_is_not_finite_has_no_eigenvalues(n: int) -> None:
+    for value in (np.nan, np.inf):
+        values, vectors = eigh(jnp.full((n, n), value))
+        assert np.all(np.isnan(values)) and np.all(np.isnan(vectors))
 
 
 def test_small_eigenvalues_of_graded_matrices_keep_their_digits() -> None:

@@ -1,4 +1,4 @@
-"""Eigenvectors of symmetric matrices: LAPACK's for one, and for many tiny ones side by side Jacobi's rotations.
+"""Eigenvectors of symmetric matrices: LAPACK's, but loops for one of few rows, and Jacobi's rotations for many tiny ones.
 
 LAPACK takes the matrices of a batch one by one, a microsecond each; rotations of a thousand of them at once are a few arithmetic
 operations on vectors of a thousand numbers.
@@ -11,14 +11,20 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd.methods._few import has_few
+from jaxgd.methods._few_eigen import eigh_of_few
+
 _TINY = 4  # rows of a matrix, up to which a sweep is written out
 _MANY = 64  # matrices
+_ALONE = 12  # rows of one matrix, up to which loops take no longer than LAPACK
 _SWEEPS = 12  # at most; the convergence is quadratic, and five or six do
 
 
 @jax.custom_batching.custom_vmap
 def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the eigenvalues of a symmetric matrix, ascending, (n,), and its eigenvectors, a column each, (n, n)."""
+    if has_few(matrix) and matrix.shape[0] <= _ALONE:
+        return eigh_of_few(matrix)
     values, vectors = jnp.linalg.eigh(matrix, symmetrize_input=False)
     return values, vectors
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxgd._trees import safe_divisor
 from jaxgd.methods._curvature import Spectrum
+from jaxgd.methods._few import cholesky, solve_lower, solve_upper
 from jaxgd.methods._rarely import rarely
 from jaxgd.methods._subproblem import FAR, least_in_box
 
@@ -107,8 +108,8 @@ class Model(NamedTuple):
             null = jnp.where(self.dead, self.size[:, None] * self.vectors, 0)
             null = null / safe_divisor(jnp.sqrt(jnp.sum(null * null, axis=0)))
             gram = null.T @ null + jnp.diag(jnp.where(self.dead, 0, jnp.ones_like(self.size)))
-            factor = jax.scipy.linalg.cho_factor(gram, lower=True)
-            projected = change - null @ jax.scipy.linalg.cho_solve(factor, null.T @ change)
+            factor = cholesky(gram)
+            projected = change - null @ solve_upper(factor, solve_lower(factor, null.T @ change))
             return jnp.where(jnp.all(jnp.isfinite(projected)), projected, change)
 
         return rarely(jnp.any(self.dead), project, change)
