@@ -10,7 +10,9 @@ import numpy as np
 
 from jaxgd._checks import check, check_trees
 from jaxgd._chosen import with_method
+from jaxgd._compile.program import program_for
 from jaxgd._constrained import Functions, constraints_of_many
+from jaxgd._frozen import FrozenParameters
 from jaxgd._marks import Beside, marks
 from jaxgd._objective import extras
 from jaxgd._objective.evaluation import empty_point, value_and_gradient
@@ -66,7 +68,8 @@ def minimize_many(
     """Minimise one cost for many data, starts, bounds or methods: independent fits in one compiled program.
 
     The fits run side by side in a constant number of lanes, and a lane whose fit has ended begins the next one: a slow fit holds no
-    other one up. The numbers of a fit do not depend on how many others there are.
+    other one up. Small fits on a CPU run one after the other, which is faster there. The numbers of a fit do not depend on how many
+    others there are.
 
     Args:
         cost: cost(params, data, shared), as in `minimize`, with the data of one fit; without `data` or `shared` it gets one
@@ -205,7 +208,7 @@ def _each(given: Problem, data: Any, box: Bounds | None, count: int) -> many.Eac
     """Return the arguments that differ from fit to fit, their starts moved into their boxes."""
     frozen = None
     if given.draws is None:
-        params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), given.params)
+        params = jax.tree.map(lambda leaf: _repeated(leaf, count), given.params)
     else:
         params = given.free_of_each(parameters_of(given.draws))
         frozen = None if given.frozen is None else given.frozen.values_of(given.draws)
@@ -214,7 +217,12 @@ def _each(given: Problem, data: Any, box: Bounds | None, count: int) -> many.Eac
         params = box.project(params)
     elif given.box is not None:
         params = jax.vmap(given.box.project)(params)
-    return jax.tree.map(jnp.asarray, many.Each(params, data, box, frozen))  # rows are taken of them, by traced numbers too
+    return many.Each(params, data, box, frozen)
+
+
+def _repeated(leaf: Any, count: int) -> Any:
+    """Return an array with a leading axis, along which it is the same."""
+    return (np if isinstance(leaf, np.ndarray) else jnp).broadcast_to(leaf, (count, *leaf.shape))
 
 
 class _Rows(NamedTuple):
@@ -266,6 +274,7 @@ def _result(ends: many.Ends, given: Problem, fits: many.ManySpec, evaluate: Any,
         params, best = given.change.forward_each(params), given.change.forward_each(best)
     if given.types is not None:
         params, gradient, best = (narrowed(tree, given.types) for tree in (params, gradient, best))
+    code, marked = _judged(ends, each.data, given.detached(), params, gradient, box)
     return Result(
         params=params,
         cost=found.cost,
@@ -274,10 +283,10 @@ def _result(ends: many.Ends, given: Problem, fits: many.ManySpec, evaluate: Any,
         n_steps=details.steps,
         n_epochs=details.steps,
         n_evaluations=ends.evaluations,
-        code=_codes(ends, details, each.data),
+        code=code,
         aux=found.aux,
         start_cost=details.start_cost,
-        marks=_marks(given.detached(), detached(params), detached(gradient), detached(box), details.steps),
+        marks=marked,
         gain=details.gain,
     )
 
@@ -300,27 +309,37 @@ def _with_derivatives(found: Found, fits: many.ManySpec, evaluate: Any, given: P
     return jax.vmap(one)(found, fits.each._replace(params=None, method=None), constraints[1])
 
 
-def _codes(ends: many.Ends, details: many.Details, data: Any) -> Any:
-    """Return the codes, with that of data that are not finite where these are the reason."""
-    finite = [
-        jnp.all(jnp.isfinite(leaf.reshape(leaf.shape[0], -1)), axis=1) for leaf in jax.tree.leaves(data) if is_parameter(leaf)
-    ]
-    if not finite:
-        return ends.code
-    blamed = (ends.code == Status.DIVERGED.code) & (details.steps == 0) & ~jnp.all(jnp.stack(finite), axis=0)
-    return jnp.where(blamed, Status.NONFINITE_DATA.code, ends.code)
-
-
-def _marks(given: Problem, params: Any, gradient: Any, box: Bounds | None, n_steps: Any) -> Any:
-    """Return the marks of the parameters of all fits."""
+def _judged(ends: many.Ends, data: Any, given: Problem, params: Any, gradient: Any, box: Bounds | None) -> tuple[Any, Any]:
+    """Return the codes of all fits and the marks of their parameters."""
     differ, start = given.draws is not None, given.start if given.draws is None else given.draws
     if given.change is not None:
         start = given.change.forward_each(start) if differ else given.change.forward(start)
-    start = parameters_of(start)
-    stacked = box is not None and jax.tree.leaves(box)[0].ndim > jax.tree.leaves(parameters_of(start))[0].ndim - differ
+    start = None if given.penalty is not None else parameters_of(start)
+    stacked = box is not None and jax.tree.leaves(box)[0].ndim > jax.tree.leaves(parameters_of(given.start))[0].ndim
+    own = {"start": start if differ else None, "box": box if stacked else None}
+    shared = {"start": None if differ else start, "box": None if stacked else box}
+    steps = ends.details.steps  # type: ignore[union-attr]
+    arguments = detached((ends.code, steps, data, parameters_of(params), gradient, own, shared, given.frozen))
+    run = _codes_and_marks if is_traced(arguments) else program_for(_codes_and_marks, *arguments)
+    return run(*arguments)
 
-    def one(params: Any, gradient: Any, n_steps: Any, start: Any, box: Any) -> Any:
-        return marks(params, gradient, n_steps, Beside(None if given.penalty is not None else start, box, given.frozen, None))
 
-    axes = (0, 0, 0, 0 if differ else None, 0 if stacked else None)
-    return jax.vmap(one, in_axes=axes)(parameters_of(params), gradient, n_steps, start, box)
+def _codes_and_marks(
+    code: Any, steps: Any, data: Any, params: Any, gradient: Any, own: Any, shared: Any, frozen: FrozenParameters | None
+) -> tuple[Any, Any]:
+    """Return the codes, with that of data that are not finite where these are the reason, and the marks.
+
+    Of starts and boxes each fit has its `own`, or all have `shared` ones.
+    """
+    finite = [
+        jnp.all(jnp.isfinite(leaf.reshape(leaf.shape[0], -1)), axis=1) for leaf in jax.tree.leaves(data) if is_parameter(leaf)
+    ]
+    if finite:
+        blamed = (code == Status.DIVERGED.code) & (steps == 0) & ~jnp.all(jnp.stack(finite), axis=0)
+        code = jnp.where(blamed, Status.NONFINITE_DATA.code, code)
+
+    def one(params: Any, gradient: Any, n_steps: Any, own: Any) -> Any:
+        start, box = (shared[name] if own[name] is None else own[name] for name in ("start", "box"))
+        return marks(params, gradient, n_steps, Beside(start, box, frozen, None))
+
+    return code, jax.vmap(one)(params, gradient, steps, own)

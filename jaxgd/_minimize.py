@@ -26,6 +26,7 @@ from jaxgd._run.progress import Callback
 from jaxgd._run.saved import Call, Saved
 from jaxgd._run.state import RunSpec
 from jaxgd._run.unrolled import check_unrolled
+from jaxgd._run.ways import arranged, run_starts
 from jaxgd._shards import on_automatic_axes, size_on_device
 from jaxgd._trees import detached, is_traced, with_fields
 from jaxgd.checkpoint import Checkpoint
@@ -297,6 +298,7 @@ def _best_of_many(spec: RunSpec, objective: Objective, given: Problem) -> Result
     count = jax.tree.leaves(starts)[0].shape[0]
     numbers = sum(map(size_on_device, jax.tree.leaves(spec.source.data)))
     lanes = many.width(min(many.STARTS, count), numbers)
-    pool = many.run(many.ManySpec(spec, many.Each(starts), np.int32(count), lanes), objective)
-    ends = Starts(pool.ends.params, pool.ends.cost, pool.ends.code, pool.ends.evaluations)
-    return with_fields(report.result(pool.best), starts=ends)
+    runs = many.ManySpec(spec, many.Each(starts), np.int32(count), lanes)
+    end = run_starts(runs if is_traced(runs, objective) else arranged(runs, objective), objective)
+    ends = Starts(end.ends.params, end.ends.cost, end.ends.code, end.ends.evaluations)
+    return with_fields(report.result(end.best), starts=ends)

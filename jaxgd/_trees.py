@@ -152,7 +152,15 @@ def put(array: jax.Array, place: Any, value: jax.Array, axis: int = 0) -> jax.Ar
 
     Written with `at`, it would be a scatter, of which XLA makes a loop of its own.
     """
-    return lax.dynamic_update_index_in_dim(array, value, place, axis)
+    return lax.dynamic_update_index_in_dim(array, value, place, axis, allow_negative_indices=False)
+
+
+def taken(array: jax.Array, place: Any, axis: int = 0) -> jax.Array:
+    """Return the row of an array at a place, which lies within it; the column for axis 1.
+
+    Written with brackets, it would be more operations, for places that are negative.
+    """
+    return lax.dynamic_index_in_dim(array, place, axis, keepdims=False, allow_negative_indices=False)
 
 
 def add(params: Any, update: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 import jaxgd
 from jaxgd import Status
-from jaxgd._run import crews, many
+from jaxgd._run import crews, many, queue
 
 X = np.linspace(0, 1, 15)
 RATES = np.linspace(0.5, 4, 40)
@@ -36,9 +36,11 @@ def numbers(result: Any) -> Any:
     return result.params, result.cost, result.gradient, result.best, result.code, result.n_evaluations, result.n_steps
 
 
-@pytest.mark.sweep(keep=1)
+@pytest.mark.sweep(keep=2)
+@pytest.mark.parametrize("in_lanes", [True, False], ids=["lanes", "queue"])
 @pytest.mark.parametrize("method", [None, jaxgd.LBFGS(), jaxgd.Adam(0.1)], ids=["default", "LBFGS", "Adam"])
-def test_every_fit_ends_as_it_does_alone(method: Any) -> None:
+def test_every_fit_ends_as_it_does_alone(method: Any, in_lanes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "is_native", lambda *_: not in_lanes)
     options: dict[str, Any] = {"method": method, "max_steps": 200, "dtype": "float64"}
     found = jaxgd.minimize_many(decay, START, DECAYS, shared=X, **options)
     alone = [jaxgd.minimize(lambda p, data: decay(p, *data), START, (y, X), **options) for y in DECAYS[::13]]
@@ -131,18 +133,25 @@ def test_bad_data_spoil_their_own_fit_alone() -> None:
     same_bits(row(found.params, 4), row(jaxgd.minimize_many(decay, START, DECAYS, shared=X).params, 4))
 
 
-def test_slow_fits_hold_no_other_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_lanes", [True, False], ids=["lanes", "queue"])
+def test_slow_fits_hold_no_other_up(in_lanes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """One fit in a hundred has a rate a hundred times slower; the ticks of all lanes are counted against the evaluations."""
-    pools: list[Any] = []
-    run = crews._run_parts
+    ticks: list[int] = []
+    run = crews._run_part
+
+    def counted(spec: Any, *arguments: Any) -> Any:
+        ticks.append(int((state := run(spec, *arguments)).ticks) * spec.width)
+        return state
+
     monkeypatch.setattr(many, "FITS_ON_DEVICES", many.FITS)
-    monkeypatch.setattr(crews, "_run_parts", lambda *arguments: pools.extend(run(*arguments)) or pools)
+    monkeypatch.setattr(queue, "is_native", lambda *_: not in_lanes)
+    monkeypatch.setattr(crews, "_run_part", counted)
     rates = np.where(np.arange(10_000) % 100 == 7, 0.005, 0.5)
     stop = jaxgd.stopping.UpdateTolerance(1e-5)
     found = jaxgd.minimize_many(lambda x, r: r * x**2 / 2, 5.0, rates, method=jaxgd.GradientDescent(1.0), stop=stop)
     evaluations = np.asarray(found.n_evaluations)
     assert np.median(evaluations) < 40 and evaluations.max() > 1000 and np.all(found.converged)
-    assert sum(int(pool.ticks) * pool.lanes.code.size for pool in pools) <= 1.5 * evaluations.sum()
+    assert sum(ticks) <= (1.5 if in_lanes else 1) * evaluations.sum()
 
 
 @pytest.mark.slow
@@ -176,8 +185,8 @@ def test_covariances_of_all_fits() -> None:
 
 
 def test_an_interrupt_returns_what_is_done() -> None:
-    """The first 230 fits end at once, and the others, which are more than there are lanes, never do."""
-    rates = np.where(np.arange(9000) < 230, 1.0, 1e-6)
+    """The first 230 fits end at once, and the others, which are more than there are lanes, hardly move."""
+    rates = np.where(np.arange(9000) < 230, 1.0, 1e-7)
 
     def run(max_steps: int) -> Any:
         settings: dict[str, Any] = {"method": jaxgd.GradientDescent(1.0), "stop": jaxgd.stopping.UpdateTolerance(1e-30)}

@@ -10,7 +10,7 @@ from scipy.stats import qmc
 
 import jaxgd
 from jaxgd import Status, _sobol
-from jaxgd._run import driver
+from jaxgd._run import driver, queue
 from jaxgd._run import many as lanes_of_many
 from tests.problems import quartic
 
@@ -125,6 +125,7 @@ def test_the_global_minimum_is_found() -> None:
 @pytest.mark.parametrize("method", [None, jaxgd.GradientDescent(0.02)], ids=["default", "GradientDescent"])
 def test_every_end_is_that_of_a_run_alone(method: Any, lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes_of_many, "STARTS", lanes)
+    monkeypatch.setattr(queue, "is_native", lambda *_: lanes == 1)
     start = jaxgd.normal(2, 2.0)
     many = jaxgd.minimize(styblinski_tang, start, key=3, n_starts=7, method=method, dtype="float64")
     assert many.starts is not None
@@ -162,6 +163,7 @@ def test_slow_lanes_do_not_hold_the_others_up(monkeypatch: pytest.MonkeyPatch) -
         return pools[-1], []
 
     call = driver.Run.__call__
+    monkeypatch.setattr(queue, "is_native", lambda *_: False)
     monkeypatch.setattr(driver.Run, "__call__", watched)
 
     def cost(p: Any) -> Any:

@@ -29,7 +29,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxgd._compile import jaxprs, rebuilding
 from jaxgd._compile.indexing import COMBINED, gathered, scattered
-from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_small, is_usable, parts
+from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_native, is_small, is_usable, parts
 from jaxgd._shards import is_spread
 
 _MARK = {"xla_cpu_small_call": "true", "inlineable": "false"}  # the compiler's own names
@@ -87,6 +87,11 @@ def _unmapped(function: Callable[..., Any], structure: Any) -> Any:
         return outputs, jax.tree.map(lambda _: True, outputs)
 
     return marked
+
+
+def is_whole(jaxpr: Any) -> bool:
+    """Return whether all of a jaxpr can be a part of one native function."""
+    return not jaxpr.effects and all(is_native(eqn, looped=True) for eqn in jaxpr.eqns)
 
 
 class _Values:

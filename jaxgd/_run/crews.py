@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._compile.program import program_for
-from jaxgd._run.many import Ends, ManySpec, Pool, begin_all, continue_all, finish, run_all
+from jaxgd._run.many import Ends, ManySpec
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Display, Progress, display
+from jaxgd._run.ways import arranged, way_of
 from jaxgd._shards import is_split, is_spread
 from jaxgd._trees import is_traced, with_fields
 from jaxgd.data.layout import row_sharding
@@ -29,69 +30,77 @@ _BITS = 2  # of the number of fits in a part, beside the first: others are the s
 
 
 class Part(NamedTuple):
-    """The fits that one device runs, and where they belong."""
+    """The fits that one device runs."""
 
     spec: ManySpec
     objective: Objective
-    rows: slice
 
 
 def run(spec: ManySpec, objective: Objective, progress: bool | str = False) -> Ends:
     """Run all fits, and return their ends; after an interrupt what was reached is written down."""
     if is_traced(spec, objective):
-        pool, _ = continue_all(spec, objective, begin_all(spec), spec.n_epochs)
-        return finish(spec, pool, pool.code).ends
+        loop, finish = way_of(spec)
+        state, _ = loop.continue_run(spec, objective, loop.begin(spec), spec.n_epochs)
+        return finish(spec, state, state.code).ends
+    spec = arranged(spec, objective)
     parts = _on_devices(spec, objective) if any(map(is_split, jax.tree.leaves(spec.each))) else _together(spec, objective)
-    pools = _run_parts(parts, spec.count, display(progress, "fit", spec.count))
-    return _joined([pool.ends for pool in pools], spec)
+    return _joined(_run_parts(parts, spec.count, display(progress, "fit", spec.count)), spec)
 
 
-def _run_parts(parts: list[Part], count: int, shown: Display) -> list[Pool]:
-    """Run all parts, side by side where their devices are not CPUs."""
+def _run_parts(parts: list[Part], count: int, shown: Display) -> list[Ends]:
+    """Run all parts, side by side where their devices are not CPUs, and return the ends of each."""
     halt, ended = threading.Event(), [0] * len(parts)
     calls = [_prepared(part) for part in parts]
     wide = jnp.result_type(float) == jnp.float64  # a thread has a flag of its own
 
-    def run(k: int) -> Pool:
+    def run(k: int) -> Any:
         with jax.enable_x64(wide):
             return _run_part(*calls[k], halt, ended, k)
 
     with shown, ThreadPoolExecutor(1 if is_cpu() else len(parts)) as threads:
-        futures: list[Future[Pool]] = [threads.submit(run, k) for k in range(len(parts))]
+        futures: list[Future[Any]] = [threads.submit(run, k) for k in range(len(parts))]
         try:
             while wait(futures, _SECONDS).not_done:
                 shown.show(_seen(min(sum(ended), count)))
         except KeyboardInterrupt:
             halt.set()
-        pools = [future.result() for future in futures]
+        states = [future.result() for future in futures]
         shown.show(_seen(min(sum(ended), count)))
-    return [_finished(part, pool) for part, pool in zip(parts, pools, strict=True)]
+    return [_finished(part, state) for part, state in zip(parts, states, strict=True)]
 
 
-def _finished(part: Part, pool: Pool) -> Pool:
-    """Return the pool of a part, with what was reached in fits that have not ended."""
-    code = np.int32(Status.INTERRUPTED.code)
-    return program_for(finish, part.spec, pool, code, in_parts=True)(part.spec, pool, code)
+def _finished(part: Part, state: Any) -> Ends:
+    """Return the ends of a part, with what was reached in fits that have not ended."""
+    rows = np.zeros(int(part.spec.count), bool)
+    arguments = part.spec, state, np.int32(Status.INTERRUPTED.code), rows
+    return program_for(_ends, *arguments, in_parts=True)(*arguments)
+
+
+def _ends(spec: ManySpec, state: Any, code: Any, rows: Any) -> Ends:
+    """Return the ends of as many fits as there are `rows`; those that have not ended get a code."""
+    ends = way_of(spec).finish(spec, state, code).ends
+    return jax.tree.map(lambda leaf: leaf[: rows.size], ends)
 
 
 def _prepared(part: Part) -> tuple[ManySpec, Objective, Any]:
     """Return a part with its compiled program: threads call what was compiled here, in the precision of the call."""
-    program = program_for(run_all, part.spec, part.objective, in_parts=True)
-    blank = program_for(begin_all, part.spec).zeros(part.spec)
+    loop = way_of(part.spec).loop
+    program = program_for(loop.run_segment, part.spec, part.objective, in_parts=True)
+    blank = program_for(loop.begin, part.spec).zeros(part.spec)
     return part.spec, part.objective, (blank, program.call.lower(part.spec, part.objective, blank, np.int32(0)).compile())
 
 
-def _run_part(spec: ManySpec, objective: Objective, start: Any, halt: threading.Event, ended: list[int], number: int) -> Pool:
+def _run_part(spec: ManySpec, objective: Objective, start: Any, halt: threading.Event, ended: list[int], number: int) -> Any:
     """Run the fits of a part, segment by segment, until all have ended or the host says halt."""
-    (pool, program), place, ticks = start, 0, _FIRST_TICKS
+    (state, program), place, ticks = start, 0, _FIRST_TICKS
     while True:
         began = time.perf_counter()
-        pool, _ = program(spec, objective, pool, np.int32(min(place + ticks, spec.n_epochs)))
-        code, done = int(pool.code), int(pool.ticks) - place
+        state, _ = program(spec, objective, state, np.int32(min(place + ticks, spec.n_epochs)))
+        code, done = int(state.code), int(state.ticks) - place
         place += done
-        ended[number] = int(np.sum(np.asarray(pool.ends.code) != RUNNING))
+        ended[number] = int(np.sum(np.asarray(state.ends.code) != RUNNING))
         if code != RUNNING or halt.is_set():
-            return pool
+            return state
         ticks = max(1, min(8 * ticks, int(done * _SECONDS / max(time.perf_counter() - began, 1e-9))))
 
 
@@ -102,9 +111,9 @@ def _seen(count: int) -> Progress:
 
 def _together(spec: ManySpec, objective: Objective) -> list[Part]:
     """Return all fits as one part, padded to one of few sizes."""
-    count, size = spec.size, _rounded_up(spec.size)
+    size = _rounded_up(spec.size)
     each = jax.tree.map(lambda leaf: _padded(leaf, size), spec.each)
-    return [Part(with_fields(spec, each=each), objective, slice(0, count))]
+    return [Part(with_fields(spec, each=each), objective)]
 
 
 def _rounded_up(count: int) -> int:
@@ -115,8 +124,10 @@ def _rounded_up(count: int) -> int:
 
 def _padded(leaf: Any, size: int) -> Any:
     """Return an array with more rows, copies of its last."""
-    missing = size - leaf.shape[0]
-    return jnp.concatenate([leaf, jnp.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))]) if missing else jnp.asarray(leaf)
+    missing, xp = size - leaf.shape[0], np if isinstance(leaf, np.ndarray) else jnp
+    if missing:
+        leaf = xp.concatenate([leaf, xp.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))])
+    return jnp.asarray(leaf)
 
 
 def _on_devices(spec: ManySpec, objective: Objective) -> list[Part]:
@@ -127,11 +138,10 @@ def _on_devices(spec: ManySpec, objective: Objective) -> list[Part]:
     parts = []
     for device, shard in shards[0].items():
         each = structure.unflatten([one[device].data for one in shards])
-        place = shard.index[0]
         count = np.int32(shard.data.shape[0])
         run, functions = jax.tree.map(lambda leaf, device=device: _copied(leaf, device), (spec.run, objective))
         fits = ManySpec(run, each, count, spec.width, spec.keeps_ends)
-        parts.append(Part(fits, functions, slice(place.start or 0, place.stop)))
+        parts.append(Part(fits, functions))
     return parts
 
 
@@ -157,4 +167,4 @@ def _joined(ends: list[Ends], spec: ManySpec) -> Ends:
             return jax.make_array_from_single_device_arrays(shape, rows, list(leaves))
 
         return jax.tree.map(spread, *ends)
-    return jax.tree.map(lambda leaf: leaf[: spec.size], ends[0])
+    return ends[0]

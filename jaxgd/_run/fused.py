@@ -16,7 +16,7 @@ from jaxgd._run.advance import advance, end_epoch, evaluated_point, row
 from jaxgd._run.objective import Objective
 from jaxgd._run.state import RunSpec, RunState, begin, goes_on, start_epoch
 from jaxgd._run.sums import after_part, closed, end_block, first_of_block, one_by_one, plus, start_block, with_cost
-from jaxgd._trees import select
+from jaxgd._trees import put, select, taken
 from jaxgd.methods.protocol import Point, Problem
 from jaxgd.result import RUNNING
 
@@ -201,8 +201,7 @@ def _recorded(
 def _write(rows: Any, index: jax.Array, values: Any, is_new: jax.Array) -> Any:
     index = jnp.maximum(index, 0)
 
-    def put(buffer: jax.Array, value: jax.Array) -> jax.Array:
-        old = lax.dynamic_index_in_dim(buffer, index, 0, keepdims=False)
-        return lax.dynamic_update_index_in_dim(buffer, select(is_new, value, old), index, 0)
+    def written(buffer: jax.Array, value: jax.Array) -> jax.Array:
+        return put(buffer, index, select(is_new, value, taken(buffer, index)))
 
-    return jax.tree.map(put, rows, values)
+    return jax.tree.map(written, rows, values)

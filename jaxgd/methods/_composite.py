@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._trees import taken
+
 _PASSES = 200  # at most; one for each change of the set of zeros, or some, and hundreds where columns are nearly the same
 _LENGTHS = 7  # of a Newton step, all of which are compared, each half of the one before
 
@@ -84,7 +86,7 @@ def _sweep(piece: Piece, diagonal: jax.Array, z: jax.Array, slopes: jax.Array) -
         z, slopes = carry
         change = jnp.where(places == k, piece.prox(z - slopes / diagonal, steps) - z, 0)
         moved = jnp.sum(change)
-        return z + change, slopes + moved * lax.dynamic_index_in_dim(piece.matrix, k, 0, keepdims=False)
+        return z + change, slopes + moved * taken(piece.matrix, k)
 
     places, steps = jnp.arange(z.size, dtype=jnp.int32), 1 / diagonal
     return lax.fori_loop(jnp.int32(0), jnp.int32(z.size), along, (z, slopes))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._trees import put
+from jaxgd._trees import put, taken
 
 _ROWS = 16  # up to which loops are as fast as LAPACK
 
@@ -27,8 +27,8 @@ def cholesky(matrix: jax.Array) -> jax.Array:
     rows = jnp.arange(matrix.shape[0])
 
     def column(k: jax.Array, factor: jax.Array) -> jax.Array:
-        left = lax.dynamic_index_in_dim(matrix, k, 1, keepdims=False) - jnp.sum(factor * factor[k], axis=1)
-        return put(factor, k, jnp.where(rows >= k, left / jnp.sqrt(left[k]), 0), axis=1)
+        left = taken(matrix, k, axis=1) - jnp.sum(factor * taken(factor, k), axis=1)
+        return put(factor, k, jnp.where(rows >= k, left / jnp.sqrt(taken(left, k)), 0), axis=1)
 
     factor = lax.fori_loop(0, rows.size, column, jnp.zeros_like(matrix))
     return jnp.where(jnp.all(jnp.isfinite(factor)), factor, jnp.nan)
@@ -40,7 +40,8 @@ def solve_lower(factor: jax.Array, right: jax.Array) -> jax.Array:
         return jax.scipy.linalg.solve_triangular(factor, right, lower=True)
 
     def row(k: jax.Array, x: jax.Array) -> jax.Array:
-        return put(x, k, (right[k] - jnp.sum(factor[k] * x)) / factor[k, k])
+        own = taken(factor, k)
+        return put(x, k, (taken(right, k) - jnp.sum(own * x)) / taken(own, k))
 
     return lax.fori_loop(0, right.size, row, jnp.zeros_like(right))
 
@@ -52,6 +53,7 @@ def solve_upper(factor: jax.Array, right: jax.Array) -> jax.Array:
 
     def row(turn: jax.Array, x: jax.Array) -> jax.Array:
         k = right.size - 1 - turn
-        return put(x, k, (right[k] - jnp.sum(factor[:, k] * x)) / factor[k, k])
+        own = taken(factor, k, axis=1)
+        return put(x, k, (taken(right, k) - jnp.sum(own * x)) / taken(own, k))
 
     return lax.fori_loop(0, right.size, row, jnp.zeros_like(right))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd._trees import put, safe_divisor
+from jaxgd._trees import put, safe_divisor, taken
 
 _TURNS = 40  # for each eigenvalue, at most; two do on average
 
@@ -83,7 +83,7 @@ def _power_of_two(size: jax.Array) -> jax.Array:
 
 
 def _tridiagonal(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the diagonal of a tridiagonal matrix T, the elements beside it and a zero, and Q with Q A Q' = T.
+    """Return the diagonal of a tridiagonal T = Q A Q', the elements beside it and a zero, and Q.
 
     Each turn reflects a column onto its first two elements: with v = x - a e, and b = 2 / v'v, A <- A - v w' - w v' for w = p -
     (b v'p / 2) v, p = b A v.
@@ -93,9 +93,9 @@ def _tridiagonal(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     def reflect(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         a, q = carry
-        x = jnp.where(rows > k, _at(a, k), 0)
+        x = jnp.where(rows > k, taken(a, k), 0)
         x = x / safe_divisor(jnp.max(jnp.abs(x)))  # its squares are in range
-        first = _at(x, k + 1)
+        first = taken(x, k + 1)
         needed = jnp.any((rows > k + 1) & (x != 0))
         length = jnp.sqrt(jnp.sum(x * x))
         v = jnp.where(rows == k + 1, first + jnp.where(first < 0, -length, length), x)
@@ -125,28 +125,28 @@ def _iterated(state: _Iteration, last: jax.Array) -> _Iteration:
     The shift is the eigenvalue of the first two rows that is nearer to the first element.
     """
     first, diagonal, beside = state.place, state.diagonal, state.beside
-    start, edge, one = _at(diagonal, first), _at(beside, first), jnp.ones((), diagonal.dtype)
-    slope = (_at(diagonal, first + 1) - start) / (2 * edge)
+    start, edge, one = taken(diagonal, first), taken(beside, first), jnp.ones((), diagonal.dtype)
+    slope = (taken(diagonal, first + 1) - start) / (2 * edge)
     length = jnp.sqrt(1 + slope * slope)
-    bulge = _at(diagonal, last) - start + edge / (slope + jnp.where(slope < 0, -length, length))
+    bulge = taken(diagonal, last) - start + edge / (slope + jnp.where(slope < 0, -length, length))
     begun = _Chase(last - 1, one, one, 0 * one, bulge, diagonal, beside, state.rows)
     end = lax.while_loop(lambda chase: chase.place >= first, _rotated, begun)
     beside = put(put(end.beside, first, end.bulge), last, 0 * one)
-    return state._replace(diagonal=put(end.diagonal, first, _at(end.diagonal, first) - end.shift), beside=beside, rows=end.rows)
+    return state._replace(diagonal=put(end.diagonal, first, taken(end.diagonal, first) - end.shift), beside=beside, rows=end.rows)
 
 
 def _rotated(chase: _Chase) -> _Chase:
     """Return the state after the rotation of two neighbouring rows and columns."""
     k, diagonal, beside = chase.place, chase.diagonal, chase.beside
-    edge = _at(beside, k)
+    edge = taken(beside, k)
     away, along = chase.sine * edge, chase.cosine * edge
     length = jnp.sqrt(away * away + chase.bulge * chase.bulge)
     length = jnp.where(length > _least(diagonal.dtype), length, 0)
     sine, cosine = away / safe_divisor(length), chase.bulge / safe_divisor(length)
     sine, cosine = jnp.where(length > 0, sine, 0), jnp.where(length > 0, cosine, 1)
-    below = _at(diagonal, k + 1) - chase.shift
-    mixed = (_at(diagonal, k) - below) * sine + 2 * cosine * along
-    upper, lower = lax.dynamic_slice_in_dim(chase.rows, k, 2)
+    below = taken(diagonal, k + 1) - chase.shift
+    mixed = (taken(diagonal, k) - below) * sine + 2 * cosine * along
+    upper, lower = lax.dynamic_slice_in_dim(chase.rows, k, 2, allow_negative_indices=False)
     pair = jnp.stack([cosine * upper - sine * lower, sine * upper + cosine * lower])
     return _Chase(
         place=k - 1,
@@ -156,7 +156,7 @@ def _rotated(chase: _Chase) -> _Chase:
         bulge=cosine * mixed - along,
         diagonal=put(diagonal, k + 1, below + sine * mixed),
         beside=put(beside, k + 1, length),
-        rows=lax.dynamic_update_slice_in_dim(chase.rows, pair, k, 0),
+        rows=lax.dynamic_update_slice_in_dim(chase.rows, pair, k, 0, allow_negative_indices=False),
     )
 
 
@@ -167,7 +167,7 @@ def _ascending(values: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array
     ranks = jnp.sum(before, axis=1, dtype=jnp.int32)
 
     def placed(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> Any:
-        return put(carry[0], _at(ranks, k), _at(values, k)), put(carry[1], _at(ranks, k), _at(rows, k))
+        return put(carry[0], taken(ranks, k), taken(values, k)), put(carry[1], taken(ranks, k), taken(rows, k))
 
     return lax.fori_loop(np.int32(0), np.int32(values.size), placed, (jnp.zeros_like(values), jnp.zeros_like(rows)))
 
@@ -176,8 +176,3 @@ def _least(dtype: Any) -> float:
     """Return a length whose square still has all digits, nothing beside a largest element of one."""
     info = jnp.finfo(dtype)
     return float(info.tiny / info.eps) ** 0.5
-
-
-def _at(array: jax.Array, place: Any) -> jax.Array:
-    """Return the element or the row at a place, which lies within the array."""
-    return lax.dynamic_index_in_dim(array, place, keepdims=False)

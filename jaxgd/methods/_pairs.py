@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._trees import all_finite, put, safe_divisor
+from jaxgd._trees import all_finite, put, safe_divisor, taken
 
 
 class Pairs(NamedTuple):
@@ -48,7 +48,8 @@ def stored(
     s, y = jnp.where(wanted, share * s, 0), jnp.where(wanted, share * y, 0)
     steps, changes = put(pairs.steps, place, s), put(pairs.changes, place, y)
     across, along = steps @ y, changes @ (sizes * y)
-    useful = wanted & (across[place] > 0) & all_finite(across[place], across, along)
+    product = taken(across, place)
+    useful = wanted & (product > 0) & all_finite(product, across, along)
     across, along = jnp.where(useful, across, 0), jnp.where(useful, along, 0)
     return Pairs(
         steps,
@@ -70,18 +71,21 @@ def direction(pairs: Pairs, g: jax.Array, sizes: jax.Array) -> jax.Array:
     sized = sizes * g
     onto_steps, onto_changes = pairs.steps @ g, pairs.changes @ sized
     newest = (pairs.count - 1) % rows
-    scale = jnp.where(known > 0, pairs.mixed[newest, newest] / safe_divisor(pairs.squares[newest, newest]), 0)
+    across, along = (taken(taken(products, newest), newest) for products in (pairs.mixed, pairs.squares))
+    scale = jnp.where(known > 0, across / safe_divisor(along), 0)
 
     def backward(k: jax.Array, a: jax.Array) -> jax.Array:
         i = (pairs.count - 1 - k) % rows
-        return put(a, i, (onto_steps[i] - jnp.vdot(pairs.mixed[i], a)) / pairs.mixed[i, i])
+        row = taken(pairs.mixed, i)
+        return put(a, i, (taken(onto_steps, i) - jnp.vdot(row, a)) / taken(row, i))
 
     a = lax.fori_loop(0, known, backward, jnp.zeros(rows, g.dtype))
     onto_rest = scale * (onto_changes - pairs.squares @ a)
 
     def forward(k: jax.Array, c: jax.Array) -> jax.Array:
         i = (pairs.count - known + k) % rows
-        return put(c, i, a[i] - (onto_rest[i] + jnp.vdot(c, pairs.mixed[:, i])) / pairs.mixed[i, i])
+        column = taken(pairs.mixed, i, axis=1)
+        return put(c, i, taken(a, i) - (taken(onto_rest, i) + jnp.vdot(c, column)) / taken(column, i))
 
     c = lax.fori_loop(0, known, forward, jnp.zeros_like(a))
     return sizes * ((scale * a) @ pairs.changes - scale * g) - c @ pairs.steps
