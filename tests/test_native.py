@@ -201,3 +201,22 @@ def test_the_same_numbers_inside_an_outer_program(method: Any) -> None:
         np.testing.assert_allclose(alone.params, inside, rtol=1e-12)
         mapped = jax.vmap(lambda x: jaxgd.minimize(rosenbrock, x, method=method, max_steps=50).params)(np.stack([start, start]))
         np.testing.assert_allclose(mapped[1], alone.params, rtol=1e-9)
+
+
+@on_cpu
+@pytest.mark.parametrize("method", [None, jaxgd.LBFGS(), jaxgd.Adam(0.01)], ids=["trust_region", "lbfgs", "adam"])
+def test_rows_of_mapped_runs_have_the_bits_of_runs_alone(method: Any) -> None:
+    """Also where maps are nested, and where a map passes some arguments by."""
+    starts, scales = np.array([[-1.2, 1.0], [0.5, 2.0], [3.0, 3.0]]), np.array([1.0, 2.0])
+
+    def end(start: Any, scale: Any) -> Any:
+        found = jaxgd.minimize(lambda x, s: s * rosenbrock(x), start, scale, method=method, max_steps=50)
+        return found.params, found.cost, found.n_evaluations, found.code
+
+    with jax.enable_x64(True):
+        alone = [[jax.jit(end)(start, scale) for scale in scales] for start in starts]
+        nested = jax.jit(jax.vmap(jax.vmap(end, (None, 0)), (0, None)))(starts, scales)
+        turned = jax.vmap(jax.vmap(end, (0, None)), (None, 0))(starts, scales)
+    for k, j in np.ndindex(3, 2):
+        jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf, k=k, j=j: leaf[k, j], nested), alone[k][j])
+        jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda leaf, k=k, j=j: leaf[j, k], turned), alone[k][j])

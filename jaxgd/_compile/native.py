@@ -31,6 +31,7 @@ from jaxgd._compile import jaxprs, rebuilding
 from jaxgd._compile.indexing import COMBINED, gathered, scattered
 from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_native, is_small, is_usable, parts
 from jaxgd._shards import is_spread
+from jaxgd._trees import is_staged
 
 _MARK = {"xla_cpu_small_call": "true", "inlineable": "false"}  # the compiler's own names
 QUICKLY = {"xla_backend_optimization_level": 0}  # the compiler's own name
@@ -48,6 +49,8 @@ def in_parts(function: Callable[..., Any], note: Callable[[Any], None] = lambda 
     """
 
     def applied(*arguments: Any) -> Any:
+        if not is_staged():  # a mark on what is called at once would be on all that is in it
+            return function(*arguments)
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
         note(closed.jaxpr)
         if closed.effects:
@@ -60,38 +63,14 @@ def in_parts(function: Callable[..., Any], note: Callable[[Any], None] = lambda 
     return applied
 
 
-def within(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that does the same as a part of somebody's program; where that is mapped, without marked calls."""
-
-    def applied(*arguments: Any) -> Any:
-        leaves, structure = jax.tree.flatten(arguments)
-        if not is_possible(leaves) or jax.device_count() > 1:  # where a traced array lies is not known
-            return function(*arguments)
-        return _unmapped(function, structure)(*leaves)
-
-    return applied
-
-
-@functools.lru_cache(64)  # the same object for the same function: a new one would make another program of whatever holds it
-def _unmapped(function: Callable[..., Any], structure: Any) -> Any:
-    """Return a function of the leaves of its arguments, in parts unless it is mapped."""
-
-    def plain(*leaves: Any) -> Any:
-        return function(*jax.tree.unflatten(structure, leaves))
-
-    marked: Any = jax.custom_batching.custom_vmap(in_parts(plain))
-
-    @marked.def_vmap
-    def _mapped(size: int, batched: list[bool], *leaves: Any) -> tuple[Any, Any]:
-        outputs = jax.vmap(plain, [0 if one else None for one in batched], axis_size=size)(*leaves)
-        return outputs, jax.tree.map(lambda _: True, outputs)
-
-    return marked
-
-
 def is_whole(jaxpr: Any) -> bool:
     """Return whether all of a jaxpr can be a part of one native function."""
     return not jaxpr.effects and all(is_native(eqn, looped=True) for eqn in jaxpr.eqns)
+
+
+def has_native_loops(jaxpr: Any) -> bool:
+    """Return whether all loops of a jaxpr can be parts of native functions."""
+    return not jaxpr.effects and all(is_native(eqn, looped=True) for eqn in jaxpr.eqns if has_loop(eqn))
 
 
 class _Values:

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd._compile.native import within
 from jaxgd._compile.program import Program, program_for
+from jaxgd._compile.within import within
 from jaxgd._run import fused, report, stepwise
 from jaxgd._run.advance import row
 from jaxgd._run.apart import Apart, first_run
