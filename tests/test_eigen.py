@@ -104,17 +104,20 @@ def test_forward_derivatives_of_a_minimum_of_one_and_of_many_runs() -> None:
         np.testing.assert_allclose(along, np.tile(sum(expected), (64, 1)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("n", [1, 3, 4])
-def test_singular_values_of_many_keep_the_digits_of_small_columns(n: int) -> None:
+@pytest.mark.parametrize("n", [1, 3, 4, -1, -2, -8])
+def test_singular_values_keep_the_digits_of_small_columns(n: int) -> None:
+    """Of many matrices at once, and, for negative n, of one after the other."""
+    mapped: Any = jax.vmap if n > 0 else one_by_one
+    n = abs(n)
     rng = np.random.default_rng(n)
-    joined = rng.normal(size=(80, 9, n + 1)) * 10.0 ** rng.uniform(-8, 8, size=(80, 1, n + 1))
+    joined = rng.normal(size=(80, n + 5, n + 1)) * 10.0 ** rng.uniform(-8, 8, size=(80, 1, n + 1))
     joined[:4, :, 0] = 0
     joined[4:8, :, n - 1] = joined[4:8, :, 0]
     matrices, right = joined[..., :n], joined[..., n]
     with jax.enable_x64(True):
         scale, units = jnp.ones((80, n)), jnp.zeros(n)
-        many = jax.jit(jax.vmap(lambda *one: svd_of(*one[:3], jnp.ones(()), units)))
-        values, vectors, along = map(np.asarray, many(matrices, right, scale))
+        many = jax.jit(mapped(lambda one: svd_of(*one, jnp.ones(()), units)))
+        values, vectors, along = map(np.asarray, many((matrices, right, scale)))
         np.testing.assert_allclose(jax.vmap(lengths_of)(matrices, right), np.linalg.norm(matrices, axis=1), rtol=1e-14)
     exact = np.linalg.svd(matrices, compute_uv=False)[:, ::-1]
     assert np.all(abs(values - exact) <= 2e-14 * exact[:, -1:])

@@ -3,8 +3,11 @@
 LAPACK's are functions of their own, with kernels on both sides to be compiled and called.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxgd._trees import put, taken
@@ -57,3 +60,23 @@ def solve_upper(factor: jax.Array, right: jax.Array) -> jax.Array:
         return put(x, k, (taken(right, k) - jnp.sum(own * x)) / taken(own, k))
 
     return lax.fori_loop(0, right.size, row, jnp.zeros_like(right))
+
+
+def power_of_two(size: jax.Array) -> jax.Array:
+    """Return the largest power of two up to a size >= 0; zero for what is not normal."""
+    info, whole = jnp.finfo(size.dtype), jnp.dtype(f"uint{8 * size.dtype.itemsize}")
+    exponent = np.asarray(info.max, size.dtype).view(whole) >> info.nmant << info.nmant
+    bits = lax.bitcast_convert_type(size, whole) & whole.type(exponent)
+    return lax.bitcast_convert_type(bits, size.dtype)
+
+
+def ascending(values: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return values in ascending order, (n,), with the row of each, (n, k)."""
+    places = jnp.arange(values.size, dtype=jnp.int32)
+    before = (values < values[:, None]) | ((values == values[:, None]) & (places < places[:, None]))
+    ranks = jnp.sum(before, axis=1, dtype=jnp.int32)
+
+    def placed(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> Any:
+        return put(carry[0], taken(ranks, k), taken(values, k)), put(carry[1], taken(ranks, k), taken(rows, k))
+
+    return lax.fori_loop(np.int32(0), np.int32(values.size), placed, (jnp.zeros_like(values), jnp.zeros_like(rows)))

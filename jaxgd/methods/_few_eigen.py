@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxgd._trees import put, safe_divisor, taken
+from jaxgd.methods._few import ascending, power_of_two
 
 _TURNS = 40  # for each eigenvalue, at most; two do on average
 
@@ -65,21 +66,13 @@ def eigh_of_few(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     finite = jnp.isfinite(largest)
     if n == 1:
         return jnp.where(finite, matrix[0], jnp.nan), jnp.where(finite, jnp.ones_like(matrix), jnp.nan)
-    unit = safe_divisor(_power_of_two(largest))
+    unit = safe_divisor(power_of_two(largest))
     diagonal, beside, rows = _tridiagonal(matrix / unit)
     first = jnp.where(finite, 0, n).astype(jnp.int32)
     begun = _Iteration(first, jnp.asarray(_TURNS * n, jnp.int32), diagonal, beside, rows)
     found = lax.while_loop(lambda state: (state.place < n) & (state.turns > 0), _turn, begun)
-    values, rows = _ascending(found.diagonal * unit, found.rows)
+    values, rows = ascending(found.diagonal * unit, found.rows)
     return jnp.where(finite, values, jnp.nan), jnp.where(finite, rows.T, jnp.nan)
-
-
-def _power_of_two(size: jax.Array) -> jax.Array:
-    """Return the largest power of two up to a size >= 0; zero for what is not normal."""
-    info, whole = jnp.finfo(size.dtype), jnp.dtype(f"uint{8 * size.dtype.itemsize}")
-    exponent = np.asarray(info.max, size.dtype).view(whole) >> info.nmant << info.nmant
-    bits = lax.bitcast_convert_type(size, whole) & whole.type(exponent)
-    return lax.bitcast_convert_type(bits, size.dtype)
 
 
 def _tridiagonal(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -158,18 +151,6 @@ def _rotated(chase: _Chase) -> _Chase:
         beside=put(beside, k + 1, length),
         rows=lax.dynamic_update_slice_in_dim(chase.rows, pair, k, 0, allow_negative_indices=False),
     )
-
-
-def _ascending(values: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return eigenvalues in ascending order, with their eigenvectors."""
-    places = jnp.arange(values.size, dtype=jnp.int32)
-    before = (values < values[:, None]) | ((values == values[:, None]) & (places < places[:, None]))
-    ranks = jnp.sum(before, axis=1, dtype=jnp.int32)
-
-    def placed(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> Any:
-        return put(carry[0], taken(ranks, k), taken(values, k)), put(carry[1], taken(ranks, k), taken(rows, k))
-
-    return lax.fori_loop(np.int32(0), np.int32(values.size), placed, (jnp.zeros_like(values), jnp.zeros_like(rows)))
 
 
 def _least(dtype: Any) -> float:

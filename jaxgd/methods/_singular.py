@@ -1,7 +1,7 @@
-"""Singular values of the Jacobian of residuals, with the residuals as a right side: LAPACK's, or for many narrow ones by squares.
+"""Singular values of the Jacobian of residuals, with the residuals as a right side: by LAPACK, by loops, or by squares.
 
-LAPACK takes the matrices of a batch one by one, some microseconds each. For a batch A'A is formed, in one product of matrices,
-where no digit that matters is lost to it, and only the other matrices go to LAPACK.
+Of one matrix of few columns loops find them. LAPACK takes the matrices of a batch one by one, some microseconds each: for a batch
+A'A is formed, in one product of matrices, where no digit that matters is lost to it, and only the other matrices go to LAPACK.
 """
 
 from typing import Any
@@ -10,10 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
+from jaxgd._compile.parts import LARGE
 from jaxgd._trees import safe_divisor
 from jaxgd.methods._eigen import jacobi
+from jaxgd.methods._few import has_few
+from jaxgd.methods._few_singular import svd_of_few, triangle_of_few
 from jaxgd.methods._rarely import rarely
 
+_ALONE = 12  # columns of one matrix, up to which loops take no longer than LAPACK
 _NARROW = 4  # columns of a matrix, up to which `jacobi` is written out
 _MANY = 64  # matrices
 _LOST = 8.0  # roots of rounding, above which what Cholesky's method leaves of a column is known well enough
@@ -33,7 +37,7 @@ def lengths_of(jacobian: jax.Array, residuals: jax.Array) -> jax.Array:
 @lengths_of.def_vmap
 def _lengths_of_many(count: int, batched: list[bool], jacobians: jax.Array, residuals: jax.Array) -> Any:
     if not (all(batched) and _is_narrow(count, jacobians)):
-        return _one_by_one(lengths_of, count, batched, jacobians, residuals)
+        return _one_by_one(lengths_of.fun, count, batched, jacobians, residuals)
 
     def length(jacobian: jax.Array, residuals: jax.Array, squares: jax.Array) -> jax.Array:
         lengths = jnp.sqrt(jnp.diagonal(squares)[:-1])
@@ -51,19 +55,32 @@ def svd_of(
     That is s, V and U'b for A = U s V' and b = residuals / root, where A is jacobian * scale with the rows of diag(units) below.
     A matrix or residuals that are not finite are taken for zero. A is factorised by QR first, so that it may be long.
     """
-    n = scale.size
-    jacobian, residuals = _finite(jacobian, residuals)
-    joined = jnp.concatenate([jacobian * scale, (residuals / root)[:, None]], axis=1)
-    below = jnp.pad(jnp.diag(units), ((0, 0), (0, 1)))
-    triangle = jnp.linalg.qr(jnp.concatenate([joined, below]), mode="r")
+    n, table = scale.size, _table(jacobian, residuals, scale, root, units)
+    if not (has_few(table) and n <= _ALONE):
+        return _svd_by_lapack(jacobian, residuals, scale, root, units)
+    small = table.nbytes <= LARGE
+    triangle = triangle_of_few(table, n) if small else jnp.linalg.qr(table, mode="r")
+    return svd_of_few(triangle[:n, :n], triangle[:n, n])
+
+
+def _svd_by_lapack(*arguments: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the same by functions of LAPACK."""
+    n, triangle = arguments[2].size, jnp.linalg.qr(_table(*arguments), mode="r")
     left, values, rows = jnp.linalg.svd(triangle[:n, :n])
     return values[::-1], rows[::-1].T, (triangle[:n, n] @ left)[::-1]
+
+
+def _table(jacobian: jax.Array, residuals: jax.Array, scale: jax.Array, root: jax.Array, units: jax.Array) -> jax.Array:
+    """Return the scaled matrix with diag(units) below, and the right side as its last column."""
+    jacobian, residuals = _finite(jacobian, residuals)
+    joined = jnp.concatenate([jacobian * scale, (residuals / root)[:, None]], axis=1)
+    return jnp.concatenate([joined, jnp.pad(jnp.diag(units), ((0, 0), (0, 1)))])
 
 
 @svd_of.def_vmap
 def _svd_of_many(count: int, batched: list[bool], *arguments: jax.Array) -> Any:
     if not (batched[0] and _is_narrow(count, arguments[0])):
-        return _one_by_one(svd_of, count, batched, *arguments)
+        return _one_by_one(_svd_by_lapack, count, batched, *arguments)
     arguments = tuple(
         one if is_batched else jnp.broadcast_to(one, (count, *one.shape))
         for one, is_batched in zip(arguments, batched, strict=True)
@@ -88,7 +105,7 @@ def _svd_of_many(count: int, batched: list[bool], *arguments: jax.Array) -> Any:
 def _one_by_one(function: Any, count: int, batched: list[bool], *arguments: jax.Array) -> Any:
     """Return what a function of matrices returns for a batch, and that it is one."""
     axes = tuple(0 if is_batched else None for is_batched in batched)
-    found = jax.vmap(function.fun, in_axes=axes, axis_size=count)(*arguments)
+    found = jax.vmap(function, in_axes=axes, axis_size=count)(*arguments)
     return found, jax.tree.map(lambda _: True, found)
 
 
