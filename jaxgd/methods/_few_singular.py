@@ -18,7 +18,7 @@ _SWEEPS = 20  # at most; the convergence is quadratic, and four to eight do
 
 
 def triangle_of_few(matrix: jax.Array, count: int) -> jax.Array:
-    """Return the first rows of Q'A, (count, n), for a matrix A, (m, n), with m and n at least `count`.
+    """Return the first rows of Q'A, (count, n), for a matrix A, (m, n), with m, n >= count.
 
     Q is that of the factors Q R of the first `count` columns: these columns become R. Turn k reflects column k onto its element k:
     A <- A - b v v'A with v = x + sign(x_k) |x| e_k and b = 2 / v'v.
