@@ -9,7 +9,7 @@ import pytest
 
 import jaxgd
 from jaxgd.methods._eigen import eigh
-from jaxgd.methods._few import cholesky, solve_lower, solve_upper
+from jaxgd.methods._few import cholesky, solve_lower, solve_upper, solver
 from jaxgd.methods._rarely import rarely
 from jaxgd.methods._singular import lengths_of, svd_of
 
@@ -171,4 +171,6 @@ def test_factors_of_few_rows_are_those_of_lapack(n: int) -> None:
         np.testing.assert_allclose(factor, np.linalg.cholesky(matrix), rtol=1e-11, atol=1e-13)
         solved = solve_upper(factor, solve_lower(factor, jnp.asarray(right)))
         np.testing.assert_allclose(solved, np.linalg.solve(matrix, right), rtol=1e-9, atol=1e-12)
+        swapped = jnp.asarray(half - np.diag(np.diagonal(half)) if n > 1 else half)  # its pivots are not on the diagonal
+        np.testing.assert_allclose(swapped @ solver(swapped)(jnp.asarray(right)), right, rtol=1e-9, atol=1e-12)
         assert np.all(np.isnan(cholesky(jnp.asarray(matrix - 1e3 * np.eye(n)))[np.tril_indices(n)]))

@@ -89,6 +89,14 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
         x[:0] * 2,
         lax.cond(x[0] > 0, lambda e: (x * 2, e), lambda e: (x, e), x[3:3]),
     ),
+    "empty in a loop": lambda x: lax.fori_loop(
+        0,
+        3,
+        lambda k, y: (
+            jnp.concatenate([y[:0], y / 2 - jnp.sum(y[2:2]) + TABLE[:, :0] @ y[:0], jnp.zeros(0)]) + jnp.max(y[:0], initial=0.5)
+        ),
+        x,
+    ),
     "medium": lambda x: functools.reduce(lambda y, k: jnp.tanh(y + k * y[::-1]) * jnp.sum(y), range(9), jnp.tile(x, (20, 1))),
     "loop of a sort": lambda x: lax.fori_loop(0, 3, lambda k, y: jnp.sort(y * y - 1)[::-1] + jnp.sin(y) + k, x),
     "branch of a sort": lambda x: lax.cond(x[0] > 0, lambda: jnp.sort(-x) * 2 + 1, lambda: x + 1),

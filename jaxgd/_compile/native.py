@@ -29,7 +29,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxgd._compile import jaxprs, rebuilding
 from jaxgd._compile.indexing import COMBINED, gathered, scattered
-from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_native, is_small, is_usable, parts
+from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_empty, is_native, is_small, is_usable, parts
 from jaxgd._shards import is_spread
 from jaxgd._trees import is_staged
 
@@ -80,7 +80,12 @@ class _Values:
         self.known = dict(zip(variables, values, strict=True))
 
     def read(self, atoms: Iterable[Any]) -> list[Any]:
-        return [jnp.asarray(one.val, one.aval.dtype) if jaxprs.is_literal(one) else self.known[one] for one in atoms]
+        return [self._value(one) for one in atoms]
+
+    def _value(self, atom: Any) -> Any:
+        if is_empty(atom.aval):
+            return jnp.zeros(atom.aval.shape, atom.aval.dtype)
+        return jnp.asarray(atom.val, atom.aval.dtype) if jaxprs.is_literal(atom) else self.known[atom]
 
     def write(self, variables: Iterable[Any], values: Iterable[Any]) -> None:
         self.known.update(zip(variables, values, strict=True))
@@ -189,8 +194,12 @@ def _write(equations: list[Any], values: _Values, zeros: dict[str, jax.Array]) -
     """
     opened = functools.partial(_plain, zeros=zeros)
     for eqn in equations:
+        if all(is_empty(variable.aval) for variable in eqn.outvars):
+            continue
         operands = values.read(eqn.invars)
-        if eqn.primitive.name == "dot_general":
+        if eqn.primitive.name == "concatenate":
+            found = [lax.concatenate([one for one in operands if one.size], eqn.params["dimension"])]
+        elif eqn.primitive.name == "dot_general":
             found = [_product(eqn, operands[0], operands[1], zeros)]
         elif eqn.primitive.name in COMBINED:
             found = [scattered(eqn, *operands)]

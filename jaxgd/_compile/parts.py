@@ -44,7 +44,8 @@ _WRITING = frozenset(("dynamic_update_slice", *COMBINED))  # into one
 class Part(NamedTuple):
     """Equations that are applied one after the other, and whether they can be one native function.
 
-    `inputs` are the variables that they use, and `outputs` those that they define and that are used elsewhere.
+    `inputs` are the variables that they use, and `outputs` those that they define and that are used elsewhere. Arrays without
+    numbers are neither: they are made anew where they are used.
     """
 
     equations: list[Any]
@@ -82,7 +83,8 @@ def is_native(eqn: Any, *, looped: bool = False) -> bool:
     """
     name, is_loop = eqn.primitive.name, _writes_in_place(eqn)
     writes = looped and name in _WRITING and all(map(is_small, variables(eqn.invars[1:])))
-    if eqn.effects or not all(is_usable(one.aval) for one in (*eqn.outvars, *variables(eqn.invars))):
+    around = [one.aval for one in (*eqn.outvars, *variables(eqn.invars))]
+    if eqn.effects or not all(is_usable(one) or (is_empty(one) and name not in _HOLDING - CALLS) for one in around):
         return False
     if not (is_loop or writes or (looped and name in CALLS) or all(map(is_small, eqn.outvars))):
         return False
@@ -154,9 +156,15 @@ def is_usable(aval: Any) -> bool:
     return isinstance(dtype, np.dtype) and dtype in _KINDS and aval.size > 0
 
 
+def is_empty(aval: Any) -> bool:
+    """Return whether an array of this shape has no numbers, and is of a dtype that native functions can use."""
+    return getattr(aval, "dtype", None) in _KINDS and aval.size == 0
+
+
 def is_small(variable: Any) -> bool:
     """Return whether a native function can compute an array like this one."""
-    return is_usable(variable.aval) and variable.aval.size * variable.aval.dtype.itemsize <= LARGE
+    aval = variable.aval
+    return is_empty(aval) or (is_usable(aval) and aval.size * aval.dtype.itemsize <= LARGE)
 
 
 def _pieces(equations: list[Any], *, cut: bool) -> list[list[Any]]:
@@ -165,8 +173,9 @@ def _pieces(equations: list[Any], *, cut: bool) -> list[list[Any]]:
 
 
 def _part(equations: list[Any], native: bool, index: int, cut: list[tuple[list[Any], bool]], jaxpr: Any) -> Part:
-    made = dict.fromkeys(variable for eqn in equations for variable in eqn.outvars)
-    inputs = dict.fromkeys(variable for eqn in equations for variable in variables(eqn.invars) if variable not in made)
+    made = dict.fromkeys(variable for eqn in equations for variable in eqn.outvars if not is_empty(variable.aval))
+    used = dict.fromkeys(variable for eqn in equations for variable in variables(eqn.invars) if not is_empty(variable.aval))
+    inputs = [variable for variable in used if variable not in made]
     others = (eqn for k, (part, _) in enumerate(cut) if k != index for eqn in part)
     used = {variable for eqn in others for variable in variables(eqn.invars)} | set(variables(jaxpr.outvars))
-    return Part(equations, native, list(inputs), [variable for variable in made if variable in used])
+    return Part(equations, native, inputs, [variable for variable in made if variable in used])

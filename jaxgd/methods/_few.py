@@ -3,6 +3,7 @@
 LAPACK's are functions of their own, with kernels on both sides to be compiled and called.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -60,6 +61,42 @@ def solve_upper(factor: jax.Array, right: jax.Array) -> jax.Array:
         return put(x, k, (taken(right, k) - jnp.sum(own * x)) / taken(own, k))
 
     return lax.fori_loop(0, right.size, row, jnp.zeros_like(right))
+
+
+def solver(matrix: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """Return the function b -> x, both (n,), that solves A x = b for a matrix A, (n, n): factorised once."""
+    if not has_few(matrix):
+        factors = jax.scipy.linalg.lu_factor(matrix, check_finite=False)
+        return lambda right: jax.scipy.linalg.lu_solve(factors, right, check_finite=False)
+    places = jnp.arange(matrix.shape[0], dtype=jnp.int32)
+
+    def eliminate(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        a, order = carry
+        pivot = lax.argmax(jnp.where(places >= k, jnp.abs(taken(a, k, axis=1)), -1), 0, jnp.int32)
+        row = taken(a, pivot)
+        a = put(put(a, pivot, taken(a, k)), k, row)
+        order = put(put(order, pivot, taken(order, k)), k, taken(order, pivot))
+        ratios = jnp.where(places > k, taken(a, k, axis=1) / taken(row, k), 0)
+        below = (places > k)[:, None]
+        return jnp.where(
+            below & (places > k), a - ratios[:, None] * row, jnp.where(below & (places == k), ratios[:, None], a)
+        ), order
+
+    lu, order = lax.fori_loop(np.int32(0), np.int32(places.size), eliminate, (matrix, places))
+
+    def solve(right: jax.Array) -> jax.Array:
+        def forward(k: jax.Array, x: jax.Array) -> jax.Array:
+            return put(x, k, taken(right, taken(order, k)) - jnp.sum(jnp.where(places < k, taken(lu, k) * x, 0)))
+
+        def backward(turn: jax.Array, x: jax.Array) -> jax.Array:
+            k = places.size - 1 - turn
+            row = taken(lu, k)
+            return put(x, k, (taken(x, k) - jnp.sum(jnp.where(places > k, row * x, 0))) / taken(row, k))
+
+        count = np.int32(places.size)
+        return lax.fori_loop(np.int32(0), count, backward, lax.fori_loop(np.int32(0), count, forward, jnp.zeros_like(right)))
+
+    return solve
 
 
 def power_of_two(size: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ from jax import lax
 from jaxgd._trees import select
 from jaxgd.methods import _kkt
 from jaxgd.methods._barrier import Errors, Iterate, Place, barrier, missed, natural, positive, pulled, steepness
+from jaxgd.methods._few import cholesky, solve_lower, solve_upper
 from jaxgd.methods._interior_memory import POLISH, RESTORE, SEARCH, Frame, Memory
 from jaxgd.methods._interior_trial import FALLS, LESS, LOWER, RESCUES, VIOLATIONS, Turn
 from jaxgd.result import RUNNING, Status
@@ -215,7 +216,8 @@ def _estimated(at: Place, slope: jax.Array, p: int) -> jax.Array:
     rows, eps = jnp.concatenate([at.jacobian, own], axis=1), float(jnp.finfo(at.x.dtype).eps)
     gram = rows @ rows.T
     gram = gram + (eps**0.5 * jnp.trace(gram) / m + eps) * jnp.eye(m, dtype=at.x.dtype)
-    y = -jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(gram), True), rows @ slope)
+    factor = cholesky(gram)
+    y = -solve_upper(factor, solve_lower(factor, rows @ slope))
     return jnp.where(jnp.max(jnp.abs(y)) <= _LARGE, y, 0)
 
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.linalg import lu_factor, lu_solve
 
 from jaxgd.methods._barrier import behind
+from jaxgd.methods._few import cholesky, solver
 
 _FIRST, _LEAST, _MOST = 1e-4, 1e-20, 1e20  # the first d ever, the least, and that above which none is tried
 _FAST, _GROWTH, _DECAY = 100.0, 8.0, 1 / 3  # from one d to the next, while none was needed yet, and later; to the next system
@@ -113,7 +113,7 @@ def _damping(system: System, matrix: jax.Array, rows: jax.Array, free: jax.Array
         whole = matrix + jnp.where(free, damping, 0) * eye + (rows.T / corner) @ rows
         diagonal = jnp.diagonal(whole)
         size = 1 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1))
-        pivots = jnp.diagonal(jnp.linalg.cholesky(whole * size[:, None] * size, symmetrize_input=False))
+        pivots = jnp.diagonal(cholesky(whole * size[:, None] * size))
         return jnp.all(diagonal > 0) & jnp.all(pivots * pivots > n * eps)
 
     def wrong(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -134,9 +134,9 @@ def _solved(matrix: jax.Array, right: jax.Array) -> jax.Array:
     largest = jnp.max(jnp.abs(matrix), axis=1)
     size = 1 / jnp.sqrt(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
     scaled, goal = matrix * size[:, None] * size, size * right
-    factors = lu_factor(scaled, check_finite=False)
+    solved = solver(scaled)
 
     def refined(_: Any, found: jax.Array) -> jax.Array:
-        return found + lu_solve(factors, goal - scaled @ found, check_finite=False)
+        return found + solved(goal - scaled @ found)
 
     return size * lax.fori_loop(0, 2, refined, jnp.zeros_like(goal))
