@@ -89,6 +89,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
         x[:0] * 2,
         lax.cond(x[0] > 0, lambda e: (x * 2, e), lambda e: (x, e), x[3:3]),
     ),
+    "constants": lambda x: (jnp.arange(1) < 1, jnp.zeros(0) * 2, jnp.sort(x)),
     "empty in a loop": lambda x: lax.fori_loop(
         0,
         3,

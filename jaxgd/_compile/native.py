@@ -165,8 +165,8 @@ def _with_bits(output: jax.Array, bits: dict[np.dtype, jax.Array]) -> jax.Array:
     kind = _whole(output.dtype)
     none = lax.broadcast(bits[kind], output.shape)
     if output.dtype == kind:
-        return lax.bitwise_or(output, none)
-    return lax.bitcast_convert_type(lax.bitwise_or(lax.bitcast_convert_type(output, kind), none), output.dtype)
+        return lax.bitwise_xor(output, none)
+    return lax.bitcast_convert_type(lax.bitwise_xor(lax.bitcast_convert_type(output, kind), none), output.dtype)
 
 
 def _rounded(value: jax.Array, zeros: dict[str, jax.Array]) -> jax.Array:
