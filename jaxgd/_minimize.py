@@ -299,6 +299,6 @@ def _best_of_many(spec: RunSpec, objective: Objective, given: Problem) -> Result
     numbers = sum(map(size_on_device, jax.tree.leaves(spec.source.data)))
     lanes = many.width(min(many.STARTS, count), numbers)
     runs = many.ManySpec(spec, many.Each(starts), np.int32(count), lanes)
-    end = run_starts(runs if is_traced(runs, objective) else arranged(runs, objective), objective)
+    end = run_starts(arranged(runs, objective), objective)
     ends = Starts(end.ends.params, end.ends.cost, end.ends.code, end.ends.evaluations)
     return with_fields(report.result(end.best), starts=ends)

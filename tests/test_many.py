@@ -69,6 +69,17 @@ def test_the_bits_of_a_fit_do_not_depend_on_the_others(compilations: Any) -> Non
     same_bits(row(numbers(others), slice(1, 22)), numbers(one))
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only programs for CPUs have native functions")
+def test_the_bits_of_a_fit_are_those_of_a_run_alone() -> None:
+    """Where fits are native functions: in a queue, also inside an outer program, and of `minimize`."""
+    alone = [jax.jit(lambda y: jaxgd.minimize(lambda p, y: decay(p, y, X), START, y).params)(y) for y in DECAYS[:3]]
+    many = jaxgd.minimize_many(decay, START, DECAYS[:3], shared=X).params
+    inside = jax.jit(lambda data: jaxgd.minimize_many(decay, START, data, shared=X).params)(DECAYS[:3])
+    for k, one in enumerate(alone):
+        same_bits(row(many, k), one)
+        same_bits(row(inside, k), one)
+
+
 def bowl(p: Any, d: Any) -> Any:
     return (p["x"] - d) ** 2 + 3 * (p["y"] - p["x"]) ** 2
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._compile.program import program_for
+from jaxgd._compile.within import within
 from jaxgd._run.many import Ends, ManySpec
 from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Display, Progress, display
@@ -38,11 +39,11 @@ class Part(NamedTuple):
 
 def run(spec: ManySpec, objective: Objective, progress: bool | str = False) -> Ends:
     """Run all fits, and return their ends; after an interrupt what was reached is written down."""
+    spec = arranged(spec, objective)
     if is_traced(spec, objective):
         loop, finish = way_of(spec)
-        state, _ = loop.continue_run(spec, objective, loop.begin(spec), spec.n_epochs)
+        state, _ = within(loop.continue_run)(spec, objective, loop.begin(spec), np.int32(spec.n_epochs))
         return finish(spec, state, state.code).ends
-    spec = arranged(spec, objective)
     parts = _on_devices(spec, objective) if any(map(is_split, jax.tree.leaves(spec.each))) else _together(spec, objective)
     return _joined(_run_parts(parts, spec.count, display(progress, "fit", spec.count)), spec)
 
