@@ -36,7 +36,7 @@ from jaxgd._problem import (
 from jaxgd._run import crews, many
 from jaxgd._run.state import RunSpec
 from jaxgd._shards import device_by_device
-from jaxgd._trees import detached, is_parameter, is_traced, parameters_of, replaced, with_fields
+from jaxgd._trees import detached, is_parameter, is_staged, is_traced, parameters_of, replaced, with_fields
 from jaxgd.bounds import Bounds, of_many
 from jaxgd.data.memory import is_cpu
 from jaxgd.data.source import AllRows
@@ -217,7 +217,8 @@ def _each(given: Problem, data: Any, box: Bounds | None, count: int) -> many.Eac
         params = box.project(params)
     elif given.box is not None:
         params = jax.vmap(given.box.project)(params)
-    return many.Each(params, data, box, frozen)
+    each = many.Each(params, data, box, frozen)
+    return jax.tree.map(jnp.asarray, each) if is_staged() or is_traced(each) else each
 
 
 def _repeated(leaf: Any, count: int) -> Any:
