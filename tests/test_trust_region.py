@@ -202,11 +202,14 @@ def test_smoothed_kinks_are_left_from_zero(dtype: str, softness: float, kind: st
             jnp.select([which == 0, which == 1], [huber, jnp.sqrt(r**2 + eps**2)], size + eps * jnp.log1p(jnp.exp(-2 * size / eps)))
         )
 
-    rng = np.random.default_rng(4)
-    y = -3 + 1.5 * T + 0.2 * rng.normal(size=25)
-    y[7] += 9
-    data = T, y, softness, float(["huber", "root", "logcosh"].index(kind))
-    zero = jaxgd.minimize(robust, np.zeros(2), data, dtype=dtype)
-    near = jaxgd.minimize(robust, [-3.0, 1.5], data, dtype="float64")
-    np.testing.assert_allclose(zero.cost, near.cost, rtol=1e-4 if dtype == "float64" else 5e-3)
-    assert zero.n_evaluations < 150
+    evaluations, excesses = [], []
+    for seed in range(4, 13):  # roundings decide how long a single run takes, and whether it gets stuck
+        y = -3 + 1.5 * T + 0.2 * np.random.default_rng(seed).normal(size=25)
+        y[7] += 9
+        data = T, y, softness, float(["huber", "root", "logcosh"].index(kind))
+        zero = jaxgd.minimize(robust, np.zeros(2), data, dtype=dtype)
+        near = jaxgd.minimize(robust, [-3.0, 1.5], data, dtype="float64")
+        excesses.append(float(zero.cost) / float(near.cost) - 1)
+        evaluations.append(int(zero.n_evaluations))
+    assert np.median(evaluations) < 80 and np.median(excesses) < 1e-4
+    assert sorted(excesses)[-2] < (1e-4 if dtype == "float64" else 5e-3)
