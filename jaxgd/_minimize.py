@@ -121,7 +121,7 @@ def minimize(
         cost_state: the first state of a cost that has a parameter `state`, see `fit`; it goes on with every point that is accepted.
         resample_every: after how many evaluations a cost with a parameter `key` gets a new one, >= 1; None gives it one key for the
             whole run, so that it is a function of the parameters. Methods that compare costs need that.
-        n_starts: how many random starts to run side by side in one program, >= 1: `start` is a function of a key then, such as
+        n_starts: how many random starts to run in one program, >= 1: `start` is a function of a key then, such as
             `jaxgd.sobol(low, high)`. The best end is returned, and all of them are in `result.starts`; a run that is not finite
             loses. Counts are the best run's.
         dtype: "float64" or "float32" runs the whole call in that precision, whatever JAX's global flag says; None follows the

@@ -174,8 +174,8 @@ def _pieces(equations: list[Any], *, cut: bool) -> list[list[Any]]:
 
 def _part(equations: list[Any], native: bool, index: int, cut: list[tuple[list[Any], bool]], jaxpr: Any) -> Part:
     made = dict.fromkeys(variable for eqn in equations for variable in eqn.outvars if not is_empty(variable.aval))
-    used = dict.fromkeys(variable for eqn in equations for variable in variables(eqn.invars) if not is_empty(variable.aval))
-    inputs = [variable for variable in used if variable not in made]
+    own = dict.fromkeys(variable for eqn in equations for variable in variables(eqn.invars) if not is_empty(variable.aval))
+    inputs = [variable for variable in own if variable not in made]
     others = (eqn for k, (part, _) in enumerate(cut) if k != index for eqn in part)
     used = {variable for eqn in others for variable in variables(eqn.invars)} | set(variables(jaxpr.outvars))
     return Part(equations, native, inputs, [variable for variable in made if variable in used])

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd._trees import put, taken
+from jaxgd._trees import put, safe_divisor, taken
 
 _ROWS = 16  # up to which loops are as fast as LAPACK
 
@@ -97,6 +97,20 @@ def solver(matrix: jax.Array) -> Callable[[jax.Array], jax.Array]:
         return lax.fori_loop(np.int32(0), count, backward, lax.fori_loop(np.int32(0), count, forward, jnp.zeros_like(right)))
 
     return solve
+
+
+def reflector(column: jax.Array, place: Any) -> tuple[jax.Array, jax.Array]:
+    """Return v and b of the reflection I - b v v' that leaves zeros below a place of a column.
+
+    Column and v are (n,). With x the column from that place on, v = x + sign(x_place) |x| e_place and b = 2 / v'v, in units in which squares are in range.
+    """
+    rows = jnp.arange(column.size, dtype=jnp.int32)
+    x = jnp.where(rows >= place, column, 0)
+    x = x / safe_divisor(jnp.max(jnp.abs(x)))
+    first, length = taken(x, place), jnp.sqrt(jnp.sum(x * x))
+    v = jnp.where(rows == place, first + jnp.where(first < 0, -length, length), x)
+    needed = jnp.any((rows > place) & (x != 0))
+    return v, jnp.where(needed, 1 / safe_divisor(length * (length + jnp.abs(first))), 0)
 
 
 def power_of_two(size: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxgd._trees import put, safe_divisor, taken
-from jaxgd.methods._few import ascending, power_of_two
+from jaxgd.methods._few import ascending, power_of_two, reflector
 
 _TURNS = 40  # for each eigenvalue, at most; two do on average
 
@@ -78,24 +78,17 @@ def eigh_of_few(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _tridiagonal(matrix: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the diagonal of a tridiagonal T = Q A Q', the elements beside it and a zero, and Q.
 
-    Each turn reflects a column onto its first two elements: with v = x - a e, and b = 2 / v'v, A <- A - v w' - w v' for w = p -
-    (b v'p / 2) v, p = b A v.
+    Turn k reflects column k onto its elements up to k + 1, from both sides: A <- A - v w' - w v' with w = p - (b v'p / 2) v and
+    p = b A v.
     """
     n = matrix.shape[0]
-    rows = jnp.arange(n, dtype=jnp.int32)
 
     def reflect(k: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         a, q = carry
-        x = jnp.where(rows > k, taken(a, k), 0)
-        x = x / safe_divisor(jnp.max(jnp.abs(x)))  # its squares are in range
-        first = taken(x, k + 1)
-        needed = jnp.any((rows > k + 1) & (x != 0))
-        length = jnp.sqrt(jnp.sum(x * x))
-        v = jnp.where(rows == k + 1, first + jnp.where(first < 0, -length, length), x)
-        inverse = jnp.where(needed, 1 / safe_divisor(length * (length + jnp.abs(first))), 0)
-        p = inverse * jnp.sum(a * v, axis=1)
-        w = p - (inverse / 2 * jnp.sum(p * v)) * v
-        turned = inverse * jnp.sum(v[:, None] * q, axis=0)
+        v, b = reflector(taken(a, k), k + 1)
+        p = b * jnp.sum(a * v, axis=1)
+        w = p - (b / 2 * jnp.sum(p * v)) * v
+        turned = b * jnp.sum(v[:, None] * q, axis=0)
         return a - v[:, None] * w - w[:, None] * v, q - v[:, None] * turned
 
     a, q = lax.fori_loop(np.int32(0), np.int32(n - 2), reflect, (matrix, jnp.eye(n, dtype=matrix.dtype)))

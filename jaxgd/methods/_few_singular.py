@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from jaxgd._trees import put, safe_divisor, taken
-from jaxgd.methods._few import ascending, power_of_two
+from jaxgd.methods._few import ascending, power_of_two, reflector
 
 _SWEEPS = 20  # at most; the convergence is quadratic, and four to eight do
 
@@ -20,19 +20,13 @@ _SWEEPS = 20  # at most; the convergence is quadratic, and four to eight do
 def triangle_of_few(matrix: jax.Array, count: int) -> jax.Array:
     """Return the first rows of Q'A, (count, n), for a matrix A, (m, n), with m, n >= count.
 
-    Q is that of the factors Q R of the first `count` columns: these columns become R. Turn k reflects column k onto its element k:
-    A <- A - b v v'A with v = x + sign(x_k) |x| e_k and b = 2 / v'v.
+    Q is that of the factors Q R of the first `count` columns: these columns become R. Turn k reflects column k onto its elements up
+    to k: A <- A - b v v'A.
     """
-    rows = jnp.arange(matrix.shape[0], dtype=jnp.int32)
 
     def reflected(k: jax.Array, a: jax.Array) -> jax.Array:
-        x = jnp.where(rows >= k, taken(a, k, axis=1), 0)
-        x = x / safe_divisor(jnp.max(jnp.abs(x)))  # its squares are in range
-        first, length = taken(x, k), jnp.sqrt(jnp.sum(x * x))
-        v = jnp.where(rows == k, first + jnp.where(first < 0, -length, length), x)
-        needed = jnp.any((rows > k) & (x != 0))
-        inverse = jnp.where(needed, 1 / safe_divisor(length * (length + jnp.abs(first))), 0)
-        return a - v[:, None] * (inverse * jnp.sum(v[:, None] * a, axis=0))
+        v, b = reflector(taken(a, k, axis=1), k)
+        return a - v[:, None] * (b * jnp.sum(v[:, None] * a, axis=0))
 
     return jnp.triu(lax.fori_loop(np.int32(0), np.int32(count), reflected, matrix)[:count])
 
@@ -40,9 +34,8 @@ def triangle_of_few(matrix: jax.Array, count: int) -> jax.Array:
 def svd_of_few(matrix: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the singular values s of a matrix, ascending, (n,), its right vectors V, (n, n), and U'b, (n,).
 
-    A = U s V' is that matrix, (n, n), and b the right side.
-    Columns of A V are rotated in pairs until all are orthogonal. Where a value is zero, so is its element of U'b. All are NaN where
-    the matrix is not finite.
+    A = U s V' is that matrix, (n, n), and b the right side. Columns of A V are rotated in pairs until all are orthogonal. Where a
+    value is zero, so is its element of U'b. All are NaN where the matrix is not finite.
     """
     n, largest = matrix.shape[0], jnp.max(jnp.abs(matrix))
     unit = safe_divisor(power_of_two(largest))
