@@ -100,9 +100,10 @@ def solver(matrix: jax.Array) -> Callable[[jax.Array], jax.Array]:
 
 
 def reflector(column: jax.Array, place: Any) -> tuple[jax.Array, jax.Array]:
-    """Return v and b of the reflection I - b v v' that leaves zeros below a place of a column.
+    """Return v, (n,), and b of the reflection I - b v v' that clears a column below a place.
 
-    Column and v are (n,). With x the column from that place on, v = x + sign(x_place) |x| e_place and b = 2 / v'v, in units in which squares are in range.
+    With x the column from that place on, in units in which its squares are in range, v = x + sign(x_place) |x| e_place and
+    b = 2 / v'v.
     """
     rows = jnp.arange(column.size, dtype=jnp.int32)
     x = jnp.where(rows >= place, column, 0)
