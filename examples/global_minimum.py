@@ -1,4 +1,4 @@
-"""The deepest of many valleys: two hundred random starts run side by side in one program, and where each of them ended.
+"""The deepest of many valleys: two hundred random starts in one program, and where each of them ended.
 
 Rastrigin's function has a valley at every pair of integers, and one of them is the deepest. Each start finds the valley that it is
 in; so many starts find the deepest, if it is not too narrow. No number of starts proves that there is none deeper.

@@ -59,7 +59,7 @@ def penalty_path(
 ) -> PenaltyPath:
     """Minimise a cost with a penalty for many weights, from the largest to the smallest, in one program.
 
-    Each minimum is the start of the next, so that most take a few steps. `minimize_many` runs the weights side by side instead,
+    Each minimum is the start of the next, so that most take a few steps. `minimize_many` runs the weights independently instead,
     which is faster where there are few parameters and many processors.
 
     Args:

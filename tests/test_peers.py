@@ -133,7 +133,7 @@ def _() -> Any:
     return jaxgd.minimize(line, START, (X, Y), fixed=np.array([True, False]), method=DESCENT, max_steps=1).params[0] == 0.5
 
 
-@row("Many random starts, side by side")
+@row("Many random starts in one program")
 def _() -> Any:
     return jaxgd.minimize(square, jaxgd.normal(), key=0, n_starts=3, method=DESCENT).starts.cost.shape == (3,)
 

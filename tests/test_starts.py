@@ -1,4 +1,4 @@
-"""Many random starts side by side: the same ends as one by one, the best returned, bad ones no harm."""
+"""Many random starts in one program: the same ends as one by one, the best returned, bad ones no harm."""
 
 from typing import Any
 
