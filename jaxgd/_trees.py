@@ -130,7 +130,7 @@ def unbundled(bundles: tuple[jax.Array, ...], like: Any) -> Any:
     """Return the inverse of `bundled`: a tree of the structure, shapes and dtypes of another."""
     leaves, structure = jax.tree.flatten(like)
     shapes = dict.fromkeys(leaf.shape for leaf in leaves)
-    rows = {shape: iter(bundle) for shape, bundle in zip(shapes, bundles, strict=True)}
+    rows = {shape: iter(jnp.unstack(bundle)) for shape, bundle in zip(shapes, bundles, strict=True)}
     return structure.unflatten([next(rows[leaf.shape]).astype(leaf.dtype) for leaf in leaves])
 
 

@@ -125,6 +125,21 @@ def test_parameters_that_turn_out_not_to_be_needed() -> None:
         assert jax.tree.leaves(jax.jit(native.in_parts(function))(X, jnp.arange(7.0)))[0].shape == (6,)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "uint8", "bool"])
+def test_outputs_that_turn_out_to_be_constant(dtype: str) -> None:
+    with jax.enable_x64(True):
+        values = [0, 1] + [-1] * (dtype[:3] in ("flo", "int")) + [np.nan, np.inf, -0.0] * dtype.startswith("float")
+        expected = [jnp.full(shape, value, dtype) for value in values for shape in ((), (3,))]
+
+        def function(x: Any) -> Any:
+            return [jnp.where(x[0] != x[0], value, value) for value in expected]
+
+        for native_one in (function, lambda x: lax.fori_loop(0, 3, lambda k, found: function(x + k), expected)):
+            found = jax.jit(native.in_parts(native_one))(jnp.arange(4.0))
+            for one, other in zip(found, expected, strict=True):
+                assert one.tobytes() == other.tobytes()
+
+
 def sums_of_products(table: Any, x: Any) -> tuple[Any, list[Any]]:
     """Products, quotients and elementary functions, each taken by a sum; and they themselves."""
     terms = [

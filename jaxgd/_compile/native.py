@@ -84,8 +84,8 @@ class _Values:
 
     def _value(self, atom: Any) -> Any:
         if is_empty(atom.aval):
-            return jnp.zeros(atom.aval.shape, atom.aval.dtype)
-        return jnp.asarray(atom.val, atom.aval.dtype) if jaxprs.is_literal(atom) else self.known[atom]
+            return np.zeros(atom.aval.shape, atom.aval.dtype)
+        return np.asarray(atom.val, atom.aval.dtype) if jaxprs.is_literal(atom) else self.known[atom]
 
     def write(self, variables: Iterable[Any], values: Iterable[Any]) -> None:
         self.known.update(zip(variables, values, strict=True))
@@ -119,14 +119,13 @@ def _is_worth_a_call(part: Part) -> bool:
 def _marked(part: Part, zeros: dict[str, jax.Array], operands: list[Any]) -> list[Any]:
     """Apply a part in a marked call."""
 
+    @set_xla_metadata(**dict.fromkeys(_MARK))  # what is inside is not marked
     def function(zeros: dict[str, jax.Array], *arguments: Any) -> list[Any]:
         values = _Values(part.inputs, arguments)
-        _write(part.equations, values, zeros)
-        root = lax.sqrt(lax.convert_element_type(_mixed([*zeros.values(), *arguments]), jnp.float32))
+        _write(part.equations, values, _Zeros(zeros))
+        root = lax.sqrt(_mixed([*zeros.values(), *arguments]))
         none = lax.lt(root, np.float32(-1))  # always false, but the compiler can't tell
-        kinds = dict.fromkeys(_whole(variable.aval.dtype) for variable in part.outputs)  # in order, as in every process
-        bits = {kind: lax.convert_element_type(none, kind) for kind in kinds}
-        return [_with_bits(output, bits) for output in values.read(part.outputs)]
+        return _tied(values.read(part.outputs), none)
 
     call = jax.jit(function)
     needed = {name: zero for name, zero in zeros.items() if name in part.floats}
@@ -136,16 +135,14 @@ def _marked(part: Part, zeros: dict[str, jax.Array], operands: list[Any]) -> lis
 
 
 def _mixed(arguments: Iterable[Any]) -> jax.Array:
-    """Return a whole number that depends on all arguments."""
-    whole = jnp.uint64 if jax.config.jax_enable_x64 else jnp.uint32  # type: ignore[attr-defined]
-    numbers = (lax.convert_element_type(_bits(argument), whole) for argument in arguments)
-    return functools.reduce(lax.add, numbers, jnp.zeros((), whole))
-
-
-def _bits(argument: Any) -> jax.Array:
-    """Return the first number of an array as a whole number of its bits."""
-    first = lax.squeeze(_first(argument), range(argument.ndim)) if argument.ndim else argument
-    return lax.bitcast_convert_type(first, f"uint{8 * first.dtype.itemsize}") if first.dtype.kind == "f" else first
+    """Return a number that depends on all arguments, of which nothing else is known: it may be NaN."""
+    totals: dict[Any, jax.Array] = {}
+    for argument in arguments:
+        first = lax.squeeze(_first(argument), range(argument.ndim)) if argument.ndim else argument
+        kind = np.dtype("float32") if first.dtype.kind == "b" else first.dtype
+        first = lax.convert_element_type(first, kind)
+        totals[kind] = totals[kind] + first if kind in totals else first
+    return functools.reduce(lax.add, (lax.convert_element_type(one, np.float32) for one in totals.values()), jnp.float32(0))
 
 
 def _first(array: jax.Array) -> jax.Array:
@@ -153,31 +150,52 @@ def _first(array: jax.Array) -> jax.Array:
     return lax.slice(array, (0,) * array.ndim, (1,) * array.ndim)
 
 
-def _whole(dtype: Any) -> np.dtype:
-    """Return the type of the bits of a type, as whole numbers or truth values."""
-    return dtype if dtype.kind == "b" else np.dtype(f"uint{8 * dtype.itemsize}")
+def _tied(outputs: list[jax.Array], none: jax.Array) -> list[jax.Array]:
+    """Return arrays as they are, or others if `none` were true."""
+    others: dict[Any, jax.Array] = {}
+
+    def other(shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        if (shape, dtype) not in others:
+            others[shape, dtype] = lax.broadcast(other((), dtype), shape) if shape else lax.convert_element_type(none, dtype)
+        return others[shape, dtype]
+
+    def tied(output: jax.Array) -> jax.Array:
+        if output.nbytes > LARGE:  # a function that takes several threads can't be native: the first number alone
+            return lax.dynamic_update_slice(output, tied(_first(output)), (0,) * output.ndim)
+        one = other(output.shape, output.dtype)
+        return lax.bitwise_xor(output, one) if output.dtype.kind != "f" else lax.select_n(none, output, one)
+
+    return list(map(tied, outputs))
 
 
-def _with_bits(output: jax.Array, bits: dict[np.dtype, jax.Array]) -> jax.Array:
-    """Return an array as it is, combined with bits that are never set."""
-    if output.nbytes > LARGE:  # a function that takes several threads can't be native: the first number alone
-        return lax.dynamic_update_slice(output, _with_bits(_first(output), bits), (0,) * output.ndim)
-    kind = _whole(output.dtype)
-    none = lax.broadcast(bits[kind], output.shape)
-    if output.dtype == kind:
-        return lax.bitwise_xor(output, none)
-    return lax.bitcast_convert_type(lax.bitwise_xor(lax.bitcast_convert_type(output, kind), none), output.dtype)
+class _Zeros:
+    """Negative zeros that the compiler does not know, by the names of their types.
 
+    Arrays of them are shared within one body of a loop, or outside of all.
+    """
 
-def _rounded(value: jax.Array, zeros: dict[str, jax.Array]) -> jax.Array:
-    """Return a product, rounded by itself."""
-    zero = zeros.get(value.dtype.name)
-    return value if zero is None else lax.add(value, lax.broadcast(zero, value.shape))
+    def __init__(self, single: dict[str, jax.Array]) -> None:
+        self.single = single
+        self.arrays: dict[Any, jax.Array] = {}
+
+    def inside(self) -> "_Zeros":
+        """Return the same numbers for another body."""
+        return _Zeros(self.single)
+
+    def rounded(self, value: jax.Array) -> jax.Array:
+        """Return a product, rounded by itself."""
+        name, shape = value.dtype.name, value.shape
+        if name not in self.single:
+            return value
+        if (name, shape) not in self.arrays:
+            self.arrays[name, shape] = lax.broadcast(self.single[name], shape) if shape else self.single[name]
+        return lax.add(value, self.arrays[name, shape])
 
 
 def _negative_zeros(arguments: list[Any]) -> dict[str, jax.Array]:
     """Return a negative zero of each type of floating-point numbers, made of the arguments, so that no compiler knows it."""
-    number = jnp.asarray(_mixed(jnp.asarray(argument) for argument in arguments if is_usable(argument)))
+    total = _mixed(jnp.asarray(argument) for argument in arguments if is_usable(argument))
+    number = lax.bitcast_convert_type(total, np.uint32)
     none = (number * (number + 1)) & 1  # of two neighbours one is even
     zeros = {}
     for zero in map(np.dtype, ("float32", "float64") if jax.config.jax_enable_x64 else ("float32",)):  # type: ignore[attr-defined]
@@ -187,7 +205,7 @@ def _negative_zeros(arguments: list[Any]) -> dict[str, jax.Array]:
     return zeros
 
 
-def _write(equations: list[Any], values: _Values, zeros: dict[str, jax.Array]) -> None:
+def _write(equations: list[Any], values: _Values, zeros: _Zeros) -> None:
     """Apply equations for a native function: products of matrices are sums of products.
 
     Calls are left out, their equations are applied. A marked call within another one goes wrong: loops around it may never end.
@@ -215,23 +233,23 @@ def _write(equations: list[Any], values: _Values, zeros: dict[str, jax.Array]) -
             found = eqn.primitive.bind(*operands, **eqn.params)
             found = found if eqn.primitive.multiple_results else [found]
             if eqn.primitive.name in ROUNDED:
-                found = [_rounded(one, zeros) for one in found]
+                found = list(map(zeros.rounded, found))
         values.write(eqn.outvars, found)
 
 
-def _plain(inner: Any, zeros: dict[str, jax.Array]) -> Callable[..., list[Any]]:
+def _plain(inner: Any, zeros: _Zeros) -> Callable[..., list[Any]]:
     """Return a jaxpr as a function, written for a native one."""
 
     def function(*arguments: Any) -> list[Any]:
         jaxpr = jaxprs.opened(inner)
         values = _Values([*jaxpr.constvars, *jaxpr.invars], [*jaxprs.constants_of(inner), *arguments])
-        _write(jaxpr.eqns, values, zeros)
+        _write(jaxpr.eqns, values, zeros.inside())
         return values.read(jaxpr.outvars)
 
     return function
 
 
-def _product(eqn: Any, left: jax.Array, right: jax.Array, zeros: dict[str, jax.Array]) -> jax.Array:
+def _product(eqn: Any, left: jax.Array, right: jax.Array, zeros: _Zeros) -> jax.Array:
     """Return a product of matrices as a sum of products: axes of batches first, then those of each, then those summed over."""
     (summed_left, summed_right), (batch_left, batch_right) = eqn.params["dimension_numbers"]
     own_left, own_right = (
@@ -243,7 +261,7 @@ def _product(eqn: Any, left: jax.Array, right: jax.Array, zeros: dict[str, jax.A
     n_batch, dtype = len(batch_left), eqn.outvars[0].aval.dtype
     left = lax.expand_dims(left, range(n_batch + len(own_left), n_batch + len(own_left) + len(own_right)))
     right = lax.expand_dims(right, range(n_batch, n_batch + len(own_left)))
-    products = _rounded(left.astype(dtype) * right.astype(dtype), zeros)
+    products = zeros.rounded(lax.mul(lax.convert_element_type(left, dtype), lax.convert_element_type(right, dtype)))
     return _sum(products, range(products.ndim - len(summed_left), products.ndim))
 
 
@@ -256,10 +274,14 @@ def _plus(total: jax.Array, one: jax.Array) -> jax.Array:
     return lax.neg(lax.sub(lax.neg(total), one))
 
 
-def _multiplied(factors: jax.Array, axes: Iterable[int], zeros: dict[str, jax.Array]) -> jax.Array:
+def _multiplied(factors: jax.Array, axes: Iterable[int], zeros: _Zeros) -> jax.Array:
     """Return the products over some axes, one factor after the other."""
     for axis in sorted(axes, reverse=True):
         first = jnp.ones([size for k, size in enumerate(factors.shape) if k != axis], factors.dtype)
-        others = functools.partial(lax.dynamic_index_in_dim, factors, axis=axis, keepdims=False)
-        factors = lax.fori_loop(0, factors.shape[axis], lambda k, found, one=others: _rounded(found * one(k), zeros), first)
+        factor = functools.partial(lax.dynamic_index_in_dim, factors, axis=axis, keepdims=False)
+
+        def turn(k: Any, found: jax.Array, factor: Callable[[Any], jax.Array] = factor) -> jax.Array:
+            return zeros.inside().rounded(lax.mul(found, factor(k)))
+
+        factors = lax.fori_loop(0, factors.shape[axis], turn, first)
     return factors

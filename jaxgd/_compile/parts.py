@@ -81,7 +81,10 @@ def is_native(eqn: Any, *, looped: bool = False) -> bool:
 
     A loop may write small pieces of large arrays, by indices or as its rows, which it does in place.
     """
-    name, is_loop = eqn.primitive.name, _writes_in_place(eqn)
+    name = eqn.primitive.name
+    if name in _WRITTEN and all(map(is_small, eqn.outvars)) and all(map(is_small, variables(eqn.invars))):
+        return not eqn.effects
+    is_loop = _writes_in_place(eqn)
     writes = looped and name in _WRITING and all(map(is_small, variables(eqn.invars[1:])))
     around = [one.aval for one in (*eqn.outvars, *variables(eqn.invars))]
     if eqn.effects or not all(is_usable(one) or (is_empty(one) and name not in _HOLDING - CALLS) for one in around):
@@ -93,7 +96,7 @@ def is_native(eqn: Any, *, looped: bool = False) -> bool:
         return all(is_native(one, looped=looped or is_loop) for one in inner)
     if name == "dot_general":
         return products(eqn) <= PRODUCTS
-    return writes or name in _READING or (name in _WRITTEN | _WRITING and all(map(is_small, variables(eqn.invars))))
+    return writes or name in _READING or (name in _WRITING and all(map(is_small, variables(eqn.invars))))
 
 
 def _writes_in_place(eqn: Any) -> bool:
@@ -152,8 +155,7 @@ def variables(atoms: Any) -> list[Any]:
 
 def is_usable(aval: Any) -> bool:
     """Return whether an array of this shape and dtype can be used by a native function."""
-    dtype = getattr(aval, "dtype", None)
-    return isinstance(dtype, np.dtype) and dtype in _KINDS and aval.size > 0
+    return getattr(aval, "dtype", None) in _KINDS and aval.size > 0
 
 
 def is_empty(aval: Any) -> bool:
@@ -164,7 +166,7 @@ def is_empty(aval: Any) -> bool:
 def is_small(variable: Any) -> bool:
     """Return whether a native function can compute an array like this one."""
     aval = variable.aval
-    return is_empty(aval) or (is_usable(aval) and aval.size * aval.dtype.itemsize <= LARGE)
+    return getattr(aval, "dtype", None) in _KINDS and aval.size * aval.dtype.itemsize <= LARGE
 
 
 def _pieces(equations: list[Any], *, cut: bool) -> list[list[Any]]:
