@@ -57,8 +57,8 @@ def with_method(
         adapted, rules = prepared(chosen.sized(*functions.numbers))
         second = _second_derivatives(given, trace, arrays, chosen) if dense else None
         return Objective(evaluate, hessian=second, constraints=functions), adapted, rules, None
-    default = default_method(given.params, evaluate, given.penalty, squares=squares, jit=given.jit)
-    adapted, rules = prepared(default if method is None else method)
+    chosen = default_method(given.params, evaluate, given.penalty, squares=squares, jit=given.jit) if method is None else method
+    adapted, rules = prepared(chosen)
     check_takes_penalty(adapted, given.penalty)
     requires = adapted.traits.requires
     if adapted.traits.evaluates and (not given.jit or isinstance(trace, ChunkedCost)):

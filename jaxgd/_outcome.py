@@ -19,19 +19,17 @@ from jaxgd.result import Result
 
 def export(tree: Any) -> Any:
     """Return what leaves a call: arrays of 64 bits as NumPy arrays where JAX, without its 64-bit flag, would cut them to 32."""
-    if jnp.result_type(float) == jnp.float64 or is_traced(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    if jnp.result_type(float) == jnp.float64 or is_traced(leaves):
         return tree
-
-    left: dict[int, np.ndarray] = {}  # what stands in several places leaves once
+    alone = jax.process_count() == 1
 
     def leave(leaf: Any) -> Any:
-        if not (isinstance(leaf, jax.Array) and leaf.dtype in WIDE and leaf.is_fully_addressable):
-            return leaf
-        if id(leaf) not in left:
-            left[id(leaf)] = np.asarray(leaf)
-        return left[id(leaf)]
+        is_cut = isinstance(leaf, jax.Array) and leaf.dtype in WIDE
+        return np.asarray(leaf) if is_cut and (alone or leaf.is_fully_addressable) else leaf
 
-    exported = jax.tree.map(leave, tree)
+    left = {number: leave(leaf) for number, leaf in {id(leaf): leaf for leaf in leaves}.items()}  # what stands twice leaves once
+    exported = structure.unflatten([left[id(leaf)] for leaf in leaves])
     return with_fields(exported, cause=tree.cause, saved=tree.saved) if isinstance(tree, Result) else exported
 
 

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import importlib
 import operator
 import re
 from collections.abc import Callable, Iterable
@@ -250,7 +251,16 @@ def is_traced(*trees: Any) -> bool:
 
 def is_staged() -> bool:
     """Return whether what is computed here is traced into an outer program, as `jax.jit`, loops and `jax.checkpoint` do it."""
-    return is_traced(jax.device_put(np.zeros(())))  # which compiles nothing
+    state, at_once = _state_of_trace()
+    return state() != at_once and is_traced(jax.device_put(np.zeros(())))  # which compiles nothing, but takes its time
+
+
+@functools.cache
+def _state_of_trace() -> tuple[Callable[[], Any], Any]:
+    """Return what tells how JAX applies an operation, and what it tells where operations are applied at once."""
+    state = importlib.import_module("jax.extend.core").get_opaque_trace_state  # an import of jaxgd should not wait for it
+    with jax.ensure_compile_time_eval():
+        return state, state()
 
 
 def detached(tree: Any) -> Any:
