@@ -19,17 +19,15 @@ from jaxgd.result import Result
 
 def export(tree: Any) -> Any:
     """Return what leaves a call: arrays of 64 bits as NumPy arrays where JAX, without its 64-bit flag, would cut them to 32."""
+    if jnp.result_type(float) == jnp.float64:
+        return tree
     leaves, structure = jax.tree.flatten(tree)
-    if jnp.result_type(float) == jnp.float64 or is_traced(leaves):
+    wide = {id(leaf): leaf for leaf in leaves if isinstance(leaf, jax.Array) and leaf.dtype in WIDE}
+    if not wide or is_traced(leaves):
         return tree
     alone = jax.process_count() == 1
-
-    def leave(leaf: Any) -> Any:
-        is_cut = isinstance(leaf, jax.Array) and leaf.dtype in WIDE
-        return np.asarray(leaf) if is_cut and (alone or leaf.is_fully_addressable) else leaf
-
-    left = {number: leave(leaf) for number, leaf in {id(leaf): leaf for leaf in leaves}.items()}  # what stands twice leaves once
-    exported = structure.unflatten([left[id(leaf)] for leaf in leaves])
+    left = {number: np.asarray(leaf) for number, leaf in wide.items() if alone or leaf.is_fully_addressable}
+    exported = structure.unflatten([left.get(id(leaf), leaf) for leaf in leaves])  # what stands in several places leaves once
     return with_fields(exported, cause=tree.cause, saved=tree.saved) if isinstance(tree, Result) else exported
 
 

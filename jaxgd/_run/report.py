@@ -120,7 +120,7 @@ def _best_of(best: Best, point: Point) -> Best:
     """Return the best point seen, or the point at hand where no other was finite."""
     if is_traced(best.cost):
         return select(best.cost == jnp.inf, Best(point.params, point.cost), best)
-    return Best(point.params, point.cost) if float(best.cost) == float("inf") else best
+    return Best(point.params, point.cost) if np.asarray(best.cost) == np.inf else best
 
 
 def _flag(value: Any) -> Any:
