@@ -20,7 +20,7 @@ WITHOUT_A_PICTURE = runpy.run_path(str(FOLDER / "__main__.py"), run_name="exampl
 INDEX = (FOLDER / "README.md").read_text(encoding="utf-8")
 SLOW = "batch_norm", "several_processes"
 SAYS = {
-    "quickstart": ["1.7139394", "minima found: [-1.402, 1.714]"],
+    "quickstart": ["params 1.71394", "minima found: [-1.402, 1.714]"],
     "several_processes": ["10000 rows on 4 devices of 2 processes", "minibatches: [ 1. -2. 0.5]", "Converged"],
     "gradient_descent": [
         "0.2    30 steps  v = 2.210739197",

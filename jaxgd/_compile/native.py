@@ -151,19 +151,20 @@ def _first(array: jax.Array) -> jax.Array:
 
 
 def _tied(outputs: list[jax.Array], none: jax.Array) -> list[jax.Array]:
-    """Return arrays as they are, or others if `none` were true."""
-    others: dict[Any, jax.Array] = {}
+    """Return arrays as they are, combined with bits that are never set, since `none` is false."""
+    bits: dict[Any, jax.Array] = {}
 
-    def other(shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        if (shape, dtype) not in others:
-            others[shape, dtype] = lax.broadcast(other((), dtype), shape) if shape else lax.convert_element_type(none, dtype)
-        return others[shape, dtype]
+    def unset(shape: tuple[int, ...], kind: Any) -> jax.Array:
+        if (shape, kind) not in bits:
+            bits[shape, kind] = lax.broadcast(unset((), kind), shape) if shape else lax.convert_element_type(none, kind)
+        return bits[shape, kind]
 
     def tied(output: jax.Array) -> jax.Array:
         if output.nbytes > LARGE:  # a function that takes several threads can't be native: the first number alone
             return lax.dynamic_update_slice(output, tied(_first(output)), (0,) * output.ndim)
-        one = other(output.shape, output.dtype)
-        return lax.bitwise_xor(output, one) if output.dtype.kind != "f" else lax.select_n(none, output, one)
+        kind = output.dtype if output.dtype.kind != "f" else np.dtype(f"uint{8 * output.dtype.itemsize}")
+        combined = lax.bitwise_xor(lax.bitcast_convert_type(output, kind), unset(output.shape, kind))
+        return lax.bitcast_convert_type(combined, output.dtype)
 
     return list(map(tied, outputs))
 

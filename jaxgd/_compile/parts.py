@@ -8,6 +8,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import AxisType
 
 from jaxgd._compile import jaxprs
 from jaxgd._compile.indexing import COMBINED
@@ -82,7 +83,7 @@ def is_native(eqn: Any, *, looped: bool = False) -> bool:
     A loop may write small pieces of large arrays, by indices or as its rows, which it does in place.
     """
     name = eqn.primitive.name
-    if name in _WRITTEN and all(map(is_small, eqn.outvars)) and all(map(is_small, variables(eqn.invars))):
+    if (name in _WRITTEN or _moves_nothing(eqn)) and all(map(is_small, eqn.outvars)) and all(map(is_small, variables(eqn.invars))):
         return not eqn.effects
     is_loop = _writes_in_place(eqn)
     writes = looped and name in _WRITING and all(map(is_small, variables(eqn.invars[1:])))
@@ -97,6 +98,11 @@ def is_native(eqn: Any, *, looped: bool = False) -> bool:
     if name == "dot_general":
         return products(eqn) <= PRODUCTS
     return writes or name in _READING or (name in _WRITING and all(map(is_small, variables(eqn.invars))))
+
+
+def _moves_nothing(eqn: Any) -> bool:
+    """Return whether an equation only notes that the compiler may place an array anywhere."""
+    return eqn.primitive.name == "reshard" and set(eqn.outvars[0].aval.sharding.mesh.axis_types) <= {AxisType.Auto}
 
 
 def _writes_in_place(eqn: Any) -> bool:

@@ -39,12 +39,13 @@ class Part(NamedTuple):
 
 def run(spec: ManySpec, objective: Objective, progress: bool | str = False) -> Ends:
     """Run all fits, and return their ends; after an interrupt what was reached is written down."""
-    spec = arranged(spec, objective)
     if is_traced(spec, objective):
+        spec = arranged(spec, objective)
         loop, finish = way_of(spec)
         state, _ = within(loop.continue_run)(spec, objective, loop.begin(spec), np.int32(spec.n_epochs))
         return finish(spec, state, state.code).ends
     parts = _on_devices(spec, objective) if any(map(is_split, jax.tree.leaves(spec.each))) else _together(spec, objective)
+    parts = [Part(arranged(*part), part.objective) for part in parts]
     return _joined(_run_parts(parts, spec.count, display(progress, "fit", spec.count)), spec)
 
 
