@@ -206,10 +206,14 @@ def test_a_small_loop_is_one_part_and_a_sort_is_none() -> None:
 @on_cpu
 def test_a_compiler_that_can_do_nothing_with_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutting, "_WRITTEN", cutting._WRITTEN | {"sort"})
-    result = jaxgd.minimize(
-        lambda v: jnp.sum(jnp.cosh(jnp.sort(v) - jnp.array([1.0, 2.0, 4.0]))), np.arange(3.0), method=jaxgd.LBFGS()
-    )
-    np.testing.assert_allclose(result.params, [1, 2, 4], rtol=1e-3)
+
+    def cost(v: Any, shift: Any = 0) -> Any:
+        return jnp.sum(jnp.cosh(jnp.sort(v) - shift - jnp.array([1.0, 2.0, 4.0])))
+
+    one = jaxgd.minimize(cost, np.arange(3.0), method=jaxgd.LBFGS())
+    many = jaxgd.minimize_many(cost, np.arange(3.0), np.zeros(2), method=jaxgd.LBFGS())
+    for found in (one.params, *many.params):
+        np.testing.assert_allclose(found, [1, 2, 4], rtol=1e-3)
 
 
 def rosenbrock(x: Any) -> Any:

@@ -166,17 +166,25 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:
         self.wait()
+        outputs = self._first_that_compiles(lambda form: form(*arguments))
+        self.has_run = True
+        return outputs
+
+    def compiled(self, *arguments: Any) -> Any:
+        """Return what JAX compiles for arguments like these, to be called in any thread."""
+        return self._first_that_compiles(lambda form: form.lower(*arguments).compile())
+
+    def _first_that_compiles(self, use: Callable[[Any], Any]) -> Any:
+        """Return what is made of the first form that the compiler does not refuse."""
         form = self.call
         try:
-            outputs = form(*arguments)
+            return use(form)
         except jax.errors.JaxRuntimeError:
             if self.has_run or form is self.forms[-1]:
                 raise
             if form is self.call:  # no other thread has gone on to the next one
                 self.forms = self.forms[1:]
-            return self(*arguments)
-        self.has_run = True
-        return outputs
+            return self._first_that_compiles(use)
 
     @property
     def call(self) -> Any:
