@@ -7,6 +7,7 @@ import importlib
 import operator
 import re
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -257,10 +258,10 @@ def is_staged() -> bool:
 
 @functools.cache
 def _state_of_trace() -> tuple[Callable[[], Any], Any]:
-    """Return what tells how JAX applies an operation, and what it tells where operations are applied at once."""
+    """Return what tells how JAX applies an operation, and what it tells where operations are applied at once: in a new thread."""
     state = importlib.import_module("jax.extend.core").get_opaque_trace_state  # an import of jaxgd should not wait for it
-    with jax.ensure_compile_time_eval():
-        return state, state()
+    with ThreadPoolExecutor(1) as thread:
+        return state, thread.submit(state).result()
 
 
 def detached(tree: Any) -> Any:

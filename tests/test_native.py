@@ -12,6 +12,7 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 import jaxgd
+from jaxgd import _trees
 from jaxgd._compile import jaxprs, native
 from jaxgd._compile import parts as cutting
 from jaxgd._compile.parts import has_loop, parts
@@ -138,6 +139,23 @@ def test_outputs_that_turn_out_to_be_constant(dtype: str) -> None:
             found = jax.jit(native.in_parts(native_one))(jnp.arange(4.0))
             for one, other in zip(found, expected, strict=True):
                 assert one.tobytes() == other.tobytes()
+
+
+def test_an_outer_program_is_seen_from_the_first_call_on() -> None:
+    seen: list[bool] = []
+
+    def look(x: Any) -> Any:
+        seen.append(_trees.is_staged())
+        return x
+
+    outer = [jax.jit, lambda f: lambda x: lax.fori_loop(0, 2, lambda _, y: f(y), x), jax.checkpoint, jax.vmap, jax.grad]
+    for wrap, expected in zip(outer, [True, True, True, False, False], strict=True):
+        for forget in (True, False):
+            if forget:
+                _trees._state_of_trace.cache_clear()
+            seen.clear()
+            wrap(lambda x: look(x))(jnp.ones(2 if wrap is jax.vmap else ()))
+            assert set(seen) == {expected} and not _trees.is_staged(), (wrap, seen)
 
 
 def sums_of_products(table: Any, x: Any) -> tuple[Any, list[Any]]:
