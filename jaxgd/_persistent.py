@@ -25,7 +25,7 @@ def cache(directory: Any = None) -> Path:
 
     The first call of a kind compiles for about a second. After this line, at the top of a script, it does so in the first process
     alone. A program that was loaded computes the same numbers, bit for bit. It is found by its arithmetic, its shapes, the versions
-    of JAX and the kind of device; tracing, which takes some tens of milliseconds, is done in every process.
+    of JAX and the kind of device; tracing, which takes some tenths of a second, is done in every process.
 
     This switches on the persistent compilation cache of JAX, a global setting: it holds for everything that the process compiles
     from now on, by `jax.jit` too, however short the compilation. It sets `jax_enable_compilation_cache`,
