@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxgd import _derivatives, _problem, _text
 from jaxgd._checks import check
 from jaxgd._compile.closures import fresh, unjitted
 from jaxgd._compile.program import apply, program_for, trace
 from jaxgd._outcome import export
+from jaxgd._products import matmul
 from jaxgd._trees import (
     is_floating,
     is_staged,
@@ -109,7 +109,7 @@ def _carried(function: Any, params: Any, errors: Any, correlation: Any) -> Propa
     values, vectors = jnp.linalg.eigh(known)
     half = vectors * jnp.sqrt(jnp.maximum(values, 0))
     moves = jacobian * jnp.where(lost, 0, errors)
-    root = jnp.matmul(moves, half, precision=lax.Precision.HIGHEST)
+    root = matmul(moves, half)
     root = jnp.where(jnp.any((jacobian != 0) & lost, axis=1)[:, None], jnp.nan, root)
     scale = safe_divisor(jnp.max(jnp.abs(root), axis=1))
     spread = scale * jnp.sqrt(jnp.sum((root / scale[:, None]) ** 2, axis=1))

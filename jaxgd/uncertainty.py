@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxgd import _problem, _text
 from jaxgd._checks import check, check_cost, check_trees
@@ -23,6 +22,7 @@ from jaxgd._objective.evaluation import trace_objective
 from jaxgd._objective.rises import ALL, contradicts, evaluated, scaling
 from jaxgd._objective.transformed import Parts, change_of, check_inside, in_own_parameters, unconstrained
 from jaxgd._outcome import export
+from jaxgd._products import matmul
 from jaxgd._propagation import Propagated, propagated
 from jaxgd._run.objective import call
 from jaxgd._shards import on_automatic_axes
@@ -324,9 +324,9 @@ def _covariance(
     roots = jnp.where(weak, 0, found.vectors / jnp.sqrt(jnp.where(weak, 1, found.values)))
     if single is not None:
         half = single[0][:, None] * single[1] / found.size
-        roots = jnp.matmul(roots, jnp.matmul(half, roots, precision=lax.Precision.HIGHEST).T, precision=lax.Precision.HIGHEST)
+        roots = matmul(roots, matmul(half, roots).T)
         factor = jnp.where(freedom > 0, jnp.asarray(n, factor.dtype) / jnp.maximum(freedom, 1).astype(factor.dtype), jnp.nan)
-    inverse = jnp.matmul(roots, roots.T, precision=lax.Precision.HIGHEST)
+    inverse = matmul(roots, roots.T)
     spread = safe_divisor(jnp.sqrt(jnp.diagonal(inverse)))
     free = found.free & (unknown | (jnp.diagonal(inverse) > jnp.finfo(factor.dtype).eps))  # constraints may leave no room
     both = free[:, None] & free

@@ -119,7 +119,7 @@ def test_every_public_name_is_documented_to_the_template(name: str, thing: Any) 
 
 
 LAYERS = (
-    "_trees _text _deprecated _derivatives _shards status",
+    "_trees _products _text _deprecated _derivatives _shards status",
     "_checks",
     "_compile",
     "bounds squares penalties transforms _frozen schedules starts _sobol data",

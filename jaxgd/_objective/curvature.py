@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxgd import _derivatives
 from jaxgd._checks import check_cost
 from jaxgd._compile.closures import fresh, unjitted
 from jaxgd._frozen import Layout, of_the_free
+from jaxgd._products import matmul
 from jaxgd._trees import is_traced, norm, pack, pytree, safe_divisor, unpack
 from jaxgd.bounds import Bounds, at_active_bound
 
@@ -152,8 +152,8 @@ def along(rows: Any, matrix: jax.Array, size: jax.Array, free: jax.Array) -> jax
     lengths = jnp.sqrt(jnp.sum(scaled * scaled, axis=1))
     _, values, across = jnp.linalg.svd(scaled / safe_divisor(lengths)[:, None], full_matrices=False)
     across = jnp.where((values > _ROUNDINGS * size.size * jnp.finfo(size.dtype).eps)[:, None], across, 0)
-    inside = matrix - (matrix @ across.T) @ across
-    return inside - across.T @ (across @ inside) + _across(size.size) * across.T @ across
+    inside = matrix - matmul(matmul(matrix, across.T), across)
+    return inside - matmul(across.T, matmul(across, inside)) + matmul(_across(size.size) * across.T, across)
 
 
 def _across(size: int) -> int:
@@ -174,7 +174,7 @@ def spectrum(functions: tuple[Any, ...], params: Any, arrays: tuple[Any, ...], b
         size = jnp.sqrt(abs(jnp.diagonal(curvature)))
     else:
         left, curvature = functions[0](params, *arrays)
-        gradient, squares = jnp.matmul(left, curvature, precision=lax.Precision.HIGHEST), jnp.sum(left**2)
+        gradient, squares = matmul(left, curvature), jnp.sum(left**2)
         size = jax.vmap(lambda column: norm(column, x.dtype), in_axes=1)(curvature)
     free = jnp.ones(x.shape, bool) if box is None else ~held_back(x, gradient, pack(box.lower), pack(box.upper))
     finite = jnp.isfinite(squares) & jnp.all(jnp.isfinite(curvature))
@@ -188,7 +188,7 @@ def spectrum(functions: tuple[Any, ...], params: Any, arrays: tuple[Any, ...], b
         return Spectrum(values, vectors, size, rounding, free, finite, gradient, squares, left)
     scaled = jnp.concatenate([jnp.where(free & finite, curvature / size, 0), units])
     if rows is not None:
-        values, vectors = jnp.linalg.eigh(along(rows, scaled.T @ scaled, size, free))
+        values, vectors = jnp.linalg.eigh(along(rows, matmul(scaled.T, scaled), size, free))
         values = jnp.where(values > _across(x.size) / 2, jnp.inf, values)
         return Spectrum(values, vectors, size, rounding, free, finite, gradient, squares, left)
     _, values, rows = jnp.linalg.svd(jnp.linalg.qr(scaled, mode="r"))

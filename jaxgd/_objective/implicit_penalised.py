@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd import _derivatives
+from jaxgd._products import matmul
 from jaxgd._trees import largest, pack, safe_divisor, unpack
 
 
@@ -79,6 +80,6 @@ def _by_matrix(
     jacobian = jax.jacfwd(operator)(u)
     _, turned = jax.jvp(lambda some: cost_at(some).slope(x, like), (at,), (change,))
     identity = jnp.eye(x.size, dtype=x.dtype)
-    matrix = identity - jacobian + step * jnp.matmul(jacobian, hessian, precision=lax.Precision.HIGHEST)
-    right = shift - step * jnp.matmul(jacobian, turned, precision=lax.Precision.HIGHEST)
+    matrix = identity - jacobian + step * matmul(jacobian, hessian)
+    right = shift - step * matmul(jacobian, turned)
     return jnp.linalg.solve(matrix, right)

@@ -19,6 +19,7 @@ from jax import lax
 from jaxgd import _derivatives
 from jaxgd._objective.constraints import ConstraintFunctions
 from jaxgd._objective.curvature import held_back, slack
+from jaxgd._products import matmul
 from jaxgd._trees import detached, pack, pytree, safe_divisor, unpack
 
 _ROUNDINGS = 16.0  # for each number, below which an eigenvalue relative to rows of length one is nothing
@@ -48,7 +49,7 @@ class ActiveConstraints:
     def pull(self, x: jax.Array, like: Any) -> jax.Array:
         """Return the gradient of the sum of the active constraints times their multipliers."""
         rows = self.functions.evaluate(unpack(x, like), self.rows)[1]
-        return (jnp.where(self.active, self.multipliers, 0).astype(x.dtype) @ rows).astype(x.dtype)
+        return matmul(jnp.where(self.active, self.multipliers, 0).astype(x.dtype), rows).astype(x.dtype)
 
 
 def active_at(found: Any, functions: ConstraintFunctions | None, rows: tuple[Any, ...]) -> ActiveConstraints | None:
@@ -120,6 +121,6 @@ def solved(hessian: jax.Array, rows: jax.Array, free: jax.Array, active: jax.Arr
     inverse = jnp.where(valid, jnp.where(determined, 1 / jnp.where(determined, values, 1), 0), jnp.nan)
 
     def solve(_: Any, right: jax.Array) -> jax.Array:
-        return vectors @ (inverse * (vectors.T @ (right / size))) / size
+        return matmul(vectors, inverse * matmul(vectors.T, right / size)) / size
 
-    return lax.custom_linear_solve(lambda v: matrix @ v, right, solve, symmetric=True)[:n]
+    return lax.custom_linear_solve(lambda v: matmul(matrix, v), right, solve, symmetric=True)[:n]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._products import matmul, vdot
 from jaxgd._trees import safe_divisor
 
 _ROUNDINGS = 16.0  # for each variable, below which an eigenvalue relative to a diagonal of ones is nothing
@@ -36,9 +37,9 @@ def solve_by_eigenvalues(matrix: jax.Array, b: jax.Array) -> jax.Array:
     inverse = jnp.where(valid, inverse, jnp.nan)
 
     def solve(_: Any, b: jax.Array) -> jax.Array:
-        return _matmul(vectors, inverse * _matmul(vectors.T, b / size)) / size
+        return matmul(vectors, inverse * matmul(vectors.T, b / size)) / size
 
-    return lax.custom_linear_solve(lambda x: _matmul(matrix, x), b, solve, symmetric=True)
+    return lax.custom_linear_solve(lambda x: matmul(matrix, x), b, solve, symmetric=True)
 
 
 def solve_by_products(product: Callable[[jax.Array], jax.Array], b: jax.Array) -> jax.Array:
@@ -53,7 +54,7 @@ def _conjugate_gradients(product: Callable[[jax.Array], jax.Array], b: jax.Array
     eps = jnp.finfo(b.dtype).eps
     scale = safe_divisor(jnp.max(abs(b), initial=0))
     b = b / scale
-    squares, most = _dot(b, b), max(_LEAST_STEPS, _STEPS * b.size)
+    squares, most = vdot(b, b), max(_LEAST_STEPS, _STEPS * b.size)
 
     def unfinished(carry: Any) -> jax.Array:
         _, _, _, rest, steps, convex = carry
@@ -62,21 +63,13 @@ def _conjugate_gradients(product: Callable[[jax.Array], jax.Array], b: jax.Array
     def step(carry: Any) -> Any:
         x, residual, direction, rest, steps, _ = carry
         image = product(direction)
-        curvature = _dot(direction, image)
+        curvature = vdot(direction, image)
         convex = curvature > 0
         length = rest / jnp.where(convex, curvature, 1)
         x, residual = x + length * direction, residual - length * image
-        left = _dot(residual, residual)
+        left = vdot(residual, residual)
         return x, residual, residual + left / rest * direction, left, steps + 1, convex
 
     start = jnp.zeros_like(b), b, b, squares, jnp.int32(0), jnp.asarray(True)
     x, _, _, rest, _, convex = lax.while_loop(unfinished, step, start)
     return jnp.where(convex & (rest <= squares * eps ** (2 * _ENOUGH)), scale * x, jnp.nan)
-
-
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
-
-
-def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.vdot(a, b, precision=lax.Precision.HIGHEST)

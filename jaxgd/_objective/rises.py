@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd._objective.curvature import Spectrum, spectrum
+from jaxgd._products import matmul
 from jaxgd._trees import is_traced, pack, unpack
 from jaxgd.bounds import Bounds
 
@@ -72,10 +73,10 @@ def ends(found: Spectrum, factor: Any, params: Any, box: Bounds | None) -> jax.A
 def contradicts(found: Spectrum, points: jax.Array, costs: jax.Array) -> jax.Array:
     """Return whether the costs of these points contradict the curvature."""
     moves = points[1:] - points[0]
-    along = jnp.matmul(moves * found.size, found.vectors, precision=jax.lax.Precision.HIGHEST)
+    along = matmul(moves * found.size, found.vectors)
     promised = jnp.sum(jnp.where(jnp.isinf(found.values), 0, found.values) * along**2, axis=1) / 2
     costs = costs.astype(moves.dtype)
-    rises = costs[1:] - costs[0] - jnp.matmul(moves, found.gradient, precision=jax.lax.Precision.HIGHEST)
+    rises = costs[1:] - costs[0] - matmul(moves, found.gradient)
     noise = _ROUNDINGS * jnp.finfo(moves.dtype).eps * (jnp.abs(costs[0]) + jnp.abs(costs[1:]))
     believed = jnp.isfinite(costs[1:]) & (rises <= _FACTOR * promised + noise) & (rises >= promised / _FACTOR - noise)
     return jnp.any(jnp.any(moves != 0, axis=1) & ~believed)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxgd._objective.constraints import ConstraintFunctions
 from jaxgd._objective.curvature import SLACK
+from jaxgd._products import matmul
 from jaxgd._trees import pack, pytree, static
 from jaxgd.bounds import Bounds
 
@@ -38,7 +39,7 @@ class Lagrangian:
         if self.kind == _VALUE:
             return found - jnp.sum(self.multipliers * values).astype(found.dtype)
         cost, slope, aux = found
-        return cost, pack(slope) - self.multipliers @ jacobian, aux
+        return cost, pack(slope) - matmul(self.multipliers, jacobian), aux
 
 
 def lagrangian(functions: tuple[Any, ...], value: Any, constraints: ConstraintFunctions, multipliers: Any) -> tuple[Any, Any]:
@@ -56,7 +57,7 @@ def active(
     slope = functions[0](params, *rows)[1] if len(functions) == 2 else None
     if slope is None:
         left, jacobian = functions[0](params, *rows)
-        slope = left @ jacobian
+        slope = matmul(left, jacobian)
     else:
         slope = pack(slope)
     slope = slope.astype(x.dtype)

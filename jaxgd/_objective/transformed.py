@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from jaxgd._checks import check, check_arrays, check_trees
@@ -21,6 +20,7 @@ from jaxgd._compile.memory import traced
 from jaxgd._compile.program import apply, explained, program_for
 from jaxgd._frozen import FrozenParameters
 from jaxgd._objective.half_precision import narrowed
+from jaxgd._products import matmul
 from jaxgd._trees import is_leaf, is_parameter, is_traced, pack, parameters_of, pytree, replaced, safe_divisor, static, unpack
 from jaxgd.bounds import Bounds
 from jaxgd.squares import of_others
@@ -307,8 +307,7 @@ def _propagated(blocks: Any, params: Any, correlation: jax.Array, errors: jax.Ar
     lost = jnp.isnan(errors)
     lost_too = jnp.any((jacobian != 0) & lost, axis=1)
     moves = jacobian * jnp.where(lost, 0, errors)
-    product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-    matrix = product(product(moves, jnp.where(jnp.isnan(correlation), 0, correlation)), moves.T)
+    matrix = matmul(matmul(moves, jnp.where(jnp.isnan(correlation), 0, correlation)), moves.T)
     spread = jnp.sqrt(jnp.maximum(jnp.diagonal(matrix), 0))
     size, held = safe_divisor(spread), (spread == 0) & ~lost_too
     correlation = jnp.where(jnp.eye(len(spread), dtype=bool), 1, jnp.clip(matrix / size[:, None] / size, -1, 1))

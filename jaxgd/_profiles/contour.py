@@ -10,6 +10,7 @@ from jaxgd import _problem, _text
 from jaxgd._checks import check
 from jaxgd._compile.program import program_for
 from jaxgd._outcome import export
+from jaxgd._products import matmul
 from jaxgd._profiles import lines, names
 from jaxgd._profiles.lanes import Line, follow
 from jaxgd._profiles.search import IntervalStatus, Search, SearchState
@@ -346,8 +347,8 @@ def _found(
     found: Setting, pair: Any, axes: Any, follow_: Any, rise: Any, rest: Any, origin: Any, ways: Any, back: Any, rays: Any
 ) -> SearchState:
     """Return the last states of the searches along some lines."""
-    direction = jnp.zeros_like(origin).at[:, pair].set(ways @ axes.T)
-    some = lines.within(origin, direction, ways @ follow_.T, found.low, found.high, inside=False)
+    direction = jnp.zeros_like(origin).at[:, pair].set(matmul(ways, axes.T))
+    some = lines.within(origin, direction, matmul(ways, follow_.T), found.low, found.high, inside=False)
     least = jnp.where(rays, 0, jnp.maximum(some.least, -back))
     some: Line = some._replace(places=rest, least=least, origin_is_inside=jnp.broadcast_to(rays, least.shape))
     return follow(found.lanes(some, Search(found.curvature.cost, rise)))

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from jaxgd._products import matmul
 from jaxgd._profiles.lanes import Line
 from jaxgd._trees import safe_divisor
 
@@ -61,4 +61,4 @@ def pairs(covariance: Any, lengths: Any, factor: Any, pair: Any) -> tuple[Any, A
     root = jnp.where(known, root, jnp.eye(2, dtype=root.dtype))
     through = jax.scipy.linalg.solve_triangular(root, factor * covariance[pair] / lengths[pair][:, None], lower=True)
     along = jnp.where(known & jnp.isfinite(through), through, 0).T
-    return jnp.matmul(alone, root, precision=lax.Precision.HIGHEST), along.at[pair].set(0)
+    return matmul(alone, root), along.at[pair].set(0)

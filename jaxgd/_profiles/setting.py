@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxgd import _problem
 from jaxgd._checks import check, check_trees
@@ -18,6 +17,7 @@ from jaxgd._objective import extras
 from jaxgd._objective.curvature import held_back
 from jaxgd._objective.evaluation import empty_point, value_and_gradient
 from jaxgd._objective.half_precision import narrowed
+from jaxgd._products import matmul
 from jaxgd._profiles.lanes import Lanes, Line
 from jaxgd._run.objective import Objective
 from jaxgd._run.state import RunSpec
@@ -200,7 +200,7 @@ def _inverted(objective: Objective, params: Any, x: Any, arrays: Any, low: Any, 
     values, vectors = jnp.linalg.eigh(scaled)
     known = values > _ROUNDINGS * n * jnp.finfo(x.dtype).eps
     roots = jnp.where(known, vectors / jnp.sqrt(jnp.where(known, values, 1)), 0)
-    inverse = jnp.where(free[:, None] & free, jnp.matmul(roots, roots.T, precision=lax.Precision.HIGHEST), 0)
+    inverse = jnp.where(free[:, None] & free, matmul(roots, roots.T), 0)
     errors = jnp.sqrt(jnp.maximum(jnp.diagonal(inverse), 1)) / size
     push, bend = jnp.where(free, 0, jnp.abs(g)), jnp.maximum(h, 0)
     sloped = push + jnp.sqrt(push**2 + bend)

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd._products import matmul
 from jaxgd.compat._functions import as_it_is, traced, with_derivative
 
 Sides = tuple[np.ndarray, np.ndarray]
@@ -50,7 +51,7 @@ def constraint_functions(constraints: Any, x0: np.ndarray) -> dict[str, Any]:
             _add_dict(kinds, place, constraint, x0)
         elif hasattr(constraint, "A"):
             matrix = np.atleast_2d(getattr(constraint.A, "toarray", lambda a=constraint.A: a)()).astype(np.float64)
-            _add_between(kinds, lambda x, matrix=matrix: matrix @ x, matrix @ x0, constraint)
+            _add_between(kinds, lambda x, matrix=matrix: matmul(matrix, x), matrix @ x0, constraint)
         elif hasattr(constraint, "fun"):
             jac = constraint.jac if callable(constraint.jac) else None
             function = _traced(f"{place}.fun", constraint.fun, (), jac, x0)
@@ -93,7 +94,7 @@ def _traced(place: str, fun: Any, args: Any, jac: Any, x0: np.ndarray) -> Callab
         which = place if made[0] is None else place.replace("fun", "jac")
         raise TypeError(f"{which}: JAX can't trace it: write it with jax.numpy, without Python's math, float, if and while.")
     value: Any = lambda x: jnp.ravel(made[0](x))  # type: ignore[misc]  # noqa: E731
-    return value if jac is None else with_derivative(value, lambda x, change: made[1](x).reshape(-1, x.size) @ change)  # type: ignore[misc]
+    return value if jac is None else with_derivative(value, lambda x, change: matmul(made[1](x).reshape(-1, x.size), change))  # type: ignore[misc]
 
 
 def _all_of(functions: list[Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgd._compile.closures import fresh
 from jaxgd._compile.program import apply, program_for, trace
+from jaxgd._products import matmul, vdot
 from jaxgd.compat._arrays import TracedArray, unwrapped
 
 _STEP = float(np.finfo(np.float64).eps) ** (1 / 3)  # of central differences, relative to the sizes of the variables
@@ -51,7 +52,7 @@ def cost_of(
         slope = differences(scalar(value), *box or (-np.inf, np.inf))
     if product is None and curvature is not None:
         matrix = curvature if is_traced else lambda x: hess(np.array(x), *args)  # which may be a sparse matrix or an operator
-        product = lambda x, direction: matrix(x) @ (direction if is_traced else np.array(direction))  # noqa: E731
+        product = lambda x, direction: matmul(matrix(x), direction) if is_traced else matrix(x) @ np.array(direction)  # noqa: E731
     has_gradient = is_traced or callable(jac) or jac is True
     function = with_derivatives(scalar(value), slope, product)
     return Cost(function, is_traced, has_gradient, is_traced or product is not None)
@@ -152,4 +153,4 @@ def with_derivatives(value: Any, slope: Any, product: Any) -> Callable[..., Any]
     if slope is None:
         return value
     gradient = slope if product is None else with_derivative(slope, product)
-    return with_derivative(value, lambda x, change: jnp.vdot(gradient(x), change))
+    return with_derivative(value, lambda x, change: vdot(gradient(x), change))

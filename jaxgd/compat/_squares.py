@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgd._compile.closures import fresh
 from jaxgd._compile.program import apply, program_for, trace
+from jaxgd._products import matmul
 from jaxgd.compat._functions import as_it_is, differences, traced, with_derivative
 from jaxgd.squares import SumOfSquares
 
@@ -52,7 +53,7 @@ def sum_of_squares(residuals: Residuals, loss: Any = "linear", scale: float = 1.
     """
     function: Any = residuals.function
     if residuals.jacobian is not None:
-        function = with_derivative(function, lambda p, change: residuals.jacobian(p) @ change)
+        function = with_derivative(function, lambda p, change: matmul(residuals.jacobian(p), change))
     return SumOfSquares(function, loss, 1.0 if isinstance(loss, str) and loss == "linear" else scale)
 
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgd._products import matmul
+
 _SCALED = 100.0  # the largest number of a gradient at the start, in units of the run
 _MEAN = 100.0  # the mean multiplier above which the errors are relative to it
 _TINY = 1e-2  # gradients and values at the start that are enlarged
@@ -119,7 +121,7 @@ def missed(place: Place, s: jax.Array) -> jax.Array:
 
 def pulled(place: Place, y: jax.Array, n_slacks: int) -> jax.Array:
     """Return the gradient of sum(y * equations) for variables and slacks, (n + p,)."""
-    return jnp.concatenate([y @ place.jacobian, -y[y.size - n_slacks :]])
+    return jnp.concatenate([matmul(y, place.jacobian), -y[y.size - n_slacks :]])
 
 
 def barrier(walls: Walls, v: jax.Array) -> jax.Array:
@@ -171,7 +173,7 @@ def natural(place: Place, walls: Walls, y: jax.Array, n_slacks: int) -> jax.Arra
     Which constraints are active follows from the point: of an inequality it is the smaller of its value and its multiplier.
     """
     n, m = place.x.size, place.values.size
-    slope = place.gradient + y @ place.jacobian
+    slope = place.gradient + matmul(y, place.jacobian)
     dual = _relative(jnp.sum(jnp.abs(y)) / max(m, 1))
     size = jnp.maximum(1, jnp.abs(place.x))
     target = jnp.clip(place.x - slope * size / dual, walls.low[:n], walls.high[:n])

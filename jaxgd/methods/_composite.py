@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._products import matmul
 from jaxgd._trees import taken
 
 _PASSES = 200  # at most; one for each change of the set of zeros, or some, and hundreds where columns are nearly the same
@@ -68,7 +69,7 @@ def least_with_penalty(piece: Piece) -> tuple[jax.Array, jax.Array]:
         z, slopes = _sweep(piece, diagonal, state.z, state.slopes)
         z, slopes, left = _newton(piece, diagonal, z, slopes)
         d = z - piece.x
-        bent = jnp.sum(d * _product(piece.matrix, d)) / 2
+        bent = jnp.sum(d * matmul(piece.matrix, d)) / 2
         fall = piece.penalty(piece.x) - piece.penalty(z) - jnp.sum(d * piece.slopes) - bent
         fall = jnp.maximum(fall, bent)  # at the minimum it is that at least, and rounding of the penalty does not hide it
         unfinished = left > eps * fall
@@ -106,7 +107,7 @@ def _newton(piece: Piece, diagonal: jax.Array, z: jax.Array, slopes: jax.Array) 
     own = jnp.where(free, (1 - kept) / divisor + 4 * n * jnp.finfo(dtype).eps * diagonal, 1)
     matrix = jnp.where(free[:, None] & free, piece.matrix, 0) + jnp.diag(own)
     factor = jnp.linalg.cholesky(matrix, symmetrize_input=False)
-    right = jnp.where(free, -left / divisor - _product(piece.matrix, onto), 0)
+    right = jnp.where(free, -left / divisor - matmul(piece.matrix, onto), 0)
     solved = jax.scipy.linalg.cho_solve((factor, True), right)
     step = onto + jnp.where(free & jnp.all(jnp.isfinite(solved)), solved, jnp.where(free, -left, 0))
 
@@ -115,11 +116,11 @@ def _newton(piece: Piece, diagonal: jax.Array, z: jax.Array, slopes: jax.Array) 
     trials = jnp.where(trials * jnp.sign(moved) < 0, 0, trials)
     trials = jax.vmap(lambda trial: piece.prox(trial, jnp.zeros_like(trial)))(trials)  # into the bounds
     d = trials - z
-    rises = _product(d, slopes) + jnp.sum(_product(d, piece.matrix) * d, axis=1) / 2
+    rises = matmul(d, slopes) + jnp.sum(matmul(d, piece.matrix) * d, axis=1) / 2
     height = piece.penalty(z)
     rises = rises + jax.vmap(piece.penalty)(trials) - height
     best = jnp.argmin(jnp.where(jnp.isfinite(rises), rises, jnp.inf))
-    there = slopes + _product(piece.matrix, d[best])
+    there = slopes + matmul(piece.matrix, d[best])
 
     def energy(z: jax.Array, slopes: jax.Array) -> jax.Array:
         return jnp.sum(diagonal * jnp.square(z - piece.prox(z - slopes / diagonal, steps)))
@@ -127,7 +128,3 @@ def _newton(piece: Piece, diagonal: jax.Array, z: jax.Array, slopes: jax.Array) 
     before, after, noise = energy(z, slopes), energy(trials[best], there), 4 * n**0.5 * jnp.finfo(dtype).eps * height
     lower = (rises[best] < -noise) | ((rises[best] <= noise) & (after < before))
     return jnp.where(lower, trials[best], z), jnp.where(lower, there, slopes), jnp.where(lower, after, before)
-
-
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._products import vdot
 from jaxgd._trees import pack, safe_divisor
 from jaxgd.bounds import at_active_bound
 
@@ -95,7 +96,7 @@ class Region:
 
         def onward(path: _Path) -> _Path:
             curved = self.product(exact, path.direction)
-            curvature = jnp.vdot(path.direction, curved)
+            curvature = vdot(path.direction, curved)
             rate = path.square / safe_divisor(curvature)
             ahead = path.step + rate * path.direction
             out = (curvature <= 0) | ~(jnp.sum(ahead * ahead) < radius * radius)
@@ -122,13 +123,13 @@ class Region:
         if self.box is not None:
             change = jnp.clip(self.x + change, *self.box) - self.x
             step = change / self.scale
-        fall = -jnp.vdot(step, self.slopes) - jnp.vdot(step, self.product(exact, step)) / 2
+        fall = -vdot(step, self.slopes) - vdot(step, self.product(exact, step)) / 2
         return Found(change, fall, end.inside, jnp.sqrt(jnp.sum(step * step)))
 
 
 def _to_edge(step: jax.Array, direction: jax.Array, radius: jax.Array) -> jax.Array:
     """Return how far along a direction the radius is: the positive root of a quadratic equation."""
-    a, b = jnp.sum(direction * direction), jnp.vdot(step, direction)
+    a, b = jnp.sum(direction * direction), vdot(step, direction)
     room = jnp.maximum(radius * radius - jnp.sum(step * step), 0)
     root = jnp.sqrt(b * b + a * room)
     return jnp.where(b > 0, room / safe_divisor(b + root), (root - b) / safe_divisor(a))

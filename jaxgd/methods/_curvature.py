@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgd._products import matmul
 from jaxgd._trees import safe_divisor
 from jaxgd.methods._eigen import eigh
 from jaxgd.methods._few import cholesky, solve_lower, solve_upper
@@ -67,7 +68,7 @@ class OfHessian(NamedTuple):
         lengths = jnp.sqrt(jnp.abs(jnp.diagonal(matrix)))
         definite, newton, gain = _newton_by_cholesky(matrix, slopes, lengths, eps)
         blur = _SHIFT * slopes.size * eps * jnp.max(jnp.abs(curvatures))
-        return Spectrum(curvatures, vectors, slopes @ vectors, blur, definite, newton, gain)
+        return Spectrum(curvatures, vectors, matmul(slopes, vectors), blur, definite, newton, gain)
 
 
 class OfResiduals(NamedTuple):
@@ -102,7 +103,7 @@ class OfResiduals(NamedTuple):
         values, vectors, along = svd_of(self.jacobian, self.residuals, scale, root, units)
         blur = _SHIFT * n * eps * values[-1]
         definite = (values[0] > blur) & jnp.all(jnp.isfinite(values))
-        newton = -vectors @ (along / jnp.where(definite, values, 1))
+        newton = matmul(-vectors, along / jnp.where(definite, values, 1))
         return Spectrum(values**2, vectors, values * along, blur**2, definite, newton, jnp.sum(along**2) / 2)
 
 

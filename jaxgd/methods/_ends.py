@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgd._products import matmul, vdot
 from jaxgd._trees import all_finite, pack, safe_divisor, select
 from jaxgd.methods import _pairs, line_search
 from jaxgd.methods._pairs import Pairs
@@ -66,7 +67,7 @@ def hidden_at(place: Place, y: jax.Array, rise: jax.Array, origin: jax.Array, hi
     The energy is that of this pair. Energies of steps in other directions are forgotten by a factor of 16 at every point.
     """
     extent = y * _extent(place, origin)
-    energy = jnp.where(rise > 0, jnp.vdot(extent, extent) / safe_divisor(rise), 0)
+    energy = jnp.where(rise > 0, vdot(extent, extent) / safe_divisor(rise), 0)
     energy = jnp.maximum(jnp.where(jnp.isfinite(energy), energy, 0), hidden.energy / 16)
     floor = noise(place) + _VARIABLES * place.eps**2 * energy
     return Hidden(floor, energy, jnp.minimum(hidden.rough, most_rough(place, energy, floor)))
@@ -105,7 +106,7 @@ def known_steepness(place: Place, pairs: Pairs, floor: jax.Array) -> jax.Array:
 def floor_of(place: Place, steep: jax.Array, origin: jax.Array) -> jax.Array:
     """Return the floor of `Hidden` for square roots `steep` of the second derivatives."""
     roundings = place.eps * steep * _extent(place, origin)
-    return noise(place) + _VARIABLES * jnp.vdot(roundings, roundings)
+    return noise(place) + _VARIABLES * vdot(roundings, roundings)
 
 
 class Probe(NamedTuple):
@@ -134,16 +135,16 @@ def probe(
     scaled = jnp.where(which, root * g, 0)
     largest = safe_divisor(jnp.max(jnp.abs(scaled)))
     scaled = scaled / largest
-    long = jnp.maximum(largest, jnp.sqrt(_VISIBLE * hidden.floor / safe_divisor(jnp.vdot(scaled, scaled))))
+    long = jnp.maximum(largest, jnp.sqrt(_VISIBLE * hidden.floor / safe_divisor(vdot(scaled, scaled))))
     size = jnp.maximum(jnp.abs(place.params), jnp.abs(origin))
     size = jnp.where(size > 0, size, safe_divisor(jnp.max(size)))
     shown = jnp.where(which & (g != 0), -jnp.sign(g) * jnp.minimum(_VISIBLE * hidden.floor / safe_divisor(jnp.abs(g)), size), 0)
     direction, rate = jnp.where(first, -root * scaled, shown), jnp.where(first, long, 1)
-    search = line_search.begin(place.cost, jnp.vdot(direction, place.gradient), rate)
+    search = line_search.begin(place.cost, vdot(direction, place.gradient), rate)
     root = root / (
         jnp.sqrt(safe_divisor(jnp.max(root))) * jnp.sqrt(safe_divisor(jnp.min(root)))
     )  # its square neither overflows nor vanishes
-    return Probe(root * root, (pairs.changes * root) @ (pairs.changes * root).T, direction, search)
+    return Probe(root * root, matmul(pairs.changes * root, (pairs.changes * root).T), direction, search)
 
 
 def nearer(accepted: jax.Array, there: Place, here: Place) -> Place:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._products import matmul
 from jaxgd._trees import select
 from jaxgd.methods import _kkt
 from jaxgd.methods._barrier import Errors, Iterate, Place, barrier, missed, natural, positive, pulled, steepness
@@ -214,10 +215,10 @@ def _estimated(at: Place, slope: jax.Array, p: int) -> jax.Array:
         return jnp.zeros((0,), at.x.dtype)
     own = jnp.concatenate([jnp.zeros((m - p, p), at.x.dtype), -jnp.eye(p, dtype=at.x.dtype)])
     rows, eps = jnp.concatenate([at.jacobian, own], axis=1), float(jnp.finfo(at.x.dtype).eps)
-    gram = rows @ rows.T
+    gram = matmul(rows, rows.T)
     gram = gram + (eps**0.5 * jnp.trace(gram) / m + eps) * jnp.eye(m, dtype=at.x.dtype)
     factor = cholesky(gram)
-    y = -solve_upper(factor, solve_lower(factor, rows @ slope))
+    y = -solve_upper(factor, solve_lower(factor, matmul(rows, slope)))
     return jnp.where(jnp.max(jnp.abs(y)) <= _LARGE, y, 0)
 
 
@@ -235,7 +236,7 @@ def _least_violated(frame: Frame, at: Place) -> jax.Array:
     equations, rest = at.values[: m - frame.n_slacks], at.values[m - frame.n_slacks :]
     violated = jnp.concatenate([equations, jnp.minimum(rest, 0)])
     worst = jnp.max(jnp.abs(violated), initial=0.0)
-    slope = (violated / jnp.where(worst > 0, worst, 1)) @ at.jacobian
+    slope = matmul(violated / jnp.where(worst > 0, worst, 1), at.jacobian)
     apart = at.x - jnp.clip(at.x - slope, frame.walls.low[:n], frame.walls.high[:n])
     steepest = jnp.max(jnp.abs(jnp.where(frame.walls.held, 0, apart)), initial=0.0)
     return (steepest <= frame.eps**_FLAT) & (worst > 100 * frame.tolerance)

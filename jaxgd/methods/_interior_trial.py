@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgd._products import matmul
 from jaxgd._trees import select
 from jaxgd.methods._barrier import Iterate, Place, barrier, bought, missed, natural
 from jaxgd.methods._interior_memory import ENTER, POLISH, RESTORE, SEARCH, START, Frame, Memory
@@ -85,7 +86,7 @@ def _stepped(frame: Frame, before: Memory, there: Place, v: jax.Array) -> Iterat
     n, p = there.x.size, frame.n_slacks
     fresh, polishing = before.stage <= ENTER, before.stage == POLISH
     y = before.it.y + jnp.where(polishing, 1, before.share) * before.ahead.y
-    slope = jnp.where(frame.walls.held, 0, there.gradient + y @ there.jacobian)
+    slope = jnp.where(frame.walls.held, 0, there.gradient + matmul(y, there.jacobian))
     price = jnp.maximum(-y[y.size - p :], 0)
     exact = (jnp.maximum(slope, 0), price), (jnp.maximum(-slope, 0), jnp.zeros_like(price))
     found = []

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._products import matmul
 from jaxgd.methods._barrier import behind
 from jaxgd.methods._few import cholesky, solver
 
@@ -89,8 +90,8 @@ def solve(system: System, variables: jax.Array, constraints: jax.Array, caution:
     escapes = caution.wary & (damping > _FIRST)
     moves = jnp.where(escapes, 0, system.moves)
     variables = jnp.where(escapes, caution.nudge, variables)
-    right = jnp.where(free, variables[:n] - whole @ moves, moves)
-    loud = jnp.where(system.silent | escapes, 0, constraints - system.jacobian @ moves)
+    right = jnp.where(free, variables[:n] - matmul(whole, moves), moves)
+    loud = jnp.where(system.silent | escapes, 0, constraints - matmul(system.jacobian, moves))
     soft = 1 / (system.barrier[n:] + damping)  # zero where a slack is held
     n_equations = loud.size - soft.size
     loud = loud + jnp.where(system.silent, 0, behind(soft * variables[n:], loud.size))
@@ -110,7 +111,7 @@ def _damping(system: System, matrix: jax.Array, rows: jax.Array, free: jax.Array
 
     def definite(damping: jax.Array) -> jax.Array:
         corner = jnp.maximum(system.regular + behind(1 / (system.barrier[n:] + damping), rows.shape[0]), coarse)
-        whole = matrix + jnp.where(free, damping, 0) * eye + (rows.T / corner) @ rows
+        whole = matrix + jnp.where(free, damping, 0) * eye + matmul(rows.T / corner, rows)
         diagonal = jnp.diagonal(whole)
         size = 1 / jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1))
         pivots = jnp.diagonal(cholesky(whole * size[:, None] * size))
@@ -137,6 +138,6 @@ def _solved(matrix: jax.Array, right: jax.Array) -> jax.Array:
     solved = solver(scaled)
 
     def refined(_: Any, found: jax.Array) -> jax.Array:
-        return found + solved(goal - scaled @ found)
+        return found + solved(goal - matmul(scaled, found))
 
     return size * lax.fori_loop(0, 2, refined, jnp.zeros_like(goal))

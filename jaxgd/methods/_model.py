@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgd._products import matmul
 from jaxgd._trees import safe_divisor
 from jaxgd.methods._curvature import Spectrum
 from jaxgd.methods._few import cholesky, solve_lower, solve_upper
@@ -107,16 +108,16 @@ class Model(NamedTuple):
         def project() -> jax.Array:
             null = jnp.where(self.dead, self.size[:, None] * self.vectors, 0)
             null = null / safe_divisor(jnp.sqrt(jnp.sum(null * null, axis=0)))
-            gram = null.T @ null + jnp.diag(jnp.where(self.dead, 0, jnp.ones_like(self.size)))
+            gram = matmul(null.T, null) + jnp.diag(jnp.where(self.dead, 0, jnp.ones_like(self.size)))
             factor = cholesky(gram)
-            projected = change - null @ solve_upper(factor, solve_lower(factor, null.T @ change))
+            projected = change - matmul(null, solve_upper(factor, solve_lower(factor, matmul(null.T, change))))
             return jnp.where(jnp.all(jnp.isfinite(projected)), projected, change)
 
         return rarely(jnp.any(self.dead), project, change)
 
     def absolute(self) -> tuple[jax.Array, jax.Array]:
         """Return the convex model, of absolute eigenvalues, in the coordinates y: its matrix and its slopes."""
-        return (self.vectors * self.stiff) @ self.vectors.T, self.vectors @ self.live
+        return matmul(self.vectors * self.stiff, self.vectors.T), matmul(self.vectors, self.live)
 
 
 class Place(NamedTuple):
@@ -179,12 +180,12 @@ def model(place: Place, before: Model, started: jax.Array, gained: jax.Array, ep
     lengths = steepness * (size / root)
     if place.held is not None:
         lengths = jnp.where(place.held, 1, lengths)
-    cancelling = _TERMS * eps * height / root * (lengths @ jnp.abs(vectors))
+    cancelling = _TERMS * eps * height / root * matmul(lengths, jnp.abs(vectors))
     dead = (curve <= blur) & (jnp.abs(slopes) <= cancelling + n * eps * jnp.sqrt(jnp.sum(slopes * slopes))) & ~definite
     found = before._replace(curvatures=curvatures, vectors=vectors, slopes=slopes, dead=dead, blur=blur)
     q = jnp.where(found.live == 0, 0, -found.live / safe_divisor(found.stiff))
     straight = jnp.any((found.stiff == 0) & (found.live != 0))
-    newton = jnp.where(definite, newton, vectors @ q)
+    newton = jnp.where(definite, newton, matmul(vectors, q))
     gain = jnp.where(definite, gain, jnp.where(straight, jnp.inf, -jnp.sum(q * found.live) / 2))
     sound = definite | (found.semidefinite & jnp.all(dead | (curvatures > blur) | (slopes == 0)))
     if place.box is not None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._products import matmul, vdot
 from jaxgd._trees import all_finite, put, safe_divisor, taken
 
 
@@ -47,7 +48,7 @@ def stored(
     share = jnp.sqrt(length / gain) / jnp.sqrt(jnp.sqrt(gain))
     s, y = jnp.where(wanted, share * s, 0), jnp.where(wanted, share * y, 0)
     steps, changes = put(pairs.steps, place, s), put(pairs.changes, place, y)
-    across, along = steps @ y, changes @ (sizes * y)
+    across, along = matmul(steps, y), matmul(changes, sizes * y)
     product = taken(across, place)
     useful = wanted & (product > 0) & all_finite(product, across, along)
     across, along = jnp.where(useful, across, 0), jnp.where(useful, along, 0)
@@ -69,7 +70,7 @@ def direction(pairs: Pairs, g: jax.Array, sizes: jax.Array) -> jax.Array:
     rows = pairs.steps.shape[0]
     known = jnp.minimum(pairs.count, rows - 1)
     sized = sizes * g
-    onto_steps, onto_changes = pairs.steps @ g, pairs.changes @ sized
+    onto_steps, onto_changes = matmul(pairs.steps, g), matmul(pairs.changes, sized)
     newest = (pairs.count - 1) % rows
     across, along = (taken(taken(products, newest), newest) for products in (pairs.mixed, pairs.squares))
     scale = jnp.where(known > 0, across / safe_divisor(along), 0)
@@ -77,18 +78,18 @@ def direction(pairs: Pairs, g: jax.Array, sizes: jax.Array) -> jax.Array:
     def backward(k: jax.Array, a: jax.Array) -> jax.Array:
         i = (pairs.count - 1 - k) % rows
         row = taken(pairs.mixed, i)
-        return put(a, i, (taken(onto_steps, i) - jnp.vdot(row, a)) / taken(row, i))
+        return put(a, i, (taken(onto_steps, i) - vdot(row, a)) / taken(row, i))
 
     a = lax.fori_loop(0, known, backward, jnp.zeros(rows, g.dtype))
-    onto_rest = scale * (onto_changes - pairs.squares @ a)
+    onto_rest = scale * (onto_changes - matmul(pairs.squares, a))
 
     def forward(k: jax.Array, c: jax.Array) -> jax.Array:
         i = (pairs.count - known + k) % rows
         column = taken(pairs.mixed, i, axis=1)
-        return put(c, i, taken(a, i) - (taken(onto_rest, i) + jnp.vdot(c, column)) / taken(column, i))
+        return put(c, i, taken(a, i) - (taken(onto_rest, i) + vdot(c, column)) / taken(column, i))
 
     c = lax.fori_loop(0, known, forward, jnp.zeros_like(a))
-    return sizes * ((scale * a) @ pairs.changes - scale * g) - c @ pairs.steps
+    return sizes * (matmul(scale * a, pairs.changes) - scale * g) - matmul(c, pairs.steps)
 
 
 def steepness(pairs: Pairs, visible: Any, most: Any) -> jax.Array:

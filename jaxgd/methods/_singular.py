@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
 from jaxgd._compile.parts import LARGE
+from jaxgd._products import matmul
 from jaxgd._trees import safe_divisor
 from jaxgd.methods._eigen import jacobi
 from jaxgd.methods._few import has_few
@@ -67,7 +68,7 @@ def _svd_by_lapack(*arguments: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
     """Return the same by functions of LAPACK."""
     n, triangle = arguments[2].size, jnp.linalg.qr(_table(*arguments), mode="r")
     left, values, rows = jnp.linalg.svd(triangle[:n, :n])
-    return values[::-1], rows[::-1].T, (triangle[:n, n] @ left)[::-1]
+    return values[::-1], rows[::-1].T, matmul(triangle[:n, n], left)[::-1]
 
 
 def _table(jacobian: jax.Array, residuals: jax.Array, scale: jax.Array, root: jax.Array, units: jax.Array) -> jax.Array:
@@ -121,7 +122,7 @@ def _finite(jacobian: jax.Array, residuals: jax.Array) -> tuple[jax.Array, jax.A
 def _squares(jacobians: jax.Array, residuals: jax.Array) -> jax.Array:
     """Return the products of columns, the last of which are the residuals, (count, n + 1, n + 1)."""
     joined = jnp.concatenate([jnp.swapaxes(jacobians, 1, 2), residuals[:, None]], axis=1)
-    return jnp.einsum("kim,kjm->kij", joined, joined)
+    return matmul(joined, jnp.swapaxes(joined, 1, 2))
 
 
 def _in_range(squares: jax.Array) -> jax.Array:

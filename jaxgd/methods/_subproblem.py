@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._products import matmul
 from jaxgd._trees import safe_divisor
 from jaxgd.methods._few import cholesky, solve_lower, solve_upper
 
@@ -63,17 +64,17 @@ def least_in_box(matrix: jax.Array, slopes: jax.Array, low: jax.Array, high: jax
     own = jnp.eye(n, dtype=bool)
 
     def values(steps: jax.Array) -> jax.Array:
-        return steps @ slopes + jnp.sum((steps @ matrix) * steps, axis=1) / 2
+        return matmul(steps, slopes) + jnp.sum(matmul(steps, matrix) * steps, axis=1) / 2
 
     def one_pass(state: _Pass) -> _Pass:
-        residual = slopes + matrix @ state.step
+        residual = slopes + matmul(matrix, state.step)
         ahead = state.step - residual / diagonal
         at_bound = ((ahead <= low) & (residual > 0)) | ((ahead >= high) & (residual < 0)) | (low == high)
         onto = jnp.where(at_bound & (low < high), jnp.where(residual > 0, low, high) - state.step, 0)
         free = ~at_bound
         reduced = jnp.where(free[:, None] & free, matrix, 0) + jnp.where(own, jnp.where(free, 4 * n * eps * diagonal, 1), 0)
         factor = cholesky(reduced)
-        solved = -solve_upper(factor, solve_lower(factor, jnp.where(free, residual + matrix @ onto, 0)))
+        solved = -solve_upper(factor, solve_lower(factor, jnp.where(free, residual + matmul(matrix, onto), 0)))
         diagonally = -residual / diagonal
         newton = onto + jnp.where(jnp.all(jnp.isfinite(solved)), solved, jnp.where(free, diagonally, 0))
         trials = jnp.concatenate([parts[:, None] * newton, jnp.asarray([[1.0], [0.25], [1 / n]], slopes.dtype) * diagonally])

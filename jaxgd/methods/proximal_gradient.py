@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._checks import check
+from jaxgd._products import matmul
 from jaxgd._trees import all_finite, largest, pack, pytree, safe_divisor, static, unpack
 from jaxgd.methods import nonmonotone
 from jaxgd.methods._proximal import slope_at
@@ -156,16 +157,12 @@ def _mixed(memory: Memory, rate: jax.Array) -> tuple[jax.Array, jax.Array]:
     scale = safe_divisor(largest(memory.slopes[-1], dtype))
     slopes = jnp.where(known[:, None], jnp.diff(memory.slopes, axis=0), 0) / scale
     moves = jnp.where(known[:, None], jnp.diff(memory.points - rate * memory.gradients, axis=0), 0)
-    gram = _product(slopes, slopes.T)
+    gram = matmul(slopes, slopes.T)
     little = jnp.finfo(dtype).eps ** 0.75 * safe_divisor(jnp.trace(gram))
     factor = jnp.linalg.cholesky(gram + jnp.diag(jnp.where(known, little, 1)), symmetrize_input=False)
-    weights = jax.scipy.linalg.cho_solve((factor, True), _product(slopes, memory.slopes[-1] / scale))
-    ahead = memory.points[-1] - rate * memory.gradients[-1] - _product(weights, moves)
+    weights = jax.scipy.linalg.cho_solve((factor, True), matmul(slopes, memory.slopes[-1] / scale))
+    ahead = memory.points[-1] - rate * memory.gradients[-1] - matmul(weights, moves)
     return ahead, jnp.all(jnp.isfinite(ahead))
-
-
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
 def _spectral(memory: Memory, point: Point, rate: jax.Array) -> jax.Array:

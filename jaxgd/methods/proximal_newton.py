@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgd._products import matmul
 from jaxgd._trees import all_finite, pack, pytree, safe_divisor, select, unpack
 from jaxgd.methods._composite import Piece, least_with_penalty
 from jaxgd.methods._proximal import slope_at
@@ -164,7 +165,7 @@ def _model(hessian: jax.Array, x: jax.Array, slope: jax.Array) -> tuple[jax.Arra
     def absolute() -> jax.Array:
         values, vectors = jnp.linalg.eigh(scaled)
         values = jnp.maximum(jnp.abs(values), floor)
-        return jnp.matmul(vectors * values, vectors.T, precision=lax.Precision.HIGHEST)
+        return matmul(vectors * values, vectors.T)
 
     matrix = lax.cond(jnp.all(jnp.isfinite(factor)), lambda: scaled, absolute)
     return matrix * root[:, None] * root, sizes

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._checks import check
+from jaxgd._products import vdot
 from jaxgd._trees import pack, pytree, safe_divisor, select, static, unpack
 from jaxgd.methods import _ends, _pairs, line_search
 from jaxgd.methods._ends import Hidden, Place, Probe
@@ -153,7 +154,7 @@ class LBFGS(Method):
     def step(self, point: Point, state: LBFGSState, problem: Problem) -> Step:
         here, there = Place(problem.current, problem.bounds), Place(point, problem.bounds)
         started, search = state.started, state.search
-        trial = Trial(search.rate, there.cost, jnp.vdot(there.gradient, here.inside(state.direction, search.rate)))
+        trial = Trial(search.rate, there.cost, vdot(there.gradient, here.inside(state.direction, search.rate)))
         search = line_search.compared(search, trial, there.finite, here.cost)
         hidden = _measured(state.hidden, search.rough, here)
         fell = ~started | (here.cost - there.cost > hidden.largest)
@@ -167,7 +168,7 @@ class LBFGS(Method):
         y = there.of_the_free(there.gradient - here.gradient)
         rise = trial.rate * (trial.slope - search.slope)
         seen = probing & there.finite & (rise > 4 * hidden.floor) & (rise <= _ends.farthest(hidden.floor, here.eps))
-        length = jnp.sqrt(safe_divisor(jnp.vdot(here.params, here.params)))
+        length = jnp.sqrt(safe_divisor(vdot(here.params, here.params)))
         pairs = _pairs.stored(state.pairs, s, y, state.sizes, started & (accepted | seen), trial, search, length)
         state = state._replace(search=search, hidden=hidden, pairs=pairs, doubted=doubted, started=jnp.asarray(True))
         after = lax.cond(
@@ -191,7 +192,7 @@ def _found(there: Place, change: _Change, state: LBFGSState) -> _Next:
     pairs = state.pairs
     g = there.of_the_free(there.gradient)
     direction = there.of_the_free(_pairs.direction(pairs, g, state.sizes))
-    slope = jnp.vdot(direction, there.gradient)
+    slope = vdot(direction, there.gradient)
     down, flat = slope < 0, jnp.all(g == 0)
     hidden = state.hidden._replace(rough=jnp.where(change.fell, 0, state.hidden.rough))
     hidden = _ends.hidden_at(there, change.y, change.rise, state.origin, hidden)
@@ -297,4 +298,4 @@ def _descent(place: Place, change: _Change, sizes: jax.Array) -> tuple[jax.Array
     scaled = root * g
     direction = -root * (scaled / safe_divisor(jnp.max(jnp.abs(scaled))))
     first = _FIRST * safe_divisor(jnp.max(jnp.abs(place.params)))
-    return direction, jnp.vdot(direction, place.gradient), jnp.where(change.started, jnp.max(jnp.abs(change.s) / root), first)
+    return direction, vdot(direction, place.gradient), jnp.where(change.started, jnp.max(jnp.abs(change.s) / root), first)

@@ -8,6 +8,7 @@ from jax import lax
 
 from jaxgd import _derivatives
 from jaxgd._checks import check
+from jaxgd._products import vdot
 from jaxgd._trees import all_finite, pack, pytree, safe_divisor, select, unpack
 from jaxgd.methods import ratio_test
 from jaxgd.methods._conjugate import SIGNS, Region
@@ -124,14 +125,14 @@ class TruncatedNewton(Method):
         finite = all_finite(cost, x_new, g_new)
         noise = _NOISE * jnp.finfo(x.dtype).eps * jnp.abs(height)
         hidden = started & finite & (jnp.abs(height - cost) <= noise)
-        fell = jnp.where(hidden, -jnp.vdot(g + g_new, state.step) / 2, height - cost)
+        fell = jnp.where(hidden, -vdot(g + g_new, state.step) / 2, height - cost)
         ratio = jnp.where(state.fall > 0, fell / safe_divisor(state.fall), jnp.where(fell > 0, 1, -1))
         accepted = ~started | ratio_test.judge(ratio, finite)
         params, gradient = select(accepted, (point.params, g_new), (current.params, g))
         here = jnp.where(accepted, x_new, x)
 
-        slope = jnp.vdot(g, state.step)
-        slow = state.inside & (jnp.abs(jnp.vdot(g_new, state.step)) > _SLOW * jnp.abs(slope))
+        slope = vdot(g, state.step)
+        slow = state.inside & (jnp.abs(vdot(g_new, state.step)) > _SLOW * jnp.abs(slope))
         poor = ratio < ratio_test.POOR
         exact = started & self.takes_exact(state, accepted, poor, slow)
         region = self.region(problem, params, here, gradient)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxgd._checks import check
+from jaxgd._products import matmul
 from jaxgd._trees import all_finite, bundled, pack, put, pytree, safe_divisor, select, unbundled, unpack
 from jaxgd.bounds import at_active_bound
 from jaxgd.methods import _model, ratio_test
@@ -255,7 +256,7 @@ def _judge(state: TrustRegionState, fall: jax.Array, g: jax.Array, finite: jax.A
     fell = model.energy(fall)
     hidden = finite & (jnp.abs(fell) <= model.noise)
     root = safe_divisor(model.root)  # zero before the start
-    slopes = (g / root * (model.size / root)) @ model.vectors
+    slopes = matmul(g / root * (model.size / root), model.vectors)
     fell = jnp.where(hidden, -jnp.sum((model.slopes + slopes) * q) / 2, fell)
     slope = jnp.sum(q * model.slopes)
     left = jnp.where(slope != 0, jnp.sum(q * slopes) / jnp.where(slope != 0, slope, 1), 0)
@@ -301,7 +302,7 @@ def _propose(model: Model, memory: Memory, x: jax.Array, box: Any) -> tuple[Prop
     short = (model.curvatures[0] < -model.blur) & (length <= _ESCAPE * memory.radius)
     newton = (length <= memory.radius) & ~short
     step = jnp.where(newton, model.newton, _limited(model, memory.radius, x, box))
-    q, change = step @ model.vectors, model.size * step
+    q, change = matmul(step, model.vectors), model.size * step
     proposal = Proposal(q, -jnp.sum(q * (model.slopes + model.curvatures * q / 2)), newton)
     if box is None:
         return proposal, model.determined(change)
@@ -318,7 +319,7 @@ def _limited(model: Model, radius: jax.Array, x: jax.Array, box: Any) -> jax.Arr
     square = jnp.sum(q * q)
     saddle = (model.curvatures[0] < -model.blur) & (square <= (_ESCAPE * radius) ** 2)
     out = jnp.sqrt(jnp.maximum(radius**2 - square + q[0] ** 2, 0))
-    step = model.vectors @ jnp.where(saddle, put(q, 0, jnp.where(model.slopes[0] > 0, -out, out)), q)
+    step = matmul(model.vectors, jnp.where(saddle, put(q, 0, jnp.where(model.slopes[0] > 0, -out, out)), q))
     if box is None:
         return step
     low, high = (jnp.clip((side - x) / safe_divisor(model.size), -radius, radius) for side in box)
