@@ -30,6 +30,7 @@ from jaxgd.checkpoint import Checkpoint
 from jaxgd.data import shuffle as orders
 from jaxgd.data.feed import Chunk, Feed, check_fed, rows_like
 from jaxgd.data.layout import TOGETHER, Layout, alongside, check_devices, layout_of
+from jaxgd.data.memory import is_cpu
 from jaxgd.data.sharded import batches
 from jaxgd.data.source import Batches
 from jaxgd.data.stream import StreamError
@@ -191,12 +192,13 @@ def fit(
         check_takes_penalty(adapted, given.penalty)
         shuffle = shuffle if shuffle is not None else feed is None or not feed.brings_order
         seed = _seed(key, shuffle, all_rows=together == n_rows)
-        budget = Batches.block_budget(arrays, seed, given.params, adapted)
+        on_host = is_cpu()
+        budget = Batches.block_budget(arrays, seed, given.params, adapted, on_host=on_host)
         spec = RunSpec(
             empty=Point(alongside(given.params, arrays), None, None),
             method=adapted,
             rules=rules,
-            source=_source(arrays, layout, feed, seed, shuffle, n_rows, together, budget),
+            source=_source(arrays, layout, feed, seed, shuffle, n_rows, together, budget, on_host),
             bounds=given.box,
             n_epochs=np.int32(n_epochs),
             validation=held_out,

@@ -36,6 +36,15 @@ def size_on_device(array: Any) -> int:
     return math.prod(array.sharding.shard_shape(array.shape)) if is_split(array) else array.size
 
 
+def begin_copies(tree: Any) -> None:
+    """Begin to copy the single numbers of a tree to the host: together they take no longer than one that is waited for."""
+    if jax.default_backend() == "cpu":
+        return
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.Array) and leaf.size == 1 and not isinstance(leaf, jax.core.Tracer):
+            leaf.copy_to_host_async()
+
+
 def pieces(array: Any) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """Yield the parts of an array that this process holds: where each begins, and its numbers.
 

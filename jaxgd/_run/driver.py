@@ -28,7 +28,7 @@ from jaxgd._run.saved import Saved, reopened
 from jaxgd._run.segments import SegmentLength
 from jaxgd._run.state import RunSpec, begin, goes_on
 from jaxgd._run.sums import begin_part
-from jaxgd._shards import is_split
+from jaxgd._shards import begin_copies, is_split
 from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd.checkpoint import Saver
 from jaxgd.data.feed import Feed
@@ -281,6 +281,7 @@ class RunProgress:
         if self.ahead is None:
             return
         state, rows = self.ahead
+        begin_copies(state)
         code, ticks, place, n_rows = _counts(spec, state)
         rows = self.processes.on_host(rows)
         chunk = [jax.tree.map(lambda leaf: np.asarray(leaf)[: n_rows - self.rows].copy(), rows)] if rows else []

@@ -13,14 +13,17 @@ import numpy as np
 from jax import lax
 
 from jaxgd._compile.program import apply, program_for
+from jaxgd._objective.all_rows import CostAlone
 from jaxgd._objective.extras import rebound
 from jaxgd._run.objective import call, is_eager
 from jaxgd._run.state import RunSpec, RunState
+from jaxgd._shards import begin_copies
 from jaxgd._trees import all_finite, is_traced, select
 from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, Status, above
 
 _RETURNED, _BEFORE, _BEST, _START, _LAST = map(np.int32, range(5))  # the points that may be evaluated, by number
+_LARGE = 2**24  # bytes of rows, over which the cost is found without its gradient where that is not needed
 
 
 class End(NamedTuple):
@@ -66,6 +69,9 @@ class AllRows(NamedTuple):
             return
         arguments = self.evaluate, spec.start, spec.source.data, self.empty
         program_for(_evaluated, *arguments, in_parts=True).prepare(*arguments)
+        if self._is_large(spec.source.data):
+            arguments = CostAlone(self.evaluate), *arguments[1:3]
+            program_for(apply, *arguments, in_parts=True).prepare(*arguments)
         if self.validation is not None:
             arguments = self.validation, spec.start, *spec.validation
             program_for(apply, *arguments, in_parts=True).prepare(*arguments)
@@ -79,6 +85,16 @@ class AllRows(NamedTuple):
             point = Point(params, *self.evaluate(params, data))
             return point, all_finite(point.cost, point.gradient)
         return program_for(_evaluated, *arguments, in_parts=True)(*arguments)
+
+    def cost_at(self, params: Any, data: Any) -> Point:
+        """Return a point of which only the cost is wanted."""
+        if is_traced(self.evaluate, params, data) or is_eager(self.evaluate) or not self._is_large(data):
+            return self.at(params, data)[0]
+        arguments = CostAlone(self.evaluate), params, data
+        return self.empty._replace(cost=program_for(apply, *arguments, in_parts=True)(*arguments))
+
+    def _is_large(self, data: Any) -> bool:
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(data)) >= _LARGE
 
 
 def _evaluated(evaluate: Any, params: Any, data: Any, empty: Point) -> tuple[Point, jax.Array]:
@@ -153,11 +169,17 @@ def find_end(spec: RunSpec, state: RunState, rows: AllRows) -> End:
     facts = _facts(spec, state, way.scalar)
     points = _points(spec, state, facts, way)
 
+    def evaluated(number: Any) -> tuple[Point, Any]:
+        params, data = _numbered(points, number, way), spec.source.data
+        if way is _ON_HOST and number > _BEST:
+            return rows.cost_at(params, data), np.bool_(False)
+        point, finite = rows.at(params, data)
+        begin_copies((point.cost, finite))
+        return point, finite
+
     def turn(number: Any, found: _Found) -> _Found:
         wanted = _is_wanted(spec, facts, found, number)
-        point, finite = way.when(
-            wanted, lambda: rows.at(_numbered(points, number, way), spec.source.data), lambda: (rows.empty, np.bool_(False))
-        )
+        point, finite = way.when(wanted, lambda: evaluated(number), lambda: (rows.empty, np.bool_(False)))
         if spec.skips:  # the cost over all rows may hold those that the steps had dropped
             stepped = state.skipped < state.epoch * np.int32(spec.source.count) + state.batch
             finite = finite | (stepped & all_finite(jnp.zeros((), spec.empty.cost.dtype), point.params))

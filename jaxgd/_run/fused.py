@@ -20,6 +20,9 @@ from jaxgd._trees import put, select, taken
 from jaxgd.methods.protocol import Point, Problem
 from jaxgd.result import RUNNING
 
+_FEW = 16  # batches of a block, with fewer of which one of them takes longer than to ask the host
+_TOGETHER = 4  # turns of a loop on a GPU that are started together
+
 
 def run_segment(spec: RunSpec, objective: Objective, state: RunState, until: Any) -> tuple[RunState, Any]:
     """Run until the run ends or `until` epochs are done.
@@ -105,19 +108,37 @@ def _run_until(spec: RunSpec, objective: Objective, state: RunState, order: Any,
     source = spec.source
     rows = source.block(order, state.epoch, first)
     noted = first if one_by_one(spec) else None
+    most = min(source.per_block, source.full)
+    repeated = _while if source.on_host or most < _FEW else _counted
 
     def loop(state: RunState, end: Any, evaluate: Any, weight: float, *, last: bool) -> RunState:
         def batch(state: RunState) -> RunState:
             taken = source.take(rows, first, state.batch, last=last)
             return evaluated(spec, objective, state, evaluate, taken, noted, weight)
 
-        return lax.while_loop(lambda state: goes_on(spec, state) & (state.batch < end), batch, state)
+        return repeated(lambda state: goes_on(spec, state) & (state.batch < end), batch, state, length=1 if last else most)
 
     state = loop(state, jnp.minimum(until, source.full), objective.evaluate, 1.0, last=False)
     if source.last_size:
         end = jnp.where(state.batch == source.full, jnp.minimum(until, source.count), first)
         state = loop(state, end, objective.evaluate_last, source.last_weight, last=True)
     return state
+
+
+def _while(goes_on: Callable[[Any], Any], turn: Callable[[Any], Any], state: Any, length: int) -> Any:
+    """Return the state after turns for as long as it goes on, of which it takes `length` at most."""
+    del length
+    return lax.while_loop(goes_on, turn, state)
+
+
+def _counted(goes_on: Callable[[Any], Any], turn: Callable[[Any], Any], state: Any, length: int) -> Any:
+    """Return what `_while` does, for a GPU: of a loop of known length it need not ask the host after every turn.
+
+    The turns after the last one change nothing. Some turns are written out, so that their functions are started together.
+    """
+    together = _TOGETHER if length > 1 else 1
+    turns = -(-length // together) * together
+    return lax.fori_loop(0, turns, lambda _, state: select(goes_on(state), turn(state), state), state, unroll=together)
 
 
 def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -> RunState:

@@ -43,7 +43,9 @@ class ShardedBatches(Batches):
     def _of_device(self, data: Any, seed: Any) -> Batches:
         """Return the source of one device's rows."""
         n_shards = self.layout.n_shards
-        return Batches(data, seed, self.shuffle, self.n_rows // n_shards, self.batch_size // n_shards, self.block_bytes)
+        return Batches(
+            data, seed, self.shuffle, self.n_rows // n_shards, self.batch_size // n_shards, self.block_bytes, self.on_host
+        )
 
 
 def batches(layout: Layout, *arguments: Any) -> Batches:

@@ -2,7 +2,7 @@
 
 Rows in a shuffled order are gathered many batches at a time, a *block*: finding the rows of thousands of places at once, and
 reading them at once, costs a fraction of doing so batch by batch, and the steps in between read memory in order. A block is about
-a megabyte, so nothing grows with the number of rows.
+a megabyte, on a GPU 32, so nothing grows with the number of rows.
 """
 
 import math
@@ -16,8 +16,10 @@ from jaxgd.data import shuffle as orders
 from jaxgd.data.layout import TOGETHER, Layout
 
 _BLOCK_BYTES = 2**20
+_DEVICE_BYTES = 2**25  # on a GPU, where a block has to be worth the start of a few functions
 _LANE_BYTES = 2**16  # in a run that somebody maps over: each lane has a block of its own
 _BLOCK_ROWS = 2**16
+_DEVICE_ROWS, _DEVICE_BATCHES = 2**20, 2**12
 _WIDTH = 16
 
 
@@ -28,6 +30,7 @@ class Source:
     """
 
     data: Any
+    on_host: bool = True  # whether the processor runs the loop over the batches of a block, or a device whose loops it watches
 
     @property
     def layout(self) -> Layout:
@@ -104,7 +107,10 @@ class AllRows(Source):
 
 @pytree
 class Batches(Source):
-    """Data of `n_rows` rows in batches of `batch_size`, the last of an epoch smaller where they do not divide evenly."""
+    """Data of `n_rows` rows in batches of `batch_size`, the last of an epoch smaller where they do not divide evenly.
+
+    A block has `block_bytes` at most.
+    """
 
     data: Any
     seed: Any
@@ -112,11 +118,12 @@ class Batches(Source):
     n_rows: int = static()
     batch_size: int = static()
     block_bytes: int = static(default=_BLOCK_BYTES)
+    on_host: bool = static(default=True)
 
     @staticmethod
-    def block_budget(*trees: Any) -> int:
+    def block_budget(*trees: Any, on_host: bool = True) -> int:
         """Return how many bytes a block may have in a run of these arguments."""
-        return _LANE_BYTES if is_traced(*trees) else _BLOCK_BYTES
+        return _LANE_BYTES if is_traced(*trees) else _BLOCK_BYTES if on_host else _DEVICE_BYTES
 
     @property
     def full(self) -> int:
@@ -145,10 +152,11 @@ class Batches(Source):
 
     @property
     def per_block(self) -> int:
+        most, batches = (_BLOCK_ROWS, _BLOCK_ROWS) if self.on_host else (_DEVICE_ROWS, _DEVICE_BATCHES)
         if self.in_order:
-            return min(self.count, _BLOCK_ROWS)
+            return min(self.count, batches)
         row = sum(math.prod(leaf.shape[1:]) * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.data))
-        rows = min(_BLOCK_ROWS, self.block_bytes // max(row, 1))
+        rows = min(most, self.block_bytes // max(row, 1), batches * self.batch_size)
         if rows >= self.n_rows:
             return self.count
         n_blocks = -(-self.count // max(1, rows // self.batch_size))
