@@ -314,3 +314,28 @@ def test_a_method_and_a_schedule_of_ones_own() -> None:
     assert float(result.params) == 1.9375
     signs = jaxgd.minimize(lambda v: (v - 1) ** 2, 0.0, method=Signs(0.25), max_steps=4, dtype="float64")
     assert float(signs.params) == 1.0 and signs.converged
+
+
+def test_operations_are_counted() -> None:
+    matrix, other, vector = jnp.ones((30, 40)), jnp.ones((40, 50)), jnp.ones(40)
+
+    def count(function: Any, *arguments: Any) -> float:
+        return program.trace(function, *arguments).operations
+
+    assert count(lambda v: 2 * v + 1, vector) == 2 * 40
+    assert count(lambda a, v: a @ v, matrix, vector) == 30 * 40
+    assert count(lambda a, b: a @ b, matrix, other) == 40 * 50  # a library's function
+    assert count(lambda v: jax.lax.scan(lambda c, x: (c * x, None), jnp.ones(()), v)[0], vector) == 40
+    assert count(lambda v: jax.lax.while_loop(lambda c: c < 9, lambda c: c + v[0], 0.0), vector) == np.inf
+
+
+def test_the_evaluation_at_the_end_is_compiled_quickly_where_it_is_short() -> None:
+    def cost(x: Any, rows: Any) -> Any:
+        return jnp.mean(jnp.cosh(x - rows))
+
+    found = []
+    for n_rows in (50, 2**18):
+        program._programs.clear()
+        jaxgd.fit(cost, 0.0, np.linspace(0, 1, n_rows), batch_size=5, n_epochs=1, shuffle=False, method=DESCENT)
+        found.append(next(name[-1] for name, one in program._programs.items() if one.function.__name__ == "_evaluated"))
+    assert found == [jax.default_backend() == "cpu", False]

@@ -142,6 +142,25 @@ def products(eqn: Any) -> int:
     return eqn.outvars[0].aval.size * math.prod(eqn.invars[0].aval.shape[axis] for axis in summed)
 
 
+def operations(jaxpr: Any) -> float:
+    """Return how many operations on single numbers a jaxpr takes, infinitely many where a loop has no known length.
+
+    Products of two matrices, which the compiler leaves to functions of libraries, count as one for each number.
+    """
+    return sum(map(_operations, jaxpr.eqns))
+
+
+def _operations(eqn: Any) -> float:
+    if eqn.primitive.name == "while":
+        return math.inf
+    inner = sum(operations(jaxprs.opened(one)) for one in jaxprs.inside(eqn))
+    if inner:
+        return inner * eqn.params.get("length", 1)
+    if eqn.primitive.name == "dot_general" and any(one.aval.ndim < 2 for one in eqn.invars):
+        return products(eqn)
+    return max(one.aval.size for one in (*eqn.outvars, *eqn.invars))
+
+
 def has_loop(eqn: Any) -> bool:
     """Return whether an equation is a loop, or holds one."""
     return eqn.primitive.name in ("while", "scan") or any(

@@ -26,7 +26,7 @@ from jaxgd._checks.check import Refused
 from jaxgd._compile import fingerprint, jaxprs, native
 from jaxgd._compile.closures import JITTED, fresh, is_plain, parts_of
 from jaxgd._compile.lifting import Wanted, with_arguments_first
-from jaxgd._compile.parts import has_fixed_bits, is_exact
+from jaxgd._compile.parts import has_fixed_bits, is_exact, operations
 from jaxgd._trees import is_traced
 
 _CACHE_SIZE = 256
@@ -56,6 +56,10 @@ class _Code:
     @functools.cached_property
     def largest(self) -> int:
         return jaxprs.largest(self.jaxpr)
+
+    @functools.cached_property
+    def operations(self) -> float:
+        return operations(self.jaxpr)
 
     @functools.cached_property
     def has_rules(self) -> bool:
@@ -99,6 +103,11 @@ class Traced:
     def largest(self) -> int:
         """How many numbers the largest array has that the function computes."""
         return self.code.largest
+
+    @property
+    def operations(self) -> float:
+        """How many operations on single numbers the function takes; infinitely many where that is not known."""
+        return self.code.operations
 
     def depends(self, is_asked: Callable[[Any], bool]) -> list[bool]:
         """Return which of the arrays that it returns may depend on the arguments whose paths are asked for."""
@@ -146,16 +155,20 @@ def _on_device(lifted: dict[Any, tuple[Any, Any]]) -> tuple[Any, ...]:
 
 
 class Program:
-    """A compiled function of arguments of one structure, and the time of one tick of its loop."""
+    """A compiled function of arguments of one structure, and the time of one tick of its loop.
 
-    def __init__(self, function: Callable[..., Any], *, in_parts: bool = False) -> None:
+    Compiled `quickly` it runs more slowly.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, in_parts: bool = False, quickly: bool = False) -> None:
         self.function = _seeing_afresh(function)
         self.in_parts, self.has_run = in_parts, False
         self.was_apart = False  # once, see `jaxgd._run.apart`
         self.bits_are_fixed: bool | None = None
         self.is_exact = False
         forms = [native.in_parts(self.function, self._note), self.function] if in_parts else [self.function]
-        self.forms = list(map(jax.jit, forms))  # each for a compiler that refuses the one before
+        options = native.QUICKLY if quickly else None
+        self.forms = [jax.jit(form, compiler_options=options) for form in forms]  # each for a compiler that refuses the one before
         self.shapes: Any = None
         self.blank: Any = None
         self.is_new = True
@@ -290,18 +303,21 @@ def _zeros(like: Any) -> Any:
 _programs: OrderedDict[Hashable, Program] = OrderedDict()
 
 
-def program_for(function: Callable[..., Any], *arguments: Any, rules: Hashable = None, in_parts: bool = False) -> Program:
+def program_for(
+    function: Callable[..., Any], *arguments: Any, rules: Hashable = None, in_parts: bool = False, quickly: bool = False
+) -> Program:
     """Return the program of a function for arguments of this structure and these shapes. Those unused for longest are dropped.
 
     A program that somebody may differentiate is also told apart by the `rules` of what it calls, see `rules_of`. One that nobody
-    traces may have native functions as its small parts, where its arguments are on one CPU.
+    traces may have native functions as its small parts, and may be compiled `quickly`, where its arguments are on one CPU.
     """
     leaves, structure = jax.tree.flatten(arguments)
     narrow = {} if jax.config.jax_enable_x64 else _NARROW  # type: ignore[attr-defined]
     in_parts = in_parts and native.is_possible(leaves)
-    name = (function, structure, tuple([_shape_and_dtype(leaf, narrow) for leaf in leaves]), rules, in_parts)
+    quickly = quickly and in_parts
+    name = (function, structure, tuple([_shape_and_dtype(leaf, narrow) for leaf in leaves]), rules, in_parts, quickly)
     with _lock:
-        program = _programs.pop(name, None) or Program(function, in_parts=in_parts)
+        program = _programs.pop(name, None) or Program(function, in_parts=in_parts, quickly=quickly)
         _programs[name] = program
         while len(_programs) > _CACHE_SIZE:
             _programs.popitem(last=False)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgd._compile.program import apply, program_for
+from jaxgd._compile.program import Program, apply, program_for
 from jaxgd._objective.all_rows import CostAlone
 from jaxgd._objective.extras import rebound
 from jaxgd._run.objective import call, is_eager
@@ -23,6 +23,7 @@ from jaxgd.methods.protocol import Point
 from jaxgd.result import Best, Status, above
 
 _RETURNED, _BEFORE, _BEST, _START, _LAST = map(np.int32, range(5))  # the points that may be evaluated, by number
+_LITTLE = 2**20  # operations of the cost, up to which compiling it well takes longer than its few evaluations at the end
 _LARGE = 2**24  # bytes of rows, over which the cost is found without its gradient where that is not needed
 
 
@@ -68,7 +69,7 @@ class AllRows(NamedTuple):
         if is_eager(self.evaluate) or is_traced(spec, self.evaluate):
             return
         arguments = self.evaluate, spec.start, spec.source.data, self.empty
-        program_for(_evaluated, *arguments, in_parts=True).prepare(*arguments)
+        self._program(*arguments).prepare(*arguments)
         if self._is_large(spec.source.data):
             arguments = CostAlone(self.evaluate), *arguments[1:3]
             program_for(apply, *arguments, in_parts=True).prepare(*arguments)
@@ -84,7 +85,7 @@ class AllRows(NamedTuple):
         if is_eager(self.evaluate):
             point = Point(params, *self.evaluate(params, data))
             return point, all_finite(point.cost, point.gradient)
-        return program_for(_evaluated, *arguments, in_parts=True)(*arguments)
+        return self._program(*arguments)(*arguments)
 
     def cost_at(self, params: Any, data: Any) -> Point:
         """Return a point of which only the cost is wanted."""
@@ -92,6 +93,10 @@ class AllRows(NamedTuple):
             return self.at(params, data)[0]
         arguments = CostAlone(self.evaluate), params, data
         return self.empty._replace(cost=program_for(apply, *arguments, in_parts=True)(*arguments))
+
+    def _program(self, *arguments: Any) -> Program:
+        quickly = getattr(self.evaluate, "operations", np.inf) <= _LITTLE
+        return program_for(_evaluated, *arguments, in_parts=True, quickly=quickly)
 
     def _is_large(self, data: Any) -> bool:
         return sum(leaf.nbytes for leaf in jax.tree.leaves(data)) >= _LARGE
