@@ -61,8 +61,8 @@ def test_one_matrix_at_a_time(n: int, dtype: str) -> None:
 @pytest.mark.parametrize("n", [1, 2, 12])
 def test_a_matrix_that_is_not_finite_has_no_eigenvalues(n: int) -> None:
     for value in (np.nan, np.inf):
-        values, vectors = eigh(jnp.full((n, n), value))
-        assert np.all(np.isnan(values)) and np.all(np.isnan(vectors))
+        for values, vectors in (eigh(jnp.full((n, n), value)), jax.vmap(eigh)(jnp.full((2, n, n), value))):
+            assert np.all(np.isnan(values)) and np.all(np.isnan(vectors))
 
 
 def test_small_eigenvalues_of_graded_matrices_keep_their_digits() -> None:

@@ -337,5 +337,6 @@ def test_the_evaluation_at_the_end_is_compiled_quickly_where_it_is_short() -> No
     for n_rows in (50, 2**18):
         program._programs.clear()
         jaxgd.fit(cost, 0.0, np.linspace(0, 1, n_rows), batch_size=5, n_epochs=1, shuffle=False, method=DESCENT)
-        found.append(next(name[-1] for name, one in program._programs.items() if one.function.__name__ == "_evaluated"))
+        programs: dict[Any, Any] = dict(program._programs)
+        found += [name[-1] for name, one in programs.items() if one.function.__name__ == "_evaluated"]
     assert found == [jax.default_backend() == "cpu", False]

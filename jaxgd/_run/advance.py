@@ -23,12 +23,11 @@ from jaxgd.result import RUNNING, Best, Status, above
 from jaxgd.stopping import Observation, check_rules, needs_gradient
 
 
-def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, first: Any = None, weight: float = 1.0) -> RunState:
+def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, weight: float = 1.0) -> RunState:
     """Take in one evaluation: judge it, ask the method for an update and the rules about it, and apply it.
 
-    `first` is the number of the first batch of a block whose costs are kept one by one. The sums over the epoch count the
-    evaluation `weight` times. The aux of a cost with a state comes with the state after the evaluation, which becomes the run's
-    where the point is taken.
+    The sums over the epoch count the evaluation `weight` times. The aux of a cost with a state comes with the state after the
+    evaluation, which becomes the run's where the point is taken.
     """
     carried = point.aux if isinstance(point.aux, Carried) else None
     if carried is not None:
@@ -44,7 +43,7 @@ def advance(spec: RunSpec, state: RunState, point: Point, problem: Problem, firs
     known = state.current if spec.keeps_point else None
     problem = problem._replace(bounds=spec.bounds, current=known, penalty=spec.penalty)
     answer = checked_step(spec.method_at(state), point, state.method, problem)
-    lap = _noted(spec, state, point, last, finite, first, weight)
+    lap = _noted(spec, state, point, last, finite, weight)
     current = spec.kept(point._replace(params=last))
     if spec.method.traits.can_reject:
         accepted = state.is_first | (finite & answer.accepted)
@@ -150,25 +149,32 @@ def _is_accepted(spec: RunSpec, before: RunState, state: RunState) -> Any:
     return lap.finite & ~before.nonfinite if spec.revisits else lap.finite
 
 
-def _noted(spec: RunSpec, state: RunState, point: Point, last: Any, finite: Any, first: Any, weight: float) -> EpochState:
+def _noted(spec: RunSpec, state: RunState, point: Point, last: Any, finite: Any, weight: float) -> EpochState:
     """Return the epoch under way with one evaluation more."""
     if spec.source.count == 1:
         gradient = jax.tree.map(at_least_float32, point.gradient) if needs_gradient(spec.rules) else None
         return EpochState(finite, None, last, point.cost, gradient)
     lap: Any = state.under_way
     cost = _weighted(point.cost, weight)
-    if first is not None:  # one by one
-        place = (state.batch - first).astype(jnp.uint32)  # of an integer with a sign JAX asks whether it counts from the end
-        total = lax.dynamic_update_slice(lap.cost, (jnp.where(finite, cost, 0) if spec.skips else cost)[None], (place,))
-    else:
-        total = jnp.where(finite, lap.cost + cost, lap.cost)
+    total, error = (lap.cost + cost, None) if lap.error is None else plus(lap.cost, lap.error, cost)
+    total, error = select(finite, (total, error), (lap.cost, lap.error))
     gradient, dropped = lap.gradient, lap.dropped
     if gradient is not None:
         added = jax.tree.map(lambda s, g: s + _weighted(at_least_float32(g), weight), gradient, point.gradient)
         gradient = select(finite, added, gradient) if spec.skips else added
     if dropped is not None:
         dropped = jnp.where(finite, dropped, dropped + weight)
-    return EpochState(finite, None, None, total, gradient, lap.earlier, dropped)
+    return EpochState(finite, None, None, total, gradient, error, dropped)
+
+
+def plus(total: jax.Array, error: jax.Array, cost: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return a sum with one cost more, and its new rounding error. The error of the sum does not grow with the number of costs.
+
+    W. Kahan, Further remarks on reducing truncation errors, Commun. ACM 8 (1965).
+    """
+    corrected = cost - error
+    new = total + corrected
+    return new, (new - total) - corrected
 
 
 def _weighted(number: jax.Array, weight: float) -> jax.Array:

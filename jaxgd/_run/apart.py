@@ -124,5 +124,5 @@ def _evaluated(spec: RunSpec, objective: Objective, state: RunState) -> tuple[An
 def _proceeded(spec: RunSpec, state: RunState, point: Any, matrices: Any, until: Any) -> tuple[RunState, Any]:
     """Return the state after an evaluation, and whether the run goes on."""
     state = select(state.is_first, begin(spec), state)
-    after = end_epoch(spec, state, stepwise.advanced(spec, state, point, matrices, None))
+    after = end_epoch(spec, state, stepwise.advanced(spec, state, point, matrices))
     return after, fused.is_running(after, until)

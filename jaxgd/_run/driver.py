@@ -26,8 +26,7 @@ from jaxgd._run.processes import Processes, processes_of
 from jaxgd._run.progress import Progress
 from jaxgd._run.saved import Saved, reopened
 from jaxgd._run.segments import SegmentLength
-from jaxgd._run.state import RunSpec, begin, goes_on
-from jaxgd._run.sums import begin_part
+from jaxgd._run.state import RunSpec, begin, goes_on, start_epoch
 from jaxgd._shards import begin_copies, is_split
 from jaxgd._trees import integer, is_traced, with_fields
 from jaxgd.checkpoint import Saver
@@ -205,7 +204,7 @@ class Run:
                 return self.apart.run_segment(spec, self.objective, progress, until)
             return call(self.loop.run_segment, stepwise.run_segment, spec, self.objective, state, until)
         if not within:
-            state = call(begin_part, None, spec, call(begin, None, spec) if progress.place == 0 else state)
+            state = call(start_epoch, None, spec, call(begin, None, spec) if progress.place == 0 else state)
         if epoch == progress.ticks:
             state = call(fused.run_part, stepwise.run_part, spec, self.objective, state, np.int32(batch))
             if integer(goes_on(spec, state)):
@@ -216,7 +215,7 @@ class Run:
         """Run until `stop`, a number of batches, or to the end of the chunk under way."""
         count, state, call = spec.source.count, progress.state, self._call
         if state.under_way is None:
-            state = call(begin_part, None, spec, call(begin, None, spec) if progress.place == 0 else state)
+            state = call(start_epoch, None, spec, call(begin, None, spec) if progress.place == 0 else state)
         chunk, end = self.feed.chunk(spec.source, progress.ticks, integer(state.batch))  # type: ignore[union-attr]
         end = min(end, stop - progress.ticks * count)
         fed, in_steps = with_fields(spec, source=chunk), self.objective._replace(validation=None, all_rows=None)

@@ -14,8 +14,7 @@ from jax import lax
 from jaxgd._objective.extras import rebound
 from jaxgd._run.advance import advance, end_epoch, evaluated_point, row
 from jaxgd._run.objective import Objective
-from jaxgd._run.state import RunSpec, RunState, begin, goes_on, start_epoch
-from jaxgd._run.sums import after_part, closed, end_block, first_of_block, one_by_one, plus, start_block, with_cost
+from jaxgd._run.state import RunSpec, RunState, before_epoch, begin, goes_on, start_epoch
 from jaxgd._trees import put, select, taken
 from jaxgd.methods.protocol import Point, Problem
 from jaxgd.result import RUNNING
@@ -72,49 +71,40 @@ def _row(spec: RunSpec, objective: Objective, state: RunState) -> dict[str, Any]
 
 
 def _run_batches(spec: RunSpec, objective: Objective, state: RunState) -> RunState:
-    """Run the batches of one epoch, block by block."""
+    """Run the batches of one epoch."""
     source, zero = spec.source, jnp.zeros((), jnp.int32)
     if source.count == 1:
         return evaluated(spec, objective, state, objective.evaluate, source.batch(state.epoch, zero))
+    return _run_blocks(spec, objective, start_epoch(spec, state), source.count)
+
+
+def _run_blocks(spec: RunSpec, objective: Objective, state: RunState, until: Any) -> RunState:
+    """Run the batches before `until` of the epoch under way, block by block."""
+    source = spec.source
     order = source.order(state.epoch)
-    state = start_epoch(spec, state)
     if source.per_block >= source.count:
-        return _run_block(spec, objective, state, order)
+        return _run_block(spec, objective, state, order, jnp.zeros((), jnp.int32), until)
 
-    def another(carry: Any) -> Any:
-        state, error = carry
-        one = _run_block(spec, objective, state, order)
-        total, error = plus(state.under_way.cost, error, one.under_way.cost)  # type: ignore[union-attr]
-        return with_cost(one, total), error
+    def one(state: RunState) -> RunState:
+        first = state.batch - state.batch % source.per_block
+        return _run_block(spec, objective, state, order, first, jnp.minimum(until, first + source.per_block))
 
-    def unfinished(carry: Any) -> Any:
-        return goes_on(spec, carry[0]) & (carry[0].batch < source.count)
-
-    return lax.while_loop(unfinished, another, (state, jnp.zeros_like(spec.empty.cost)))[0]
+    return lax.while_loop(lambda state: goes_on(spec, state) & (state.batch < until), one, state)
 
 
-def _run_block(spec: RunSpec, objective: Objective, state: RunState, order: Any) -> RunState:
-    """Run a block, from its first batch to its last."""
-    first = state.batch
-    until = first + spec.source.per_block
-    return end_block(spec, _run_until(spec, objective, start_block(spec, state), order, first, until), first)
-
-
-def _run_until(spec: RunSpec, objective: Objective, state: RunState, order: Any, first: Any, until: Any) -> RunState:
+def _run_block(spec: RunSpec, objective: Objective, state: RunState, order: Any, first: Any, until: Any) -> RunState:
     """Run the batches before `until` of the block that begins with the batch `first`.
 
     The full ones run in a loop, then the smaller one in a loop of at most one turn.
     """
     source = spec.source
     rows = source.block(order, state.epoch, first)
-    noted = first if one_by_one(spec) else None
     most = min(source.per_block, source.full)
     repeated = _while if source.on_host or most < _FEW else _counted
 
     def loop(state: RunState, end: Any, evaluate: Any, weight: float, *, last: bool) -> RunState:
         def batch(state: RunState) -> RunState:
-            taken = source.take(rows, first, state.batch, last=last)
-            return evaluated(spec, objective, state, evaluate, taken, noted, weight)
+            return evaluated(spec, objective, state, evaluate, source.take(rows, first, state.batch, last=last), weight)
 
         return repeated(lambda state: goes_on(spec, state) & (state.batch < end), batch, state, length=1 if last else most)
 
@@ -134,36 +124,33 @@ def _while(goes_on: Callable[[Any], Any], turn: Callable[[Any], Any], state: Any
 def _counted(goes_on: Callable[[Any], Any], turn: Callable[[Any], Any], state: Any, length: int) -> Any:
     """Return what `_while` does, for a GPU: of a loop of known length it need not ask the host after every turn.
 
-    The turns after the last one change nothing. Some turns are written out, so that their functions are started together.
+    The turns after the last one change nothing. Some turns are written out, so that their functions are started together; they are
+    kept apart, since one that was mixed with the next would have other bits than the last before a pause.
     """
     together = _TOGETHER if length > 1 else 1
-    turns = -(-length // together) * together
-    return lax.fori_loop(0, turns, lambda _, state: select(goes_on(state), turn(state), state), state, unroll=together)
+
+    def turn_or_nothing(_: Any, state: Any) -> Any:
+        return lax.optimization_barrier(select(goes_on(state), turn(state), state))
+
+    return lax.fori_loop(0, -(-length // together) * together, turn_or_nothing, state, unroll=together)
 
 
 def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -> RunState:
-    """Run the batches before `until` of the epoch under way: by the same loops as a whole epoch, and so to the same bits."""
-    order = spec.source.order(state.epoch)
+    """Run the batches before `until` of the epoch under way: by the same loops as a whole epoch, and so to the same bits.
+
+    They are the body of a loop of one turn, as they are in a whole run: whether XLA makes one function of a loop, with other bits,
+    depends on what is in it.
+    """
     until = jnp.minimum(until, spec.source.count)
-
-    def within_block(state: RunState) -> RunState:
-        state, first = first_of_block(spec, state)
-        end = jnp.minimum(until, first + spec.source.per_block)
-        return after_part(spec, _run_until(spec, objective, state, order, first, end), first)
-
-    return lax.while_loop(lambda state: goes_on(spec, state) & (state.batch < until), within_block, state)
+    return _in_a_loop(state, lambda: _run_blocks(spec, objective, state, until))
 
 
 def end_part(spec: RunSpec, objective: Objective, state: RunState) -> tuple[RunState, Any]:
-    """Run the rest of an epoch within which the run may have paused; return the state and the recorded row.
-
-    All of it is the body of a loop of one turn, as it is in a whole run: whether XLA makes one function of a loop, with other bits,
-    depends on what is in it.
-    """
+    """Run the rest of an epoch within which the run may have paused; return the state and the recorded row."""
 
     def rest() -> RunState:
-        before, after = closed(run_part(spec, objective, state, spec.source.count))
-        return end_epoch(spec, before, after, validation_cost(spec, objective, after))
+        after = _run_blocks(spec, objective, state, spec.source.count)
+        return end_epoch(spec, before_epoch(state), after, validation_cost(spec, objective, after))
 
     after = _in_a_loop(state, rest)
     recorded = _in_a_loop(state, functools.partial(_row, spec, objective, after)) if spec.names else {}
@@ -182,7 +169,6 @@ def evaluated(
     state: RunState,
     evaluate: Callable[..., Any],
     rows: tuple[Any, ...],
-    first: Any = None,
     weight: float = 1.0,
 ) -> RunState:
     """Evaluate the trial on some rows and advance: the only place where the cost is evaluated in a loop."""
@@ -192,7 +178,7 @@ def evaluated(
         return evaluated_point(spec, params, evaluate(params, *arguments))
 
     problem = Problem(at, **objective.further(arguments, rows))
-    return advance(spec, state, at(state.trial), problem, first, weight)
+    return advance(spec, state, at(state.trial), problem, weight)
 
 
 def _recorded(

@@ -11,8 +11,7 @@ import jaxlib.version
 import numpy as np
 
 from jaxgd._compile import fingerprint
-from jaxgd._run.state import Mean, RunSpec, RunState
-from jaxgd._run.sums import begin_part
+from jaxgd._run.state import Mean, RunSpec, RunState, start_epoch
 from jaxgd._trees import integer, is_traced
 from jaxgd.methods.automatic import is_sought
 from jaxgd.result import RUNNING, Status, above
@@ -179,7 +178,7 @@ def reopened(spec: RunSpec, blank: RunState, saved: Saved) -> RunState:
     """
     fields = {name: jax.tree.leaves(saved.fields.get(name)) for name in blank._fields}
     if fields["under_way"]:
-        blank = blank._replace(under_way=jax.eval_shape(begin_part, spec, blank).under_way)
+        blank = blank._replace(under_way=jax.eval_shape(start_epoch, spec, blank).under_way)
     likes, structure = jax.tree.flatten(blank)
     leaves = [leaf for leaves in fields.values() for leaf in leaves]
     state = structure.unflatten([_as_key(leaf, like) for leaf, like in zip(leaves, likes, strict=True)])

@@ -15,6 +15,8 @@ from jaxgd.methods.protocol import Method, Point
 from jaxgd.result import RUNNING, Best
 from jaxgd.stopping import StoppingRule, needs_gradient
 
+_FEW = 64  # costs, whose sum has no rounding error to speak of
+
 
 @pytree
 class RunSpec:
@@ -157,10 +159,10 @@ class EpochState(NamedTuple):
         finite: whether the last evaluation was finite.
         accepted: whether its point was accepted; None while it follows from `finite`.
         seen: the last finite point that was evaluated, where a batch is all rows; else None.
-        cost: the sum over the batches, a smaller one counting for less. In a block of many batches it holds their costs one by one.
+        cost: the sum over the batches, a smaller one counting for less.
         gradient: the sum of the gradients, None where no rule asks for it.
+        error: the rounding error of the sum of many costs, None of few.
         dropped: where steps may be dropped, what those of the epoch would weigh.
-        earlier: in a run that pauses within an epoch, the sum of the costs of the blocks before, and its rounding error.
     """
 
     finite: Any
@@ -168,7 +170,7 @@ class EpochState(NamedTuple):
     seen: Any
     cost: Any
     gradient: Any
-    earlier: Any = None
+    error: Any = None
     dropped: Any = None
 
 
@@ -260,16 +262,22 @@ def begin(spec: RunSpec) -> RunState:
 
 def start_epoch(spec: RunSpec, state: RunState) -> RunState:
     """Return the state before the first batch of an epoch."""
-    sums = spec.source.count > 1
+    sums, zero = spec.source.count > 1, jnp.zeros_like(spec.empty.cost)
     lap = EpochState(
         finite=jnp.asarray(True),
         accepted=jnp.asarray(True) if spec.method.traits.can_reject else None,
         seen=None,
-        cost=jnp.zeros_like(spec.empty.cost) if sums else None,
+        cost=zero if sums else None,
         gradient=wide_zeros(spec.start) if sums and needs_gradient(spec.rules) else None,
-        dropped=jnp.zeros_like(spec.empty.cost) if sums and spec.skips else None,
+        error=zero if spec.source.count > _FEW else None,
+        dropped=zero if sums and spec.skips else None,
     )
     return state._replace(under_way=lap, batch=jnp.zeros((), jnp.int32))
+
+
+def before_epoch(state: RunState) -> RunState:
+    """Return the state before the epoch under way, as far as `end_epoch` looks at it."""
+    return state._replace(under_way=None, batch=jnp.zeros((), jnp.int32))
 
 
 def goes_on(spec: RunSpec, state: RunState) -> Any:

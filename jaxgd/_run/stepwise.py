@@ -11,8 +11,7 @@ from jaxgd._objective.extras import rebound
 from jaxgd._run.advance import advance, end_epoch, evaluated_point, row
 from jaxgd._run.fused import is_running
 from jaxgd._run.objective import Objective, call
-from jaxgd._run.state import RunSpec, RunState, begin, goes_on
-from jaxgd._run.sums import after_part, begin_part, closed, first_of_block, one_by_one
+from jaxgd._run.state import RunSpec, RunState, before_epoch, begin, goes_on, start_epoch
 from jaxgd._trees import all_of, select
 from jaxgd.data.source import Source
 from jaxgd.methods.protocol import Point, Problem
@@ -33,7 +32,7 @@ def run_epoch(spec: RunSpec, objective: Objective, state: RunState) -> tuple[Run
     """Run one epoch, and return the row of the history as well."""
     source = spec.source
     if source.count > 1:
-        return end_part(spec, objective, _program(begin_part, spec, state))
+        return end_part(spec, objective, _program(start_epoch, spec, state))
     rows = _program(type(source).batch, source, state.epoch, jnp.zeros((), jnp.int32))
     return _ended(spec, objective, state, _evaluated(advanced, spec, objective, state, objective.evaluate, rows))
 
@@ -43,22 +42,21 @@ def run_part(spec: RunSpec, objective: Objective, state: RunState, until: Any) -
     source, until = spec.source, min(int(until), spec.source.count)
     order = _program(type(source).order, source, state.epoch)
     while goes_on(spec, state) and state.batch < until:
-        state, first = _program(first_of_block, spec, state)
+        first = np.int32(state.batch - state.batch % source.per_block)
         block = _program(type(source).block, source, order, state.epoch, first)
         for batch in range(int(state.batch), min(int(first) + source.per_block, until)):
             last = batch == source.full
             rows = _program(_take_last if last else type(source).take, source, block, first, np.int32(batch))
             evaluate: Any = objective.evaluate_last if last else objective.evaluate
-            state = _evaluated(_advance_last if last else advanced, spec, objective, state, evaluate, rows, first)
+            state = _evaluated(_advance_last if last else advanced, spec, objective, state, evaluate, rows)
             if not goes_on(spec, state):
                 break
-        state = _program(after_part, spec, state, first)
     return state
 
 
 def end_part(spec: RunSpec, objective: Objective, state: RunState) -> tuple[RunState, Any]:
     """Do what the fused driver's function of this name does."""
-    return _ended(spec, objective, *_program(closed, run_part(spec, objective, state, spec.source.count)))
+    return _ended(spec, objective, before_epoch(state), run_part(spec, objective, state, spec.source.count))
 
 
 def _ended(spec: RunSpec, objective: Objective, before: RunState, after: RunState) -> tuple[RunState, Any]:
@@ -76,13 +74,11 @@ def _ended(spec: RunSpec, objective: Objective, before: RunState, after: RunStat
     return state, jax.tree.map(lambda leaf: np.asarray(leaf)[None], _program(row, spec, state, gradient))
 
 
-def _evaluated(
-    function: Any, spec: RunSpec, objective: Objective, state: RunState, evaluate: Any, rows: Any, first: Any = None
-) -> RunState:
+def _evaluated(function: Any, spec: RunSpec, objective: Objective, state: RunState, evaluate: Any, rows: Any) -> RunState:
     """Evaluate the trial on some rows, with second derivatives if the method needs them, and advance."""
     rows = (*_program(_given, spec, state), *rows)
     point = evaluated_point(spec, state.trial, call(evaluate, state.trial, *rows))
-    return _program(function, spec, state, point, matrices(objective, state, rows), first)
+    return _program(function, spec, state, point, matrices(objective, state, rows))
 
 
 def matrices(objective: Objective, state: RunState, rows: Any) -> dict[str, Any]:
@@ -107,7 +103,7 @@ def _program(function: Any, *arguments: Any) -> Any:
     return program_for(function, *arguments, in_parts=True)(*arguments)
 
 
-def advanced(spec: RunSpec, state: RunState, point: Point, matrices: Any, first: Any, weight: float = 1.0) -> RunState:
+def advanced(spec: RunSpec, state: RunState, point: Point, matrices: Any, weight: float = 1.0) -> RunState:
     """Advance with matrices at the trial, and for some methods at the current point too.
 
     Each is None where the method needs none.
@@ -119,11 +115,11 @@ def advanced(spec: RunSpec, state: RunState, point: Point, matrices: Any, first:
         return lambda params: select(all_of(jnp.equal, params, point.params), *found)
 
     problem = Problem(None, **{name: at(found) for name, found in matrices.items()})
-    return advance(spec, state, point, problem, first if one_by_one(spec) else None, weight)
+    return advance(spec, state, point, problem, weight)
 
 
-def _advance_last(spec: RunSpec, state: RunState, point: Point, matrices: Any, first: Any) -> RunState:
-    return advanced(spec, state, point, matrices, first, spec.source.last_weight)
+def _advance_last(spec: RunSpec, state: RunState, point: Point, matrices: Any) -> RunState:
+    return advanced(spec, state, point, matrices, spec.source.last_weight)
 
 
 def _take_last(source: Source, block: Any, first: Any, batch: Any) -> Any:

@@ -77,7 +77,7 @@ def _epoch(spec: RunSpec, objective: Objective, before: RunState) -> RunState:
 
     def step(state: RunState, evaluate: Any, weight: float, *, last: bool) -> RunState:
         rows = source.take(source.block(order, state.epoch, state.batch), state.batch, state.batch, last=last)
-        after = fused.evaluated(spec, objective, state, evaluate, rows, None, weight)
+        after = fused.evaluated(spec, objective, state, evaluate, rows, weight)
         return select(goes_on(spec, state), after, state)
 
     def batch(state: RunState, _: Any) -> tuple[RunState, None]:

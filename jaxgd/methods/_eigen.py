@@ -25,8 +25,7 @@ def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the eigenvalues of a symmetric matrix, ascending, (n,), and its eigenvectors, a column each, (n, n)."""
     if has_few(matrix) and matrix.shape[0] <= _ALONE:
         return eigh_of_few(matrix)
-    values, vectors = jnp.linalg.eigh(matrix, symmetrize_input=False)
-    return values, vectors
+    return _of_library(matrix)
 
 
 @eigh.def_vmap
@@ -34,8 +33,16 @@ def _eigh_of_many(count: int, batched: list[bool], matrices: jax.Array) -> Any:
     mapped = bool(batched[0])
     if mapped and count >= _MANY and matrices.shape[-1] <= _TINY:
         return jacobi(matrices), (True, True)
+    return _of_library(matrices), (mapped, mapped)
+
+
+def _of_library(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return what `eigh` does. Of a single number that is not finite JAX knows an eigenvector."""
+    if matrices.shape[-1] == 1:
+        matrices = jnp.where(jnp.isfinite(matrices), matrices, jnp.nan)
+        return matrices[..., 0], matrices * 0 + 1
     values, vectors = jnp.linalg.eigh(matrices, symmetrize_input=False)
-    return (values, vectors), (mapped, mapped)
+    return values, vectors
 
 
 def jacobi(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
