@@ -15,6 +15,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxgd._checks import check
+from jaxgd._compile import stored
 
 _PROCESSORS = Path("/proc/cpuinfo")  # of Linux
 _FEATURES = re.compile(r"^(?:flags|Features|model name|CPU part)\s*:.*$", flags=re.MULTILINE)
@@ -25,7 +26,8 @@ def cache(directory: Any = None) -> Path:
 
     The first call of a kind compiles for about a second. After this line, at the top of a script, it does so in the first process
     alone. A program that was loaded computes the same numbers, bit for bit. It is found by its arithmetic, its shapes, the versions
-    of JAX and the kind of device; tracing, which takes some tenths of a second, is done in every process.
+    of JAX and the kind of device, so that it has to be traced in every process. Where a run starts as two programs, that of the
+    method is found by the method, the shapes and the versions, and only the cost is traced.
 
     This switches on the persistent compilation cache of JAX, a global setting: it holds for everything that the process compiles
     from now on, by `jax.jit` too, however short the compilation. It sets `jax_enable_compilation_cache`,
@@ -37,8 +39,8 @@ def cache(directory: Any = None) -> Path:
             since a program for one processor may fail on another. Loading a program runs it: take no directory that people you do
             not trust can write to. None is a directory for this user, this kind of processor, and these versions of jax, jaxlib and
             jaxgd, in the folder that the system has for caches: $XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches, on Windows
-            %LOCALAPPDATA%. Nothing is ever removed from it unless you set `jax_compilation_cache_max_size`; it may be deleted at
-            any time.
+            %LOCALAPPDATA%. Nothing is ever removed from it, unless you set `jax_compilation_cache_max_size`, but for the programs
+            of methods, about a megabyte each; it may be deleted at any time.
 
     Returns:
         The directory, a `pathlib.Path`.
@@ -64,6 +66,7 @@ def cache(directory: Any = None) -> Path:
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    stored.keep_in(path, _processor())
     compilation_cache.reset_cache()  # JAX looks at the directory when it compiles for the first time, and never again
     return path
 

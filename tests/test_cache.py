@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd import _persistent
+from jaxgd import LBFGS, TrustRegion, _persistent
+from jaxgd._compile import stored
+from jaxgd._run.apart import _evaluated, _proceeded
+from jaxgd._trees import static
+from jaxgd.stopping import StoppingRule
 
 SETTINGS = (
     "jax_enable_compilation_cache",
@@ -31,10 +36,12 @@ jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
 if len(sys.argv) > 1:
     jaxgd.cache(sys.argv[1])
 cost = lambda v: jnp.sum(100 * (v[1:] - v[:-1] ** 2) ** 2 + (1 - v[:-1]) ** 2)
+jax.monitoring.register_event_duration_secs_listener(lambda event, _, **about: events.append(about.get("fun_name")))
 start = jaxgd.minimize(cost, np.full(10, -1.0), dtype="float64", max_steps=5).params
 result = jaxgd.minimize(cost, start, dtype="float64", method=jaxgd.GradientDescent(1e-3), max_steps=50)
 hits, misses = (events.count(f"/jax/compilation_cache/cache_{name}") for name in ("hits", "misses"))
-print(json.dumps([np.asarray(result.params).tobytes().hex(), float(result.cost).hex(), hits, misses]))
+traced = events.count("_proceeded")
+print(json.dumps([np.asarray(result.params).tobytes().hex(), float(result.cost).hex(), traced, hits, misses]))
 """
 
 
@@ -45,6 +52,7 @@ def settings() -> Iterator[None]:
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+    stored._places.clear()
     _persistent.compilation_cache.reset_cache()
 
 
@@ -56,12 +64,16 @@ def in_a_fresh_process(*arguments: str) -> list[Any]:
 
 
 def test_a_second_process_compiles_nothing_and_computes_the_same_bits(tmp_path: Path) -> None:
-    *first, first_hits, first_misses = in_a_fresh_process(str(tmp_path))
-    files = sorted(path.name for path in tmp_path.iterdir() if path.name.endswith("-cache"))
-    *second, hits, misses = in_a_fresh_process(str(tmp_path))
-    assert (first_hits, misses) == (0, 0) and hits == first_misses == len(files) > 0
-    assert files == sorted(path.name for path in tmp_path.iterdir() if path.name.endswith("-cache"))
-    assert first == second == in_a_fresh_process()[:2]
+    *first, traced, first_hits, first_misses = in_a_fresh_process(str(tmp_path))
+    files = sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith("-atime"))
+    (method,) = (path for path in tmp_path.iterdir() if path.name.startswith("jaxgd-"))
+    *second, traced_again, hits, misses = in_a_fresh_process(str(tmp_path))
+    assert (first_hits, misses) == (0, 0) and hits == first_misses - 1 == len(files) - 2 > 0
+    assert traced > 0 and traced_again == 0  # the method's step was found by its name
+    assert files == sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith("-atime"))
+    method.write_bytes(method.read_bytes()[:-1000])
+    *damaged, traced_anew, hits, misses = in_a_fresh_process(str(tmp_path))
+    assert traced_anew > 0 and first == second == damaged == in_a_fresh_process()[:2]
 
 
 def test_it_holds_after_something_was_compiled_and_can_be_moved(tmp_path: Path, settings: None) -> None:
@@ -116,3 +128,37 @@ def test_a_directory_that_is_none_is_an_error_and_changes_nothing(tmp_path: Path
         with pytest.raises(OSError, match=f"^cache: directory: {re.escape(str(path))} can't be written: "):
             jaxgd.cache(path)
     assert before == [getattr(jax.config, name) for name in SETTINGS]
+
+
+@jaxgd.pytree
+class Patience(StoppingRule):
+    """A rule of a user's, with a number that belongs to the structure."""
+
+    count: int = static(default=3)
+
+
+def test_the_names_of_programs_that_are_found_without_being_traced(
+    tmp_path: Path, settings: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def name(*arguments: Any) -> Path | None:
+        return stored.path_of(_proceeded, arguments)
+
+    wide = np.zeros(3)
+    assert name(LBFGS(), wide) is None
+    jaxgd.cache(tmp_path)
+    names = [name(*one) for one in ((LBFGS(), wide), (LBFGS(memory=3), wide), (TrustRegion(), wide), (LBFGS(), wide[1:]))]
+    names += [name(LBFGS(), wide.astype(np.float32)), name(LBFGS(), {"a": wide}), stored.path_of(_evaluated, (LBFGS(), wide))]
+    assert names[0] == name(LBFGS(), wide + 1) and None not in names
+    assert name((Patience(),), wide) is None  # a class of a user's is another in another process
+    for change in ((stored, "_source", lambda: "another"), (jax, "devices", lambda *_: [1, 2])):
+        with monkeypatch.context() as patch:
+            patch.setattr(*change)
+            names.append(name(LBFGS(), wide))
+    assert names.pop() is None
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    names.append(name(LBFGS(), wide))
+    with jax.numpy_rank_promotion("warn"):
+        names.append(name(LBFGS(), wide))
+    assert len(set(names)) == len(names) == 10
+    jax.config.update("jax_enable_compilation_cache", False)
+    assert name(LBFGS(), wide) is None

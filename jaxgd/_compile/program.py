@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks.check import Refused
-from jaxgd._compile import fingerprint, jaxprs, native
+from jaxgd._compile import fingerprint, jaxprs, native, stored
 from jaxgd._compile.closures import JITTED, fresh, is_plain, parts_of
 from jaxgd._compile.lifting import Wanted, with_arguments_first
 from jaxgd._compile.parts import has_fixed_bits, is_exact, operations
@@ -161,7 +161,7 @@ class Program:
     """
 
     def __init__(self, function: Callable[..., Any], *, in_parts: bool = False, quickly: bool = False) -> None:
-        self.function = _seeing_afresh(function)
+        self.origin, self.function = function, _seeing_afresh(function)
         self.in_parts, self.has_run = in_parts, False
         self.was_apart = False  # once, see `jaxgd._run.apart`
         self.bits_are_fixed: bool | None = None
@@ -233,15 +233,40 @@ class Program:
         with self.preparing:
             if not self.is_new or is_traced(arguments):
                 return
+            path = None
             if quickly and self.has_fixed_bits(*arguments) and self.is_exact:
                 self.forms.insert(0, jax.jit(self.call.__wrapped__, compiler_options=native.QUICKLY))
+                path = stored.path_of(self.origin, arguments)
             with contextlib.suppress(Exception):  # comes again where the program is called
                 if not all(map(is_plain, _parts_of_users(arguments))):
                     self.call.trace(*arguments)
             settings = jax.config.jax_enable_x64, _settings()  # type: ignore[attr-defined]
-            thread = threading.Thread(target=_compile, args=(self.call, arguments, *settings))
-            thread.start()
-            self.compiling, self.is_new = thread, False
+            self._begin(_compile, self.call, arguments, *settings, path)
+
+    def recall(self, like: Any, *arguments: Any) -> bool:
+        """Begin to load what `prepare` has kept on disk in another process, and return whether there is something.
+
+        It returns what has the structure of `like`. Only what has fixed bits is kept.
+        """
+        with self.preparing:
+            path = None if not self.is_new or is_traced(arguments) else stored.path_of(self.origin, arguments)
+            if path is None or not path.exists():
+                return False
+            self.bits_are_fixed = self.is_exact = True
+            self._begin(self._load, path, like, arguments, jax.config.jax_enable_x64, _settings())  # type: ignore[attr-defined]
+        return True
+
+    def _begin(self, function: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=function, args=arguments)
+        thread.start()
+        self.compiling, self.is_new = thread, False
+
+    def _load(self, path: Path, like: Any, arguments: Any, wide: bool, settings: Any) -> None:
+        """Take what was kept as the first form; what can't be loaded is compiled where it is called."""
+        with jax.enable_x64(wide):
+            found = stored.load(path, arguments, like) if _settings() is settings else None
+        if found is not None:
+            self.forms.insert(0, found)
 
     @property
     def is_compiling(self) -> bool:
@@ -264,7 +289,7 @@ def _settings() -> Any:
     return _nothing.trace().jaxpr.jaxpr
 
 
-def _compile(function: Any, arguments: Any, wide: bool, settings: Any) -> None:
+def _compile(function: Any, arguments: Any, wide: bool, settings: Any, path: Path | None = None) -> None:
     """Compile a function; an error comes again where it is called.
 
     Settings that hold in one thread alone, such as `jax.default_matmul_precision`, can't be made here: then nothing is compiled.
@@ -276,7 +301,9 @@ def _compile(function: Any, arguments: Any, wide: bool, settings: Any) -> None:
             return
         with _lowering:
             lowered = function.lower(*arguments)
-        lowered.compile()
+        compiled = lowered.compile()
+        if path is not None:
+            threading.Thread(target=stored.save, args=(path, compiled)).start()  # nobody waits for it
 
 
 def _seeing_afresh(function: Callable[..., Any]) -> Callable[..., Any]:

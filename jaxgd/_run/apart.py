@@ -82,7 +82,7 @@ def first_run(program: Program, spec: RunSpec, objective: Objective, state: RunS
     if not evaluate.has_fixed_bits(spec, objective, state):
         return None
     rest = (_without_rows(spec), state, *evaluate.zeros(spec, objective, state), np.int32(0))
-    if not proceed.has_fixed_bits(*rest):
+    if not (proceed.recall((state, np.bool_(False)), *rest) or proceed.has_fixed_bits(*rest)):
         return None
     proceed.prepare(*rest, quickly=True)
     return Apart(program)
