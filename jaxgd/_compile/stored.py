@@ -24,7 +24,7 @@ _MODULES = "builtins", "collections", "jaxgd"
 
 
 class _Place(NamedTuple):
-    """Where programs are kept, and what they are kept for."""
+    """A directory in which programs are kept, and the kind of processor that they are for."""
 
     directory: Path
     processor: str
