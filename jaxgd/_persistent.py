@@ -25,9 +25,9 @@ def cache(directory: Any = None) -> Path:
     """Keep compiled programs on disk, so that later processes load them instead of compiling.
 
     The first call of a kind compiles for about a second. After this line, at the top of a script, it does so in the first process
-    alone. A program that was loaded computes the same numbers, bit for bit. It is found by its arithmetic, its shapes, the versions
-    of JAX and the kind of device, so that it has to be traced in every process. Where a run starts as two programs, that of the
-    method is found by the method, the shapes and the versions, and only the cost is traced.
+    alone. A program that was loaded computes the same numbers, bit for bit. The program of a run is found by the trace of the cost,
+    the method, the shapes, the versions, the settings of JAX and the kind of processor: only the cost is traced in every process.
+    Other programs are traced as a whole, as are runs with classes of your own among their arguments.
 
     This switches on the persistent compilation cache of JAX, a global setting: it holds for everything that the process compiles
     from now on, by `jax.jit` too, however short the compilation. It sets `jax_enable_compilation_cache`,
@@ -39,8 +39,8 @@ def cache(directory: Any = None) -> Path:
             since a program for one processor may fail on another. Loading a program runs it: take no directory that people you do
             not trust can write to. None is a directory for this user, this kind of processor, and these versions of jax, jaxlib and
             jaxgd, in the folder that the system has for caches: $XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches, on Windows
-            %LOCALAPPDATA%. Nothing is ever removed from it, unless you set `jax_compilation_cache_max_size`, but for the programs
-            of methods, about a megabyte each; it may be deleted at any time.
+            %LOCALAPPDATA%. Nothing is ever removed from it, unless you set `jax_compilation_cache_max_size`, which leaves the
+            programs of runs, about a megabyte each, where they are; it may be deleted at any time.
 
     Returns:
         The directory, a `pathlib.Path`.

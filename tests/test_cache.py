@@ -12,10 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax.extend.core import Primitive
 
 import jaxgd
 from jaxgd import LBFGS, TrustRegion, _persistent
 from jaxgd._compile import stored
+from jaxgd._compile.program import trace
 from jaxgd._run.apart import _evaluated, _proceeded
 from jaxgd._trees import static
 from jaxgd.stopping import StoppingRule
@@ -56,22 +58,23 @@ def settings() -> Iterator[None]:
     _persistent.compilation_cache.reset_cache()
 
 
-def in_a_fresh_process(*arguments: str) -> list[Any]:
+def in_a_fresh_process(*arguments: str, script: str = ROSENBROCK) -> list[Any]:
     root = str(Path(jaxgd.__file__).parent.parent)
     environment = os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", ROSENBROCK, *arguments]
+    command = [sys.executable, "-c", script, *arguments]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
 
 def test_a_second_process_compiles_nothing_and_computes_the_same_bits(tmp_path: Path) -> None:
     *first, traced, first_hits, first_misses = in_a_fresh_process(str(tmp_path))
     files = sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith("-atime"))
-    (method,) = (path for path in tmp_path.iterdir() if path.name.startswith("jaxgd-"))
+    runs = [path for path in tmp_path.iterdir() if path.name.startswith("jaxgd-")]
     *second, traced_again, hits, misses = in_a_fresh_process(str(tmp_path))
-    assert (first_hits, misses) == (0, 0) and hits == first_misses - 1 == len(files) - 2 > 0
+    assert (first_hits, misses) == (0, 0) and first_misses == len(files) - len(runs) and hits == first_misses - len(runs) > 0
     assert traced > 0 and traced_again == 0  # the method's step was found by its name
     assert files == sorted(path.name for path in tmp_path.iterdir() if not path.name.endswith("-atime"))
-    method.write_bytes(method.read_bytes()[:-1000])
+    for path in runs:
+        path.write_bytes(path.read_bytes()[:-1000])
     *damaged, traced_anew, hits, misses = in_a_fresh_process(str(tmp_path))
     assert traced_anew > 0 and first == second == damaged == in_a_fresh_process()[:2]
 
@@ -128,6 +131,52 @@ def test_a_directory_that_is_none_is_an_error_and_changes_nothing(tmp_path: Path
         with pytest.raises(OSError, match=f"^cache: directory: {re.escape(str(path))} can't be written: "):
             jaxgd.cache(path)
     assert before == [getattr(jax.config, name) for name in SETTINGS]
+
+
+RUNS = """
+import json, sys
+import jax, jax.numpy as jnp, numpy as np
+import jaxgd
+
+events = []
+jax.monitoring.register_event_duration_secs_listener(lambda event, _, **about: events.append(about.get("fun_name")))
+jaxgd.cache(sys.argv[1])
+rows = np.linspace(0, 1, 50), np.linspace(1, 3, 50)
+cost = lambda v, rows: jnp.mean((v[0] + v[1] * rows[0] - rows[1]) ** 2)
+options = {"validation": rows, "history": "cost", "key": 0, "method": jaxgd.Adam(0.1), "batch_size": 10, "n_epochs": 3}
+results = [jaxgd.fit(cost, np.zeros(2), rows, **options)]
+valley = lambda v: jnp.sum(100 * (v[1:] - v[:-1] ** 2) ** 2 + (1 - v[:-1]) ** 2)
+results += [jaxgd.minimize(valley, np.zeros(3), method=jaxgd.LBFGS()) for _ in range(4)]
+if len(sys.argv) > 2:
+    results.append(jaxgd.minimize(valley, np.zeros(3), equality=lambda v: jnp.sum(v) - 1))
+    results.append(jaxgd.minimize_many(cost, np.zeros((8, 2)), tuple(np.tile(row, (8, 1)) for row in rows)))
+leaves = jax.tree.leaves([(result.params, result.cost, result.gradient, result.history) for result in results])
+kinds = {"run_segment", "_proceeded", "_evaluated", "run_queue", "apply"} & set(events)
+print(json.dumps([[np.asarray(leaf).tobytes().hex() for leaf in leaves], sorted(kinds)]))
+"""
+
+
+@pytest.mark.sweep(keep=1)
+@pytest.mark.parametrize("more", [[], ["more"]], ids=["fit and minimize", "constraints and many"])
+def test_in_a_second_process_only_costs_are_traced(more: list[str], tmp_path: Path) -> None:
+    first, kinds = in_a_fresh_process(str(tmp_path), *more, script=RUNS)
+    second, left = in_a_fresh_process(str(tmp_path), *more, script=RUNS)
+    assert first == second and set(kinds) >= {"run_segment", "_proceeded", "_evaluated"}
+    assert left == ["_evaluated"]  # the cost of the runs in two programs
+
+
+def test_the_code_of_a_cost_is_part_of_a_name(tmp_path: Path, settings: None) -> None:
+    def name(function: Any) -> Path | None:
+        return stored.path_of(_proceeded, (trace(function, np.zeros(3, np.float32)),))
+
+    jaxgd.cache(tmp_path)
+    own = Primitive("add")
+    own.def_abstract_eval(lambda x, _: x)
+    costs = [lambda x: x + 1, lambda x: x + 1.5, lambda x: x - 1, lambda x: x.sum(), lambda x: x.at[1].set(0.0), lambda x: x @ x]
+    names = [name(one) for one in costs]
+    assert None not in names and len(set(names)) == len(names) and name(lambda v: v + 1) == names[0]
+    assert name(lambda x: own.bind(x, x)) is None  # an operation of a user's
+    assert name(lambda x: jax.pure_callback(lambda x: x, x, x)) is None
 
 
 @jaxgd.pytree

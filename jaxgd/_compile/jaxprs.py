@@ -26,6 +26,12 @@ def core() -> Any:
     return importlib.import_module("jax.extend.core")
 
 
+@functools.cache
+def primitives() -> Any:
+    """Return JAX's module of its operations."""
+    return importlib.import_module("jax.extend.core.primitives")
+
+
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call")
 _NUMBERS = frozenset((np.float16, jnp.bfloat16.dtype.type, np.float32, np.float64, np.int32, np.int64))
 

@@ -167,7 +167,7 @@ class Program:
         self.bits_are_fixed: bool | None = None
         self.is_exact = False
         forms = [native.in_parts(self.function, self._note), self.function] if in_parts else [self.function]
-        options = native.QUICKLY if quickly else None
+        self.quickly, options = quickly, native.QUICKLY if quickly else None
         self.forms = [jax.jit(form, compiler_options=options) for form in forms]  # each for a compiler that refuses the one before
         self.shapes: Any = None
         self.blank: Any = None
@@ -183,9 +183,14 @@ class Program:
         self.has_run = True
         return outputs
 
-    def compiled(self, *arguments: Any) -> Any:
-        """Return what JAX compiles for arguments like these, to be called in any thread."""
-        return self._first_that_compiles(lambda form: form.lower(*arguments).compile())
+    def compiled(self, *arguments: Any, like: Any) -> Any:
+        """Return what JAX compiles for arguments like these, to be called in any thread; what is returned is like `like`."""
+        path = self._path(arguments)
+        found = stored.load(path, arguments, like) if path is not None and path.exists() else None
+        if found is None:
+            found = self._first_that_compiles(lambda form: form.lower(*arguments).compile())
+            stored.save(path, found)
+        return found
 
     def _first_that_compiles(self, use: Callable[[Any], Any]) -> Any:
         """Return what is made of the first form that the compiler does not refuse."""
@@ -224,19 +229,24 @@ class Program:
     def _note(self, jaxpr: Any) -> None:
         self.bits_are_fixed, self.is_exact = has_fixed_bits(jaxpr), is_exact(jaxpr)
 
-    def prepare(self, *arguments: Any, quickly: bool = False) -> None:
+    def prepare(self, *arguments: Any, quickly: bool = False, like: Any = None) -> None:
         """Begin to compile for arguments like these, if it was not done before: JAX finds the program when it is called.
 
         Compiled `quickly`, a program runs more slowly; one whose bits could differ then is compiled in full all the same. Objects
-        of the user are traced before this returns, since they may change afterwards.
+        of the user are traced before this returns, since they may change afterwards. A program that returns what has the structure
+        of `like` may be loaded, if another process has kept it on disk.
         """
         with self.preparing:
             if not self.is_new or is_traced(arguments):
                 return
-            path = None
-            if quickly and self.has_fixed_bits(*arguments) and self.is_exact:
-                self.forms.insert(0, jax.jit(self.call.__wrapped__, compiler_options=native.QUICKLY))
-                path = stored.path_of(self.origin, arguments)
+            path = None if like is None else self._path(arguments, quickly=quickly)
+            if self._recalled(path, like, arguments):
+                return
+            if quickly:
+                if self.has_fixed_bits(*arguments) and self.is_exact:
+                    self.forms.insert(0, jax.jit(self.call.__wrapped__, compiler_options=native.QUICKLY))
+                else:
+                    path = None
             with contextlib.suppress(Exception):  # comes again where the program is called
                 if not all(map(is_plain, _parts_of_users(arguments))):
                     self.call.trace(*arguments)
@@ -244,16 +254,27 @@ class Program:
             self._begin(_compile, self.call, arguments, *settings, path)
 
     def recall(self, like: Any, *arguments: Any) -> bool:
-        """Begin to load what `prepare` has kept on disk in another process, and return whether there is something.
+        """Begin to load what was prepared `quickly` by another process, and return whether there is something.
 
-        It returns what has the structure of `like`. Only what has fixed bits is kept.
+        That has fixed bits.
         """
         with self.preparing:
-            path = None if not self.is_new or is_traced(arguments) else stored.path_of(self.origin, arguments)
-            if path is None or not path.exists():
+            if not self.is_new or is_traced(arguments):
                 return False
-            self.bits_are_fixed = self.is_exact = True
-            self._begin(self._load, path, like, arguments, jax.config.jax_enable_x64, _settings())  # type: ignore[attr-defined]
+            found = self._recalled(self._path(arguments, quickly=True), like, arguments)
+            if found:
+                self.bits_are_fixed = self.is_exact = True
+            return found
+
+    def _path(self, arguments: Any, *, quickly: bool = False) -> Path | None:
+        """Return the file in which the program is kept."""
+        return stored.path_of(self.origin, arguments, self.in_parts, self.quickly or quickly) if self.in_parts else None
+
+    def _recalled(self, path: Path | None, like: Any, arguments: Any) -> bool:
+        """Begin to load the program in a file, if it is there."""
+        if path is None or not path.exists():
+            return False
+        self._begin(self._load, path, like, arguments, jax.config.jax_enable_x64, _settings())  # type: ignore[attr-defined]
         return True
 
     def _begin(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -302,8 +323,7 @@ def _compile(function: Any, arguments: Any, wide: bool, settings: Any, path: Pat
         with _lowering:
             lowered = function.lower(*arguments)
         compiled = lowered.compile()
-        if path is not None:
-            threading.Thread(target=stored.save, args=(path, compiled)).start()  # nobody waits for it
+        stored.save(path, compiled)
 
 
 def _seeing_afresh(function: Callable[..., Any]) -> Callable[..., Any]:

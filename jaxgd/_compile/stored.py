@@ -1,15 +1,18 @@
-"""Programs of the package's own that are kept on disk, and found there without being traced.
+"""Programs that are kept on disk, and found there without being traced.
 
 The cache of JAX knows a program by its arithmetic: to be found it has to be traced and lowered, which is half of the time of a
-first call. What `advance` does follows from the source of this package, the classes of the method and the rules, and the shapes.
-Where all of these are the package's own, they are its name.
+first call. What a run does follows from the source of this package, the classes of the method and the rules, the shapes, and what
+the trace of the cost has shown. Where no more than that is part of it, these are its name.
 """
 
 import contextlib
+import enum
 import functools
 import hashlib
 import importlib.metadata
 import os
+import threading
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +21,14 @@ import jax
 import numpy as np
 from jax.experimental import serialize_executable
 
+from jaxgd._compile import jaxprs
+
 _PACKAGE = Path(__file__).parent.parent
-_ATOMS = bool, int, float, str, bytes, type(None)
-_MODULES = "builtins", "collections", "jaxgd"
+_CODE = "jaxgd._compile.program"  # where the code of a traced function is defined
+_ATOMS = bool, int, float, complex, str, bytes, type(None)
+_WITH_RULES = "CustomJVPCallPrimitive", "CustomVJPCallPrimitive"  # operations with classes of their own
+_SHOWN = "AbstractMesh", "JaxprEqnContext", "Mesh", "NamedSharding", "ShapedArray", "UnspecifiedValue"  # known by what they print
+_MODULES = "builtins", "collections", "numpy", "jax", "jaxlib", "jaxgd"
 
 
 class _Place(NamedTuple):
@@ -38,8 +46,11 @@ def keep_in(directory: Path, processor: str) -> None:
     _places[:] = [_Place(directory, processor)]
 
 
-def path_of(function: Callable[..., Any], arguments: Any) -> Path | None:
-    """Return the file of a function of the package for arguments like these. None where it is not kept, or depends on others."""
+def path_of(function: Callable[..., Any], arguments: Any, *options: bool) -> Path | None:
+    """Return the file of a function of the package for arguments like these, compiled with some options.
+
+    None where it is not kept, or depends on something that may be another thing in another process.
+    """
     config: Any = jax.config
     if not _places or len(jax.devices()) > 1 or function.__module__.partition(".")[0] != "jaxgd":
         return None
@@ -48,7 +59,7 @@ def path_of(function: Callable[..., Any], arguments: Any) -> Path | None:
         return None  # switched off, or moved, by JAX's own settings
     leaves, structure = jax.tree.flatten(arguments)
     try:
-        parts = _structure(structure), [_shape(leaf) for leaf in leaves], _source(), _settings()
+        parts = _exact(structure), [_shape(leaf) for leaf in leaves], options, _source(), _settings()
     except (_Foreign, OSError):
         return None
     name = f"{function.__module__}.{function.__qualname__}", *parts, processor, jax.devices()[0].device_kind
@@ -61,41 +72,78 @@ def load(path: Path, arguments: Any, like: Any) -> Any:
     It returns what has the structure of `like`.
     """
     try:
+        head, _, content = path.read_bytes().partition(b"\n")
         structures = jax.tree.structure((arguments, {})), jax.tree.structure(like)
-        return serialize_executable.deserialize_and_load(path.read_bytes(), *structures)
+        return serialize_executable.deserialize_and_load(content, *structures) if head == _head(structures) else None
     except Exception:  # whatever half a file, or one of another version, leads to
         return None
 
 
-def save(path: Path, compiled: Any) -> None:
-    """Write a program to a file: all of it, or nothing, also where several processes do so at once."""
+def save(path: Path | None, compiled: Any) -> None:
+    """Begin to write a program to a file, where it has one: nobody waits for it but the end of the process."""
+    if path is not None:
+        threading.Thread(target=_write, args=(path, compiled)).start()
+
+
+def _write(path: Path, compiled: Any) -> None:
+    """Write all of a program, or nothing, also where several processes do so at once."""
     with contextlib.suppress(Exception):  # a full disk, or a program that can't be written
         own = path.with_name(f"{path.name}.{os.getpid()}")
-        own.write_bytes(serialize_executable.serialize(compiled)[0])
+        content, *structures = serialize_executable.serialize(compiled)
+        own.write_bytes(_head(structures) + b"\n" + content)
         os.replace(own, path)
 
 
+def _head(structures: Any) -> bytes:
+    """Return a digest of the structures of arguments and outputs."""
+    return hashlib.sha256("\n".join(map(str, structures)).encode()).hexdigest().encode()
+
+
 class _Foreign(Exception):
-    """Something is not of this package, and may be another thing in another process."""
+    """Something may be another thing in another process."""
 
 
-def _structure(structure: Any) -> Any:
-    """Return the structure of a tree as nested tuples, in names."""
-    data = structure.node_data()
-    return data and (*map(_part, data), *map(_structure, structure.children()))
-
-
-def _part(value: Any) -> Any:
-    """Return the name of a class of nodes, or what belongs to the structure of one."""
+def _exact(value: Any) -> Any:
+    """Return the name of a part of the structure of a program: equal names, equal parts."""
     if isinstance(value, tuple | list):
-        return tuple(map(_part, value))
-    if isinstance(value, type) and value.__module__.partition(".")[0] in _MODULES:
-        return f"{value.__module__}.{value.__qualname__}"
+        return type(value).__name__, *map(_exact, value)
     if type(value) in _ATOMS:
-        return type(value).__name__, value
+        return type(value).__name__, repr(value)
+    if isinstance(value, jaxprs.Identity):
+        return _exact(value.value)
+    if isinstance(value, jax.tree_util.PyTreeDef):
+        return _exact(value.node_data()), *map(_exact, value.children())
+    if isinstance(value, type | types.FunctionType):
+        return _defined(value)
     if isinstance(value, np.dtype):
         return value.name
-    raise _Foreign
+    kind = type(value)
+    if kind.__module__ == _CODE:
+        return _exact(value.key)
+    if kind.__module__.partition(".")[0] not in ("jax", "jaxlib"):
+        raise _Foreign
+    if isinstance(value, jaxprs.core().Primitive):
+        if value not in _operations() and kind.__name__ not in _WITH_RULES:
+            raise _Foreign
+        return value.name
+    if not isinstance(value, enum.Enum) and kind.__name__ not in _SHOWN:
+        raise _Foreign
+    return _defined(kind), repr(value)
+
+
+def _defined(value: Any) -> str:
+    """Return the name of a class, or of a function that closes over nothing, of this package or a library that it is built on."""
+    name = f"{value.__module__}.{value.__qualname__}"
+    if value.__module__.partition(".")[0] not in _MODULES or "<" in name:
+        raise _Foreign
+    return name
+
+
+@functools.cache
+def _operations() -> frozenset[Any]:
+    """Return the operations of JAX."""
+    places = jaxprs.primitives(), jax.lax
+    return frozenset(value for place in places for value in vars(place).values() if isinstance(value, jaxprs.core().Primitive))
 
 
 def _shape(leaf: Any) -> tuple[Any, ...]:

@@ -42,7 +42,7 @@ class Apart:
     def hands_over(self, *arguments: Any) -> bool:
         """Return whether the fused loop takes over, a program of these arguments. After a while it begins to be compiled."""
         if self.seconds > _LONG:
-            self.program.prepare(*arguments)
+            self._prepare(*arguments)
         self.is_over = self.is_over or not (self.program.is_new or self.program.is_compiling)
         return self.is_over
 
@@ -53,8 +53,11 @@ class Apart:
         """
         if self.program.was_apart and not (Apart.latest and Apart.latest.is_compiling):
             Apart.latest = self.program
-            self.program.prepare(*arguments)
+            self._prepare(*arguments)
         self.program.was_apart = True
+
+    def _prepare(self, spec: RunSpec, objective: Objective, state: RunState, until: Any) -> None:
+        self.program.prepare(spec, objective, state, until, like=(state, {}))
 
     def run_segment(self, spec: RunSpec, objective: Objective, progress: Any, until: Any) -> tuple[RunState, Any]:
         """Do what the fused loop does, for some turns. What each has led to is ahead in the progress of the run."""
@@ -82,9 +85,10 @@ def first_run(program: Program, spec: RunSpec, objective: Objective, state: RunS
     if not evaluate.has_fixed_bits(spec, objective, state):
         return None
     rest = (_without_rows(spec), state, *evaluate.zeros(spec, objective, state), np.int32(0))
-    if not (proceed.recall((state, np.bool_(False)), *rest) or proceed.has_fixed_bits(*rest)):
+    like = state, np.bool_(False)
+    if not (proceed.recall(like, *rest) or proceed.has_fixed_bits(*rest)):
         return None
-    proceed.prepare(*rest, quickly=True)
+    proceed.prepare(*rest, quickly=True, like=like)
     return Apart(program)
 
 

@@ -89,7 +89,7 @@ def _prepared(part: Part) -> tuple[ManySpec, Objective, Any]:
     loop = way_of(part.spec).loop
     program = program_for(loop.run_segment, part.spec, part.objective, in_parts=True)
     blank = program_for(loop.begin, part.spec).zeros(part.spec)
-    return part.spec, part.objective, (blank, program.compiled(part.spec, part.objective, blank, np.int32(0)))
+    return part.spec, part.objective, (blank, program.compiled(part.spec, part.objective, blank, np.int32(0), like=(blank, {})))
 
 
 def _run_part(spec: ManySpec, objective: Objective, start: Any, halt: threading.Event, ended: list[int], number: int) -> Any:

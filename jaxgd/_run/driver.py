@@ -112,7 +112,8 @@ class Run:
             if loop is EPOCHS and not self.processes.several:  # a first run is cut by the clock of its own process
                 self.apart = first_run(self.program, spec, objective, self.blank)
             if self.apart is None:
-                self.program.prepare(spec, objective, self.blank, np.int32(0))
+                rows = {} if self.row is None else jax.tree.unflatten(self.row, [0] * self.row.num_leaves)
+                self.program.prepare(spec, objective, self.blank, np.int32(0), like=(self.blank, rows))
 
     def __call__(self, spec: Any, saved: Saved | None = None, to_save: Saved | None = None) -> tuple[Any, list[Any]]:
         """Run to the end; return the last state, and the rows recorded, a pytree of arrays for each segment.

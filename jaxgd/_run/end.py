@@ -69,13 +69,13 @@ class AllRows(NamedTuple):
         if is_eager(self.evaluate) or is_traced(spec, self.evaluate):
             return
         arguments = self.evaluate, spec.start, spec.source.data, self.empty
-        self._program(*arguments).prepare(*arguments)
+        self._program(*arguments).prepare(*arguments, like=(self.empty, False))
         if self._is_large(spec.source.data):
             arguments = CostAlone(self.evaluate), *arguments[1:3]
-            program_for(apply, *arguments, in_parts=True).prepare(*arguments)
+            program_for(apply, *arguments, in_parts=True).prepare(*arguments, like=0)
         if self.validation is not None:
             arguments = self.validation, spec.start, *spec.validation
-            program_for(apply, *arguments, in_parts=True).prepare(*arguments)
+            program_for(apply, *arguments, in_parts=True).prepare(*arguments, like=0)
 
     def at(self, params: Any, data: Any) -> tuple[Point, Any]:
         """Return the evaluation of a point over all rows, and whether it is finite."""
