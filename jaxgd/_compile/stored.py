@@ -132,7 +132,7 @@ def _exact(value: Any) -> Any:
 
 
 def _defined(value: Any) -> str:
-    """Return the name of a class, or of a function that closes over nothing, of this package or a library that it is built on."""
+    """Return the name of a class, or of a function of a module. Both are this package's, or a library's that it is built on."""
     name = f"{value.__module__}.{value.__qualname__}"
     if value.__module__.partition(".")[0] not in _MODULES or "<" in name:
         raise _Foreign
