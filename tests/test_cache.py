@@ -162,7 +162,7 @@ def test_in_a_second_process_only_costs_are_traced(more: list[str], tmp_path: Pa
     first, kinds = in_a_fresh_process(str(tmp_path), *more, script=RUNS)
     second, left = in_a_fresh_process(str(tmp_path), *more, script=RUNS)
     assert first == second and set(kinds) >= {"run_segment", "_proceeded", "_evaluated"}
-    assert left == ["_evaluated"]  # the cost of the runs in two programs
+    assert left == []
 
 
 def test_the_code_of_a_cost_is_part_of_a_name(tmp_path: Path, settings: None) -> None:

@@ -253,16 +253,16 @@ class Program:
             settings = jax.config.jax_enable_x64, _settings()  # type: ignore[attr-defined]
             self._begin(_compile, self.call, arguments, *settings, path)
 
-    def recall(self, like: Any, *arguments: Any) -> bool:
-        """Begin to load what was prepared `quickly` by another process, and return whether there is something.
+    def recall(self, like: Any, *arguments: Any, quickly: bool = False) -> bool:
+        """Begin to load what another process has prepared, and return whether there is something.
 
-        That has fixed bits.
+        What was compiled `quickly` has fixed bits.
         """
         with self.preparing:
             if not self.is_new or is_traced(arguments):
                 return False
-            found = self._recalled(self._path(arguments, quickly=True), like, arguments)
-            if found:
+            found = self._recalled(self._path(arguments, quickly=quickly), like, arguments)
+            if found and quickly:
                 self.bits_are_fixed = self.is_exact = True
             return found
 

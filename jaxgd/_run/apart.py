@@ -86,7 +86,7 @@ def first_run(program: Program, spec: RunSpec, objective: Objective, state: RunS
         return None
     rest = (_without_rows(spec), state, *evaluate.zeros(spec, objective, state), np.int32(0))
     like = state, np.bool_(False)
-    if not (proceed.recall(like, *rest) or proceed.has_fixed_bits(*rest)):
+    if not (proceed.recall(like, *rest, quickly=True) or proceed.has_fixed_bits(*rest)):
         return None
     proceed.prepare(*rest, quickly=True, like=like)
     return Apart(program)

@@ -109,11 +109,14 @@ class Run:
         if options.jit and feed is None:
             spec = self._with_capacity(spec)
             self.program = program_for(loop.run_segment, spec, objective, in_parts=True)
+            like = self.blank, {} if self.row is None else jax.tree.unflatten(self.row, [0] * self.row.num_leaves)
+            arguments = spec, objective, self.blank, np.int32(0)
+            if self.program.recall(like, *arguments):
+                return
             if loop is EPOCHS and not self.processes.several:  # a first run is cut by the clock of its own process
                 self.apart = first_run(self.program, spec, objective, self.blank)
             if self.apart is None:
-                rows = {} if self.row is None else jax.tree.unflatten(self.row, [0] * self.row.num_leaves)
-                self.program.prepare(spec, objective, self.blank, np.int32(0), like=(self.blank, rows))
+                self.program.prepare(*arguments, like=like)
 
     def __call__(self, spec: Any, saved: Saved | None = None, to_save: Saved | None = None) -> tuple[Any, list[Any]]:
         """Run to the end; return the last state, and the rows recorded, a pytree of arrays for each segment.
