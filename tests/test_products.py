@@ -78,7 +78,7 @@ def test_products_of_derivatives(options: Any) -> None:
 
 
 def test_products_of_the_cost_are_as_the_user_has_them() -> None:
-    matrix = np.eye(3, dtype=np.float32)
+    matrix = jnp.eye(3)
     method = jaxgd.GradientDescent(0.1)
     assert set(
         precisions(lambda x: jaxgd.minimize(lambda x: jnp.sum((matrix @ x) ** 2), x, method=method).params, jnp.ones(3))
