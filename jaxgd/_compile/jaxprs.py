@@ -28,7 +28,7 @@ def core() -> Any:
 
 @functools.cache
 def primitives() -> Any:
-    """Return JAX's module of its operations."""
+    """Return JAX's module of primitives."""
     return importlib.import_module("jax.extend.core.primitives")
 
 

@@ -186,7 +186,7 @@ class Program:
     def compiled(self, *arguments: Any, like: Any) -> Any:
         """Return what JAX compiles for arguments like these, to be called in any thread; what is returned is like `like`."""
         path = self._path(arguments)
-        found = stored.load(path, arguments, like) if path is not None and path.exists() else None
+        found = stored.load(path, arguments, like)
         if found is None:
             found = self._first_that_compiles(lambda form: form.lower(*arguments).compile())
             stored.save(path, found)

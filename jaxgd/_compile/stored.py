@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import secrets
 import threading
 import types
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from jaxgd._compile import jaxprs
 _PACKAGE = Path(__file__).parent.parent
 _CODE = "jaxgd._compile.program"  # where the code of a traced function is defined
 _ATOMS = bool, int, float, complex, str, bytes, type(None)
-_WITH_RULES = "CustomJVPCallPrimitive", "CustomVJPCallPrimitive"  # operations with classes of their own
+_WITH_RULES = "CustomJVPCallPrimitive", "CustomVJPCallPrimitive"  # primitives with classes of their own
 _SHOWN = "AbstractMesh", "JaxprEqnContext", "Mesh", "NamedSharding", "ShapedArray", "UnspecifiedValue"  # known by what they print
 _MODULES = "builtins", "collections", "numpy", "jax", "jaxlib", "jaxgd"
 
@@ -38,7 +39,7 @@ class _Place(NamedTuple):
     processor: str
 
 
-_places: list[_Place] = []  # the last one counts
+_places: list[_Place] = []  # at most one
 
 
 def keep_in(directory: Path, processor: str) -> None:
@@ -54,7 +55,7 @@ def path_of(function: Callable[..., Any], arguments: Any, *options: bool) -> Pat
     config: Any = jax.config
     if not _places or len(jax.devices()) > 1 or function.__module__.partition(".")[0] != "jaxgd":
         return None
-    directory, processor = _places[-1]
+    directory, processor = _places[0]
     if not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir != str(directory):
         return None  # switched off, or moved, by JAX's own settings
     leaves, structure = jax.tree.flatten(arguments)
@@ -66,17 +67,21 @@ def path_of(function: Callable[..., Any], arguments: Any, *options: bool) -> Pat
     return directory / f"jaxgd-{hashlib.sha256(repr(name).encode()).hexdigest()}"
 
 
-def load(path: Path, arguments: Any, like: Any) -> Any:
-    """Return the program in a file, a function of such arguments; None if it can't be loaded.
+def load(path: Path | None, arguments: Any, like: Any) -> Any:
+    """Return the program in a file, a function of such arguments; None if there is none.
 
-    It returns what has the structure of `like`.
+    It returns what has the structure of `like`. A file that can't be loaded is removed, so that it is written again.
     """
-    try:
-        head, _, content = path.read_bytes().partition(b"\n")
-        structures = jax.tree.structure((arguments, {})), jax.tree.structure(like)
-        return serialize_executable.deserialize_and_load(content, *structures) if head == _head(structures) else None
-    except Exception:  # whatever half a file, or one of another version, leads to
+    if path is None or not path.exists():
         return None
+    structures = jax.tree.structure((arguments, {})), jax.tree.structure(like)
+    with contextlib.suppress(Exception):  # whatever half a file leads to
+        digest, _, content = path.read_bytes().partition(b"\n")
+        if digest == _digest(structures, content):
+            return serialize_executable.deserialize_and_load(content, *structures)
+    with contextlib.suppress(OSError):
+        path.unlink()
+    return None
 
 
 def save(path: Path | None, compiled: Any) -> None:
@@ -88,15 +93,15 @@ def save(path: Path | None, compiled: Any) -> None:
 def _write(path: Path, compiled: Any) -> None:
     """Write all of a program, or nothing, also where several processes do so at once."""
     with contextlib.suppress(Exception):  # a full disk, or a program that can't be written
-        own = path.with_name(f"{path.name}.{os.getpid()}")
+        own = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         content, *structures = serialize_executable.serialize(compiled)
-        own.write_bytes(_head(structures) + b"\n" + content)
+        own.write_bytes(_digest(structures, content) + b"\n" + content)
         os.replace(own, path)
 
 
-def _head(structures: Any) -> bytes:
-    """Return a digest of the structures of arguments and outputs."""
-    return hashlib.sha256("\n".join(map(str, structures)).encode()).hexdigest().encode()
+def _digest(structures: Any, content: bytes) -> bytes:
+    """Return a digest of a program and of the structures of its arguments and outputs."""
+    return hashlib.sha256("\n".join(map(str, structures)).encode() + content).hexdigest().encode()
 
 
 class _Foreign(Exception):
@@ -123,7 +128,7 @@ def _exact(value: Any) -> Any:
     if kind.__module__.partition(".")[0] not in ("jax", "jaxlib"):
         raise _Foreign
     if isinstance(value, jaxprs.core().Primitive):
-        if value not in _operations() and kind.__name__ not in _WITH_RULES:
+        if value not in _primitives() and kind.__name__ not in _WITH_RULES:
             raise _Foreign
         return value.name
     if not isinstance(value, enum.Enum) and kind.__name__ not in _SHOWN:
@@ -140,8 +145,8 @@ def _defined(value: Any) -> str:
 
 
 @functools.cache
-def _operations() -> frozenset[Any]:
-    """Return the operations of JAX."""
+def _primitives() -> frozenset[Any]:
+    """Return the primitives of JAX."""
     places = jaxprs.primitives(), jax.lax
     return frozenset(value for place in places for value in vars(place).values() if isinstance(value, jaxprs.core().Primitive))
 

@@ -19,7 +19,7 @@ from jaxgd._trees import put, select, taken
 from jaxgd.methods.protocol import Point, Problem
 from jaxgd.result import RUNNING
 
-_FEW = 16  # batches of a block, with fewer of which one of them takes longer than to ask the host
+_FEW = 16  # batches of a block: where it has fewer, a batch takes longer than asking the host
 _TOGETHER = 4  # turns of a loop on a GPU that are started together
 
 
@@ -100,13 +100,18 @@ def _run_block(spec: RunSpec, objective: Objective, state: RunState, order: Any,
     source = spec.source
     rows = source.block(order, state.epoch, first)
     most = min(source.per_block, source.full)
-    repeated = _while if source.on_host or most < _FEW else _counted
+    counted = not source.on_host and most >= _FEW
 
     def loop(state: RunState, end: Any, evaluate: Any, weight: float, *, last: bool) -> RunState:
         def batch(state: RunState) -> RunState:
             return evaluated(spec, objective, state, evaluate, source.take(rows, first, state.batch, last=last), weight)
 
-        return repeated(lambda state: goes_on(spec, state) & (state.batch < end), batch, state, length=1 if last else most)
+        def unfinished(state: RunState) -> Any:
+            return goes_on(spec, state) & (state.batch < end)
+
+        if counted:
+            return _counted(unfinished, batch, state, 1 if last else most)
+        return lax.while_loop(unfinished, batch, state)
 
     state = loop(state, jnp.minimum(until, source.full), objective.evaluate, 1.0, last=False)
     if source.last_size:
@@ -115,22 +120,17 @@ def _run_block(spec: RunSpec, objective: Objective, state: RunState, order: Any,
     return state
 
 
-def _while(goes_on: Callable[[Any], Any], turn: Callable[[Any], Any], state: Any, length: int) -> Any:
-    """Return the state after turns for as long as it goes on, of which it takes `length` at most."""
-    del length
-    return lax.while_loop(goes_on, turn, state)
+def _counted(unfinished: Callable[[Any], Any], turn: Callable[[Any], Any], state: Any, length: int) -> Any:
+    """Return what `lax.while_loop` does, for a GPU and a loop of `length` turns at most.
 
-
-def _counted(goes_on: Callable[[Any], Any], turn: Callable[[Any], Any], state: Any, length: int) -> Any:
-    """Return what `_while` does, for a GPU: of a loop of known length it need not ask the host after every turn.
-
-    The turns after the last one change nothing. Some turns are written out, so that their functions are started together; they are
-    kept apart, since one that was mixed with the next would have other bits than the last before a pause.
+    Of a loop of known length it need not ask the host after every turn. The turns after the last one change nothing. Some turns are
+    written out, so that their functions are started together. They are kept apart: mixed with the next turn, a turn would have
+    other bits than as the last one before a pause.
     """
     together = _TOGETHER if length > 1 else 1
 
     def turn_or_nothing(_: Any, state: Any) -> Any:
-        return lax.optimization_barrier(select(goes_on(state), turn(state), state))
+        return lax.optimization_barrier(select(unfinished(state), turn(state), state))
 
     return lax.fori_loop(0, -(-length // together) * together, turn_or_nothing, state, unroll=together)
 

@@ -30,7 +30,7 @@ class Source:
     """
 
     data: Any
-    on_host: bool = True  # whether the processor runs the loop over the batches of a block, or a device whose loops it watches
+    on_host: bool = True  # whether a processor runs the loops; a GPU asks the host after each turn whether to go on
 
     @property
     def layout(self) -> Layout:
