@@ -107,10 +107,10 @@ def loops(call: Any) -> list[list[tuple[str, int]]]:
     """The collectives of the loops that a call compiles."""
     found, original = [], program.Program.prepare
 
-    def prepare(self: Any, *arguments: Any) -> None:
+    def prepare(self: Any, *arguments: Any, **options: Any) -> None:
         if getattr(self.function, "__name__", "") == "run_segment":
             found.append(collectives(self, *arguments))
-        original(self, *arguments)
+        original(self, *arguments, **options)
 
     program.Program.prepare = prepare  # type: ignore[method-assign]
     try:
