@@ -12,14 +12,14 @@ import numpy as np
 from jaxgd._compile.closures import WIDE
 from jaxgd._marks import Beside, gain, marks
 from jaxgd._problem import Problem
-from jaxgd._trees import is_traced, with_fields
+from jaxgd._trees import in_64_bits, is_traced, with_fields
 from jaxgd.data.stream import StreamError
 from jaxgd.result import Result
 
 
 def export(tree: Any) -> Any:
     """Return what leaves a call: arrays of 64 bits as NumPy arrays where JAX, without its 64-bit flag, would cut them to 32."""
-    if jnp.result_type(float) == jnp.float64:
+    if in_64_bits():
         return tree
     leaves, structure = jax.tree.flatten(tree)
     wide = {id(leaf): leaf for leaf in leaves if isinstance(leaf, jax.Array) and leaf.dtype in WIDE}

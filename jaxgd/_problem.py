@@ -24,7 +24,17 @@ from jaxgd._objective.extras import Bound, Extras
 from jaxgd._objective.half_precision import Types, half_types, narrowed, of_wide, widened
 from jaxgd._objective.penalised import Penalties, of_whole, penalised, slope_of
 from jaxgd._objective.transformed import Change, transformed
-from jaxgd._trees import detached, is_leaf, is_staged, is_traced, parameters_of, with_fields, with_parameters, working_dtype
+from jaxgd._trees import (
+    detached,
+    in_64_bits,
+    is_leaf,
+    is_staged,
+    is_traced,
+    parameters_of,
+    with_fields,
+    with_parameters,
+    working_dtype,
+)
 from jaxgd.bounds import Bounds
 from jaxgd.data.chunks import ChunkFeed, Chunks, as_chunks
 from jaxgd.data.feed import Feed
@@ -49,7 +59,7 @@ def precision(dtype: Any) -> Iterator[Any]:
         name = dtype
     if name not in ("float32", "float64"):
         raise ValueError(f"dtype: expected None, 'float32' or 'float64', got {check.show(dtype)}.")
-    if name == "float64" and jnp.result_type(float) != jnp.float64 and is_staged():
+    if name == "float64" and not in_64_bits() and is_staged():
         cure = "leave dtype out, or call the outer program in 64 bits, with jax.enable_x64(True)"
         raise ValueError(f"dtype: expected None or 'float32' inside jax.jit and the like in 32 bits, got 'float64': {cure}.")
     with jax.enable_x64(name == "float64"):

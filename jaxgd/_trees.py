@@ -250,6 +250,11 @@ def is_traced(*trees: Any) -> bool:
     return any([isinstance(leaf, _TRACER) for leaf in jax.tree.leaves(trees)])  # a list is faster here than a generator
 
 
+def in_64_bits() -> bool:
+    """Return whether JAX computes in 64 bits in this thread."""
+    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+
+
 def is_staged() -> bool:
     """Return whether what is computed here is traced into an outer program, as `jax.jit`, loops and `jax.checkpoint` do it."""
     state, at_once = _state_of_trace()

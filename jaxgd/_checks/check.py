@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import types
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -157,6 +158,8 @@ def function(
     """Check that a value can be called with some arguments, some of them by name, as far as it tells."""
     if not callable(value):
         raise TypeError(f"{name}: expected {expected}, got {show(value)}.")
+    if not by_name and _takes(value, len(arguments)):
+        return
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
@@ -166,6 +169,14 @@ def function(
     except TypeError:
         got = getattr(value, "__name__", type(value).__name__)
         raise TypeError(f"{name}: expected {expected}{why}; got {got}{signature}.") from None
+
+
+def _takes(value: Any, count: int) -> bool:
+    """Return whether a value is a plain function that takes `count` arguments: what its signature says, sooner."""
+    if type(value) is not types.FunctionType or value.__dict__:
+        return False
+    code = value.__code__
+    return not code.co_kwonlyargcount and code.co_argcount - len(value.__defaults__ or ()) <= count <= code.co_argcount
 
 
 def progress_bar() -> Any:

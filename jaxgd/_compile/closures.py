@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from jaxgd._shards import as_in_call
-from jaxgd._trees import is_traced
+from jaxgd._trees import in_64_bits, is_traced
 
 MOST = 4000  # things to look at, for one function
 WIDE = frozenset(np.dtype(name) for name in ("float64", "int64", "uint64", "complex128"))
@@ -199,7 +199,7 @@ def _view(value: Any) -> Any:
         return value
     if isinstance(value, np.ndarray):
         return value.view()
-    narrow = not jax.config.jax_enable_x64 and value.is_fully_addressable  # type: ignore[attr-defined]
+    narrow = not in_64_bits() and value.is_fully_addressable
     return jax.device_put(np.asarray(value), value.sharding) if narrow else value
 
 

@@ -20,7 +20,8 @@ from jaxgd._trees import is_traced
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _SMALL = 2**16  # bytes of an array whose values are always compared
-_SAMPLED = 2**10  # numbers of a larger one that are looked at where its values are not
+_SAMPLED = 64  # places of a larger one that are looked at where its values are not
+_AT_ONCE = 16  # numbers there, which come from memory together
 _PIECE = 2**24  # bytes that are read at once
 
 
@@ -70,8 +71,15 @@ def _sample(array: Any) -> str:
     near = isinstance(array, np.ndarray) or all(device.platform == "cpu" for device in array.devices())
     if not near or jnp.issubdtype(array.dtype, jax.dtypes.extended) or not getattr(array, "is_fully_addressable", True):
         return ""
-    step = max(1, array.size // _SAMPLED)
-    return _contents(np.concatenate([part.reshape(-1)[::step] for _, part in pieces(array)]))
+    return _contents(np.concatenate([_some(part.reshape(-1)) for _, part in pieces(array)]))
+
+
+def _some(numbers: np.ndarray) -> np.ndarray:
+    """Return some numbers of a vector from places that are evenly spread."""
+    step = numbers.size // _SAMPLED
+    if step <= _AT_ONCE:
+        return numbers
+    return numbers[: step * _SAMPLED].reshape(_SAMPLED, step)[:, :_AT_ONCE].reshape(-1)
 
 
 def text(value: Any) -> str:

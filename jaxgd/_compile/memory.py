@@ -25,7 +25,7 @@ from jaxgd._compile.classes import classes_in
 from jaxgd._compile.codes import Unknown
 from jaxgd._compile.dependencies import Dependencies
 from jaxgd._compile.jaxprs import Identity
-from jaxgd._compile.program import Traced, trace
+from jaxgd._compile.program import Traced, current_settings, trace
 from jaxgd._compile.provenance import Origin
 from jaxgd._trees import is_traced
 
@@ -34,7 +34,6 @@ _SHAPES = 16  # for each of them, arguments of other shapes or precisions
 _MOST = 2**27  # bytes of arrays that the memory keeps by itself
 _made: OrderedDict[Hashable, dict[Hashable, "_Made"]] = OrderedDict()
 _lock = threading.Lock()
-_arguments = jax.jit(lambda *arguments: None)
 
 
 class Known:
@@ -128,17 +127,14 @@ def _found(key: Hashable, place: Hashable, walk: Dependencies) -> Traced | None:
 
 
 def _name(make: Any, function: Any, options: dict[str, Hashable], arguments: Any, walk: Dependencies) -> tuple[Hashable, Hashable]:
-    """Return the names of a function and of arguments.
-
-    JAX itself knows which arguments, and which of its settings, give the same trace: it then finds the same trace of a function
-    that does nothing.
-    """
+    """Return the names of a function and of arguments: those of the same types, under the same settings, give the same trace."""
     options_key = tuple(sorted(options.items()))
     if not _is_sure(options_key):
         raise Unknown
     try:
-        classes, of_library = classes_in(jax.tree.structure(arguments))
-        place = Identity(_arguments.trace(*arguments).jaxpr.jaxpr), is_traced(arguments)
+        leaves, structure = jax.tree.flatten(arguments)
+        classes, of_library = classes_in(structure)
+        place = structure, tuple([jax.typeof(leaf) for leaf in leaves]), Identity(current_settings()), is_traced(leaves)
     except Exception:  # raised again where the function is traced
         raise Unknown from None
     walk.everything |= of_library

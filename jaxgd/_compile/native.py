@@ -31,7 +31,7 @@ from jaxgd._compile import jaxprs, rebuilding
 from jaxgd._compile.indexing import COMBINED, gathered, scattered
 from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_empty, is_native, is_small, is_usable, parts
 from jaxgd._shards import is_spread
-from jaxgd._trees import is_staged
+from jaxgd._trees import in_64_bits, is_staged
 
 _MARK = {"xla_cpu_small_call": "true", "inlineable": "false"}  # the compiler's own names
 QUICKLY = {"xla_backend_optimization_level": 0}  # the compiler's own name
@@ -199,7 +199,7 @@ def _negative_zeros(arguments: list[Any]) -> dict[str, jax.Array]:
     number = lax.bitcast_convert_type(total, np.uint32)
     none = (number * (number + 1)) & 1  # of two neighbours one is even
     zeros = {}
-    for zero in map(np.dtype, ("float32", "float64") if jax.config.jax_enable_x64 else ("float32",)):  # type: ignore[attr-defined]
+    for zero in map(np.dtype, ("float32", "float64") if in_64_bits() else ("float32",)):
         whole = np.dtype(f"uint{8 * zero.itemsize}")
         sign = np.asarray(-0.0, zero).view(whole)
         zeros[zero.name] = lax.bitcast_convert_type(sign | none.astype(whole), zero)

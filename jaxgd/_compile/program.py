@@ -27,7 +27,7 @@ from jaxgd._compile import fingerprint, jaxprs, native, stored
 from jaxgd._compile.closures import JITTED, fresh, is_plain, parts_of
 from jaxgd._compile.lifting import Wanted, with_arguments_first
 from jaxgd._compile.parts import has_fixed_bits, is_exact, operations
-from jaxgd._trees import is_traced
+from jaxgd._trees import in_64_bits, is_traced
 
 _CACHE_SIZE = 256
 _SMALL = 2**16  # bytes of an empty state that a program keeps
@@ -250,7 +250,7 @@ class Program:
             with contextlib.suppress(Exception):  # comes again where the program is called
                 if not all(map(is_plain, _parts_of_users(arguments))):
                     self.call.trace(*arguments)
-            settings = jax.config.jax_enable_x64, _settings()  # type: ignore[attr-defined]
+            settings = in_64_bits(), current_settings()
             self._begin(_compile, self.call, arguments, *settings, path)
 
     def recall(self, like: Any, *arguments: Any, quickly: bool = False) -> bool:
@@ -274,7 +274,7 @@ class Program:
         """Begin to load the program in a file, if it is there."""
         if path is None or not path.exists():
             return False
-        self._begin(self._load, path, like, arguments, jax.config.jax_enable_x64, _settings())  # type: ignore[attr-defined]
+        self._begin(self._load, path, like, arguments, in_64_bits(), current_settings())
         return True
 
     def _begin(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -285,7 +285,7 @@ class Program:
     def _load(self, path: Path, like: Any, arguments: Any, wide: bool, settings: Any) -> None:
         """Take what was kept as the first form; what can't be loaded is compiled where it is called."""
         with jax.enable_x64(wide):
-            found = stored.load(path, arguments, like) if _settings() is settings else None
+            found = stored.load(path, arguments, like) if current_settings() is settings else None
         if found is not None:
             self.forms.insert(0, found)
 
@@ -305,7 +305,7 @@ class Program:
 _nothing = jax.jit(lambda: None)
 
 
-def _settings() -> Any:
+def current_settings() -> Any:
     """Return an object that stands for JAX's settings in this thread, since JAX keeps a trace for each of them."""
     return _nothing.trace().jaxpr.jaxpr
 
@@ -318,7 +318,7 @@ def _compile(function: Any, arguments: Any, wide: bool, settings: Any, path: Pat
     the last.
     """
     with contextlib.suppress(Exception), jax.enable_x64(wide):
-        if _settings() is not settings:
+        if current_settings() is not settings:
             return
         with _lowering:
             lowered = function.lower(*arguments)
@@ -359,7 +359,7 @@ def program_for(
     traces may have native functions as its small parts, and may be compiled `quickly`, where its arguments are on one CPU.
     """
     leaves, structure = jax.tree.flatten(arguments)
-    narrow = {} if jax.config.jax_enable_x64 else _NARROW  # type: ignore[attr-defined]
+    narrow = {} if in_64_bits() else _NARROW
     in_parts = in_parts and native.is_possible(leaves)
     quickly = quickly and in_parts
     name = (function, structure, tuple([_shape_and_dtype(leaf, narrow) for leaf in leaves]), rules, in_parts, quickly)

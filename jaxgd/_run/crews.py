@@ -20,7 +20,7 @@ from jaxgd._run.objective import Objective
 from jaxgd._run.progress import Display, Progress, display
 from jaxgd._run.ways import arranged, way_of
 from jaxgd._shards import is_split, is_spread
-from jaxgd._trees import is_traced, with_fields
+from jaxgd._trees import in_64_bits, is_traced, with_fields
 from jaxgd.data.layout import row_sharding
 from jaxgd.data.memory import is_cpu
 from jaxgd.result import RUNNING, Best, Status
@@ -53,7 +53,7 @@ def _run_parts(parts: list[Part], count: int, shown: Display) -> list[Ends]:
     """Run all parts, side by side where their devices are not CPUs, and return the ends of each."""
     halt, ended = threading.Event(), [0] * len(parts)
     calls = [_prepared(part) for part in parts]
-    wide = jnp.result_type(float) == jnp.float64  # a thread has a flag of its own
+    wide = in_64_bits()  # a thread has a flag of its own
 
     def run(k: int) -> Any:
         with jax.enable_x64(wide):

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from jaxgd._trees import in_64_bits
+
 _PATIENCE = 10.0  # seconds that a thread gets to end before it is left alone
 
 
@@ -81,4 +83,4 @@ class Ahead:
 
 def _settings() -> list[Any]:
     """Return the settings of JAX that belong to a thread, to be entered in another one."""
-    return [jax.enable_x64(jax.config.jax_enable_x64), jax.default_device(jax.config.jax_default_device)]  # type: ignore[attr-defined]
+    return [jax.enable_x64(in_64_bits()), jax.default_device(jax.config.jax_default_device)]  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ the paper has a pseudorandom function, a 32-bit mixing function serves here: sta
 All arithmetic is on unsigned integers, so that the order depends on the key alone and is the same on every device.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +41,15 @@ def seed(key: jax.Array | int) -> Seed:
     An integer stands for `jax.random.key` of it.
     """
     words = _words(key)
+    return _mixed(words) if is_traced(words) else _seed_of(tuple(words.tolist()))
+
+
+@functools.lru_cache(256)
+def _seed_of(words: tuple[int, ...]) -> Seed:
+    return _mixed(np.asarray(words, np.uint32))
+
+
+def _mixed(words: Any) -> Seed:
     mixed = []
     for start in (0x9E3779B9, 0xBB67AE85):
         word = np.full(1, start, np.uint32)
