@@ -222,6 +222,20 @@ def test_a_small_loop_is_one_part_and_a_sort_is_none() -> None:
 
 
 @on_cpu
+@pytest.mark.parametrize("size", [2**10, 2**20])
+def test_a_loop_over_large_arrays_is_left_to_several_threads(size: int) -> None:
+    def doubled(x: Any) -> Any:
+        return lax.while_loop(lambda carry: carry[0] < 3, lambda carry: (carry[0] + 1, carry[1] * 2 + 1), (0, x))
+
+    compiled = jax.jit(native.in_parts(doubled)).lower(jax.ShapeDtypeStruct((size,), jnp.float32)).compile()
+    text, [turns, found] = compiled.as_text(), compiled(jnp.arange(size, dtype=jnp.float32))
+    assert (" sort(" in text) == (size == 2**20)
+    assert not any(MARK in line and f"f32[{2**20}]" in line for line in text.splitlines())
+    assert turns == 3
+    np.testing.assert_array_equal(found, 8 * np.arange(size, dtype=np.float32) + 7)
+
+
+@on_cpu
 def test_a_compiler_that_can_do_nothing_with_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutting, "_WRITTEN", cutting._WRITTEN | {"sort"})
 

@@ -15,6 +15,7 @@ from jaxgd._compile.indexing import COMBINED
 from jaxgd._compile.rebuilding import CALLS
 
 LARGE = 2**11  # bytes of an array: what takes ten times as much the compiler gives to several threads, which a function can't use
+_WIDE, _GATHERED = 2**22, 2**19  # bytes of an array, of one gathered, that several threads compute sooner than one
 PRODUCTS = 2**12  # of numbers in a product of matrices, above which a kernel of its own is as fast
 LONG = 256  # operations of one function: the compiler takes longer for a long one than for two short ones
 _KINDS = frozenset(map(np.dtype, ("bool", "int8", "uint8", "int32", "uint32", "int64", "uint64", "float32", "float64")))
@@ -37,7 +38,8 @@ _APPROXIMATE = ROUNDED - {"cumprod", "div", "integer_pow", "mul", "rem", "sqrt",
 """The operations which the compiler writes as a series of products and sums, in whose rounding it has a choice."""
 
 _OF_LIBRARIES = frozenset("cholesky eigh lu qr sort svd triangular_solve".split())  # the same function wherever it is called
-_HOLDING = CALLS | {"while", "cond", "scan"}
+_LOOPS = frozenset(("while", "scan"))
+_HOLDING = CALLS | _LOOPS | {"cond"}
 _READING = frozenset(("dynamic_slice", "gather", "slice"))  # from an array that may be large
 _WRITING = frozenset(("dynamic_update_slice", *COMBINED))  # into one
 
@@ -116,6 +118,24 @@ def _writes_in_place(eqn: Any) -> bool:
     return all(map(is_small, [*variables(body.invars[len(seen) + len(carried) :]), *variables(body.outvars[len(carried) :])]))
 
 
+def is_wide_loop(eqn: Any) -> bool:
+    """Return whether an equation is a loop, of one condition, whose turns compute arrays that are worth several threads."""
+    if eqn.primitive.name != "while" or eqn.params["cond_jaxpr"].out_avals[0].ndim:
+        return False
+    return any(map(_computes_wide, jaxprs.opened(eqn.params["body_jaxpr"]).eqns))
+
+
+def _computes_wide(eqn: Any) -> bool:
+    """Return whether an equation computes such an array, outside of loops in it."""
+    name = eqn.primitive.name
+    if name in _LOOPS or name in _WRITING:
+        return False
+    if name in _HOLDING:
+        return any(_computes_wide(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns)
+    least = _GATHERED if name == "gather" else _WIDE
+    return any(is_usable(one.aval) and one.aval.size * one.aval.dtype.itemsize >= least for one in eqn.outvars)
+
+
 def has_fixed_bits(jaxpr: Any) -> bool:
     """Return whether what a jaxpr computes has the same bits in every program: native parts, and functions of libraries."""
     return not jaxpr.effects and all(map(_has_fixed_bits, jaxpr.eqns))
@@ -163,7 +183,7 @@ def _operations(eqn: Any) -> float:
 
 def has_loop(eqn: Any) -> bool:
     """Return whether an equation is a loop, or holds one."""
-    return eqn.primitive.name in ("while", "scan") or any(
+    return eqn.primitive.name in _LOOPS or any(
         has_loop(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns
     )
 
