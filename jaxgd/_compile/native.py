@@ -120,7 +120,9 @@ def _threaded(eqn: Any, opened: Callable[[Any], Callable[..., Any]]) -> Callable
 
     def function_of(inner: Any) -> Callable[..., Any]:
         function = opened(inner)
-        return function if inner is not eqn.params["cond_jaxpr"] else lambda *arguments: [_sorted(one) for one in function(*arguments)]
+        if inner is not eqn.params["cond_jaxpr"]:
+            return function
+        return lambda *arguments: [_sorted(one) for one in function(*arguments)]
 
     return function_of
 

@@ -183,9 +183,7 @@ def _operations(eqn: Any) -> float:
 
 def has_loop(eqn: Any) -> bool:
     """Return whether an equation is a loop, or holds one."""
-    return eqn.primitive.name in _LOOPS or any(
-        has_loop(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns
-    )
+    return eqn.primitive.name in _LOOPS or any(has_loop(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns)
 
 
 def _floats(eqn: Any) -> set[str]:
