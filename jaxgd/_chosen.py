@@ -131,7 +131,13 @@ def default_method(params: Any, evaluate: Any, penalty: Penalties | None = None,
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     affords = affords_matrix(size, getattr(evaluate, "largest", 0))
     if penalty is not None:
-        return ProximalNewton() if affords and penalty.is_separable else ProximalGradient()
+        return _as_it_is(ProximalNewton if affords and penalty.is_separable else ProximalGradient)
     if affords:
-        return LevenbergMarquardt() if squares else TrustRegion()
-    return GaussNewton() if squares and jit else LBFGS()
+        return _as_it_is(LevenbergMarquardt if squares else TrustRegion)
+    return _as_it_is(GaussNewton if squares and jit else LBFGS)
+
+
+@functools.cache
+def _as_it_is(method: type) -> Any:
+    """Return a method with nothing tuned, always the same one."""
+    return method()

@@ -240,7 +240,7 @@ def minimize(
                 result = _alone(spec, objective, apart, options, identity, feed)
         else:
             result = _best_of_many(spec, objective, apart)
-        result = _diagnosed(result, spec, detached(bound), apart)
+        result = _diagnosed(result, spec, bound, apart)
         result = with_constraints(result, objective.constraints, adapted, detached(arrays))
         active = active_at(result.constraints, asked, arrays)
         at_end = CostAtMinimum(bound, arrays, given.box, penalty=given.penalty, constraints=active)
@@ -289,7 +289,7 @@ def _diagnosed(result: Result, spec: RunSpec, evaluate: Any, given: Problem) -> 
     if is_traced(result.code) or result.status is not Status.DIVERGED or result.n_steps > 0:
         return result
     start = Point(result.params, result.cost, result.gradient)
-    return _nonfinite.diagnosed(result, start, evaluate, given.frozen, *spec.source.data)
+    return _nonfinite.diagnosed(result, start, detached(evaluate), given.frozen, *spec.source.data)
 
 
 def _best_of_many(spec: RunSpec, objective: Objective, given: Problem) -> Result:

@@ -164,6 +164,8 @@ class Problem:
     def detached(self) -> "Problem":
         """Return the problem of which an outer derivative sees constants alone, but for what the cost closes over."""
         fields = ("start", "params", "frozen", "box", "bounds", "draws", "extras", "change", "penalty")
+        if not is_traced([getattr(self, name) for name in fields]):
+            return self
         return dataclasses.replace(self, **{name: detached(getattr(self, name)) for name in fields})
 
     def beside(self, method: Any = None) -> Beside:
