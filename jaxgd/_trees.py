@@ -181,14 +181,15 @@ def all_of(test: Any, *trees: Any) -> jax.Array:
 def all_finite(scalar: jax.Array, *trees: Any) -> jax.Array:
     """Return whether a scalar and every number in some trees of one structure are finite.
 
-    Zero times a number is zero unless the number is not finite: so one comparison serves several numbers. The answer is handed from
+    A number less itself is zero unless it is not finite: so one comparison serves two numbers, or more. The answer is handed from
     one reduction to the next, so that it comes out of the last, once: were it the conjunction of several, XLA would compute it
     again in each of the many places that look at it.
     """
     finite = jnp.isfinite(scalar)
     for leaves in sorted(zip(*map(jax.tree.leaves, trees), strict=True), key=lambda leaves: leaves[0].size):
-        zero = functools.reduce(jnp.add, [leaf * 0 for leaf in leaves])
-        finite = jnp.all((zero == 0) & finite) if zero.size else finite  # all of nothing would forget the answer so far
+        if leaves[0].size:  # all of nothing would forget the answer so far
+            first, *others = [leaf - leaf for leaf in leaves]
+            finite = jnp.all((first == (functools.reduce(jnp.add, others) if others else 0)) & finite)
     return finite
 
 
