@@ -118,8 +118,7 @@ class Chunk(Batches):
         if self.in_order:
             return self.data
         size = min(self.per_block * self.batch_size, self.cuts.chunk_rows)
-        places = self._place(first) + jnp.arange(size, dtype=jnp.uint32)
-        rows = orders.row(order, jnp.minimum(places, self.rows - 1), self.rows)
+        rows = orders.rows_from(order, self._place(first), size, self.rows, in_pieces=self.on_host)
         return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), self.data)
 
     def take(self, block: Any, first: jax.Array, batch: jax.Array, *, last: bool = False) -> tuple[Any, ...]:

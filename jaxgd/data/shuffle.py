@@ -18,6 +18,8 @@ import numpy as np
 from jaxgd._trees import is_traced
 
 _ROUNDS = 24
+_PIECE = 256  # rows that are found together
+_WIDTH = 16
 RANKED = 16  # up to as many rows, n comparisons an index are cheaper than the network
 
 
@@ -93,6 +95,28 @@ def row(order: Shuffle, position: jax.Array, n_rows: Any) -> jax.Array:
     if _is_ranked(n_rows):
         return _rank(order.words).at[position].get(mode="promise_in_bounds")
     return _swap_or_not(order, position.astype(index_dtype(n_rows)), n_rows)
+
+
+def rows_from(order: Shuffle, first: jax.Array, count: int, n_rows: Any, *, in_pieces: bool) -> jax.Array:
+    """Return the rows at `count` neighbouring positions, beyond the end of the epoch the last row.
+
+    `in_pieces`, a few rows go through all rounds of the network before the next: these a processor has at hand.
+    """
+    dtype = index_dtype(n_rows)
+    size = _PIECE if in_pieces and count > _PIECE else padded(count)
+
+    def piece(number: Any) -> jax.Array:
+        positions = first.astype(dtype) + number * jnp.asarray(size, dtype) + jnp.arange(size, dtype=dtype)
+        return row(order, jnp.minimum(positions, jnp.asarray(n_rows, dtype) - 1), n_rows)
+
+    if size >= count:
+        return piece(jnp.zeros((), dtype))[:count]
+    return jax.lax.map(piece, jnp.arange(-(-count // size), dtype=dtype)).reshape(-1)[:count]
+
+
+def padded(count: int) -> int:
+    """Return a count or a little more, which XLA takes many at a time: of a prime number it takes one by one."""
+    return -(-count // _WIDTH) * _WIDTH
 
 
 def rows(order: Shuffle) -> jax.Array:

@@ -20,7 +20,6 @@ _DEVICE_BYTES = 2**25  # on a GPU, where a block has to be worth the start of a 
 _LANE_BYTES = 2**16  # in a run that somebody maps over: each lane has a block of its own
 _BLOCK_ROWS = 2**16
 _DEVICE_ROWS, _DEVICE_BATCHES = 2**20, 2**12
-_WIDTH = 16
 
 
 class Source:
@@ -178,12 +177,11 @@ class Batches(Source):
             return orders.rows(order)
         dtype = orders.index_dtype(self.n_rows)
         count = self.n_rows if one_block else self.per_block * self.batch_size
-        padded = -(-count // _WIDTH) * _WIDTH  # XLA computes a prime number of numbers one by one
-        places = first.astype(dtype) * jnp.asarray(self.batch_size, dtype) + jnp.arange(padded, dtype=dtype)
-        places = jnp.minimum(places, jnp.asarray(self.n_rows - 1, dtype))
+        place = first.astype(dtype) * jnp.asarray(self.batch_size, dtype)
         if self.shuffle == "replacement":
+            places = place + jnp.arange(orders.padded(count), dtype=dtype)
             return orders.draw(self.seed, epoch, places, self.n_rows)[:count]
-        return orders.row(order, places, self.n_rows)[:count]
+        return orders.rows_from(order, place, count, self.n_rows, in_pieces=self.on_host)
 
     def take(self, block: Any, first: jax.Array, batch: jax.Array, *, last: bool = False) -> tuple[Any, ...]:
         size = self.last_size if last else self.batch_size

@@ -86,8 +86,7 @@ def hand_written(
             return jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(cost)(params, rows))
 
         def gathered(order: Any, first: Any, count: int) -> Any:
-            places = jnp.asarray(first, jnp.uint32) + jnp.arange(count, dtype=jnp.uint32)
-            rows = shuffle.row(order, places, n_rows)
+            rows = shuffle.rows_from(order, jnp.asarray(first, jnp.uint32), count, n_rows, in_pieces=True)
             return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), data)
 
         def batches(params: Any, block: Any, count: int) -> Any:
