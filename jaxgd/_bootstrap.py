@@ -11,7 +11,7 @@ import numpy as np
 from jaxgd import _problem, _text
 from jaxgd._checks import check, check_trees
 from jaxgd._compile.closures import fresh, unjitted
-from jaxgd._compile.program import explained
+from jaxgd._compile.explained import explained
 from jaxgd._many import minimize_many
 from jaxgd._objective import extras
 from jaxgd._outcome import export

@@ -13,8 +13,9 @@ import numpy as np
 from jaxgd._checks import check, check_trees
 from jaxgd._checks.check_arrays import is_wide, on_device
 from jaxgd._compile.closures import fresh
+from jaxgd._compile.explained import explained
 from jaxgd._compile.memory import traced
-from jaxgd._compile.program import Traced, explained
+from jaxgd._compile.program import Traced
 from jaxgd._compile.provenance import Origin
 from jaxgd._frozen import FrozenParameters
 from jaxgd._marks import Beside, beside

@@ -10,8 +10,8 @@ from jaxgd import _derivatives
 from jaxgd._checks import check_cost
 from jaxgd._compile import jaxprs
 from jaxgd._compile.closures import fresh, unjitted
+from jaxgd._compile.explained import explained
 from jaxgd._compile.memory import traced
-from jaxgd._compile.program import explained
 from jaxgd._compile.provenance import Origin
 from jaxgd._frozen import FrozenParameters, Layout, PartialObjective, of_the_free
 from jaxgd._objective import extras

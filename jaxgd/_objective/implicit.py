@@ -22,7 +22,8 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from jaxgd import _derivatives
-from jaxgd._compile.program import apply, explained, program_for, rules_of, trace
+from jaxgd._compile.explained import explained
+from jaxgd._compile.program import apply, program_for, rules_of, trace
 from jaxgd._objective import implicit_penalised, kkt
 from jaxgd._objective.curvature import held_back, slack
 from jaxgd._objective.extras import Carried

@@ -15,7 +15,8 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
 from jaxgd._checks import check, check_arrays, check_trees
-from jaxgd._compile.program import explained, program_for
+from jaxgd._compile.explained import explained
+from jaxgd._compile.program import program_for
 from jaxgd._objective.evaluation import value, value_and_gradient
 from jaxgd._trees import (
     is_parameter,

@@ -16,8 +16,9 @@ from jax.tree_util import keystr, tree_flatten_with_path
 
 from jaxgd._checks import check, check_arrays, check_trees
 from jaxgd._compile.closures import fresh, unjitted
+from jaxgd._compile.explained import explained
 from jaxgd._compile.memory import traced
-from jaxgd._compile.program import apply, explained, program_for
+from jaxgd._compile.program import apply, program_for
 from jaxgd._frozen import FrozenParameters
 from jaxgd._objective.half_precision import narrowed
 from jaxgd._products import matmul

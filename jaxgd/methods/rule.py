@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd._checks import check, check_trees
-from jaxgd._compile.program import explained
+from jaxgd._compile.explained import explained
 from jaxgd._deprecated import renamed
 from jaxgd._trees import at_least_float32, is_number, with_fields
 from jaxgd.schedules import AUTO, Schedule, has_one_rate
