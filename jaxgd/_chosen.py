@@ -131,13 +131,13 @@ def default_method(params: Any, evaluate: Any, penalty: Penalties | None = None,
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
     affords = affords_matrix(size, getattr(evaluate, "largest", 0))
     if penalty is not None:
-        return _as_it_is(ProximalNewton if affords and penalty.is_separable else ProximalGradient)
+        return _default(ProximalNewton if affords and penalty.is_separable else ProximalGradient)
     if affords:
-        return _as_it_is(LevenbergMarquardt if squares else TrustRegion)
-    return _as_it_is(GaussNewton if squares and jit else LBFGS)
+        return _default(LevenbergMarquardt if squares else TrustRegion)
+    return _default(GaussNewton if squares and jit else LBFGS)
 
 
 @functools.cache
-def _as_it_is(method: type) -> Any:
-    """Return a method with nothing tuned, always the same one."""
+def _default(method: type) -> Any:
+    """Return a method as its class makes it, the same object in every call."""
     return method()

@@ -159,3 +159,13 @@ def test_high_product_of_words() -> None:
     a[:2], b[:2] = [2**32 - 1, 0], [2**32 - 1, 5]
     found = shuffle._high_product(jnp.asarray(a, jnp.uint32), jnp.asarray(b, jnp.uint32))
     np.testing.assert_array_equal(np.asarray(found), (a * b >> np.uint64(32)).astype(np.uint32))
+
+
+@pytest.mark.parametrize("count", [10, 600])
+def test_rows_that_are_found_in_pieces_are_the_same(count: int) -> None:
+    n_rows, first = 1013, jnp.uint32(500)
+    order = shuffle.shuffle(shuffle.seed(3), jnp.int32(1), n_rows)
+    positions = np.minimum(500 + np.arange(count), n_rows - 1)  # beyond the end it is the last row
+    expected = shuffle.row(order, jnp.asarray(positions, jnp.uint32), n_rows)
+    for in_pieces in (True, False):
+        np.testing.assert_array_equal(shuffle.rows_from(order, first, count, n_rows, in_pieces=in_pieces), expected)

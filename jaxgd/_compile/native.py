@@ -29,7 +29,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxgd._compile import jaxprs, rebuilding
 from jaxgd._compile.indexing import COMBINED, gathered, scattered
-from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_empty, is_native, is_small, is_usable, is_wide_loop, parts
+from jaxgd._compile.parts import LARGE, ROUNDED, Part, has_loop, is_empty, is_native, is_parallel, is_small, is_usable, parts
 from jaxgd._shards import is_spread
 from jaxgd._trees import in_64_bits, is_staged
 
@@ -104,7 +104,7 @@ def _opened(inner: Any, zeros: dict[str, jax.Array]) -> Callable[..., list[Any]]
                 continue
             for eqn in part.equations:
                 operands = values.read(eqn.invars)
-                rebuilt = rebuilding.rebuilt(eqn, operands, _threaded(eqn, opened) if is_wide_loop(eqn) else opened)
+                rebuilt = rebuilding.rebuilt(eqn, operands, _threaded(eqn, opened) if is_parallel(eqn) else opened)
                 values.write(eqn.outvars, rebuilding.bind(eqn, operands, jaxpr.debug_info) if rebuilt is None else rebuilt)
         return values.read(jaxpr.outvars)
 
@@ -112,10 +112,10 @@ def _opened(inner: Any, zeros: dict[str, jax.Array]) -> Callable[..., list[Any]]
 
 
 def _threaded(eqn: Any, opened: Callable[[Any], Callable[..., Any]]) -> Callable[[Any], Callable[..., Any]]:
-    """Return the same for a loop whose large arrays several threads are to compute.
+    """Return `opened` for the functions of a loop whose large arrays several threads are to compute.
 
-    A newer compiler makes one native function, which has one thread, of every loop, however large its arrays are, unless it has one
-    of a few operations that the compiler can't write there. Sorting is one: so the answer of the condition is sorted.
+    A newer compiler makes a native function of every loop, however large its arrays are, and such a function has one thread. It
+    leaves out the loops with an operation that it can't write there, such as sorting. So the answer of the condition is sorted.
     """
 
     def function_of(inner: Any) -> Callable[..., Any]:

@@ -15,7 +15,8 @@ from jaxgd._compile.indexing import COMBINED
 from jaxgd._compile.rebuilding import CALLS
 
 LARGE = 2**11  # bytes of an array: what takes ten times as much the compiler gives to several threads, which a function can't use
-_WIDE, _GATHERED = 2**22, 2**19  # bytes of an array, of one gathered, that several threads compute sooner than one
+_PARALLEL = 2**22  # bytes of an array, from which on several threads compute it sooner than one
+_GATHERED = 2**19  # the same of an array that is gathered, number by number, from all over another
 PRODUCTS = 2**12  # of numbers in a product of matrices, above which a kernel of its own is as fast
 LONG = 256  # operations of one function: the compiler takes longer for a long one than for two short ones
 _KINDS = frozenset(map(np.dtype, ("bool", "int8", "uint8", "int32", "uint32", "int64", "uint64", "float32", "float64")))
@@ -118,21 +119,21 @@ def _writes_in_place(eqn: Any) -> bool:
     return all(map(is_small, [*variables(body.invars[len(seen) + len(carried) :]), *variables(body.outvars[len(carried) :])]))
 
 
-def is_wide_loop(eqn: Any) -> bool:
-    """Return whether an equation is a loop, of one condition, whose turns compute arrays that are worth several threads."""
+def is_parallel(eqn: Any) -> bool:
+    """Return whether an equation is a loop, not a mapped one, in which several threads are sooner than one."""
     if eqn.primitive.name != "while" or eqn.params["cond_jaxpr"].out_avals[0].ndim:
         return False
-    return any(map(_computes_wide, jaxprs.opened(eqn.params["body_jaxpr"]).eqns))
+    return any(map(_computes_in_parallel, jaxprs.opened(eqn.params["body_jaxpr"]).eqns))
 
 
-def _computes_wide(eqn: Any) -> bool:
+def _computes_in_parallel(eqn: Any) -> bool:
     """Return whether an equation computes such an array, outside of loops in it."""
     name = eqn.primitive.name
     if name in _LOOPS or name in _WRITING:
         return False
     if name in _HOLDING:
-        return any(_computes_wide(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns)
-    least = _GATHERED if name == "gather" else _WIDE
+        return any(_computes_in_parallel(one) for inner in jaxprs.inside(eqn) for one in jaxprs.opened(inner).eqns)
+    least = _GATHERED if name == "gather" else _PARALLEL
     return any(is_usable(one.aval) and one.aval.size * one.aval.dtype.itemsize >= least for one in eqn.outvars)
 
 
