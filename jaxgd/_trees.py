@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import importlib
+import itertools
 import operator
 import re
 from collections.abc import Callable, Iterable
@@ -256,16 +257,22 @@ def in_64_bits() -> bool:
     return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
 
 
+_asked = itertools.count()
+
+
 def is_staged() -> bool:
     """Return whether what is computed here is traced into an outer program, as `jax.jit`, loops and `jax.checkpoint` do it."""
-    state, at_once = _state_of_trace()
-    return state() != at_once and is_traced(jax.device_put(np.zeros(())))  # which compiles nothing, but takes its time
+    if next(_asked) > 0:
+        state, at_once = _state_of_trace()
+        if state() == at_once:
+            return False
+    return is_traced(jax.device_put(np.zeros(())))  # which compiles nothing, but takes its time
 
 
 @functools.cache
 def _state_of_trace() -> tuple[Callable[[], Any], Any]:
     """Return what tells how JAX applies an operation, and what it tells where operations are applied at once: in a new thread."""
-    state = importlib.import_module("jax.extend.core").get_opaque_trace_state  # an import of jaxgd should not wait for it
+    state = importlib.import_module("jax.extend.core").get_opaque_trace_state  # imported for the second call, not the first
     with ThreadPoolExecutor(1) as thread:
         return state, thread.submit(state).result()
 

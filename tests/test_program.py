@@ -2,6 +2,9 @@
 
 import functools
 import gc
+import importlib
+import subprocess
+import sys
 import weakref
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxgd
-from jaxgd._compile import memory, program
+from jaxgd._compile import jaxprs, memory, program
 from tests.problems import X, Y, line
 
 DESCENT = jaxgd.GradientDescent(1e-3)
@@ -340,3 +343,19 @@ def test_the_evaluation_at_the_end_is_compiled_quickly_where_it_is_short() -> No
         programs: dict[Any, Any] = dict(program._programs)
         found += [name[-1] for name, one in programs.items() if one.function.__name__ == "_evaluated"]
     assert found == [jax.default_backend() == "cpu", False]
+
+
+def test_the_classes_of_jaxprs_are_those_that_jax_shows() -> None:
+    shown = importlib.import_module("jax.extend.core")
+    found = jaxprs.core()
+    assert all(getattr(found, name) is getattr(shown, name) for name in ("ClosedJaxpr", "Jaxpr", "Var", "Literal", "Primitive"))
+    assert found.jit_p is importlib.import_module("jax.extend.core.primitives").jit_p
+
+
+@pytest.mark.slow
+def test_a_first_call_waits_for_no_import_of_rarely_used_parts_of_jax() -> None:
+    call = "jaxgd.fit(lambda p, d: ((d - p) ** 2).mean(), 0.0, numpy.arange(9.0), batch_size=4, n_epochs=2, key=0)"
+    program = (
+        f"import sys, numpy, jaxgd; {call}; jaxgd.minimize(lambda x: (x - 1) ** 2, 0.0); sys.exit('jax.extend' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

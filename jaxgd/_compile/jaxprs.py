@@ -8,28 +8,42 @@ traced, so the rules that `jax.custom_jvp` and `jax.custom_vjp` leave behind are
 
 import functools
 import hashlib
-import importlib
 import math
-from collections.abc import Hashable, Iterator
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxgd._trees import is_traced
 
 
-@functools.cache
-def core() -> Any:
-    """JAX's module of jaxprs, imported when it is first needed: it brings more with it than an import should wait for."""
-    return importlib.import_module("jax.extend.core")
+class Core(NamedTuple):
+    """The classes of JAX that jaxprs are made of, by their names in `jax.extend.core`, and the primitive of `jax.jit`."""
+
+    ClosedJaxpr: Any
+    Jaxpr: Any
+    Var: Any
+    Literal: Any
+    Primitive: Any
+    jit_p: Any
 
 
 @functools.cache
-def primitives() -> Any:
-    """Return JAX's module of primitives."""
-    return importlib.import_module("jax.extend.core.primitives")
+def core() -> Core:
+    """Return the classes of jaxprs, found in a small one: an import of `jax.extend` takes a twentieth of a first call."""
+    closed = jax.make_jaxpr(lambda x: (lax.neg(jax.jit(lax.neg)(x)), 1.0))(np.float32(0))
+    (call, negative), (variable, literal) = closed.jaxpr.eqns, closed.jaxpr.outvars
+    return Core(type(closed), type(closed.jaxpr), type(variable), type(literal), type(negative.primitive), call.primitive)
+
+
+def applied(jaxpr: Any, constants: Iterable[Any], *arguments: Any) -> list[Any]:
+    """Return what a jaxpr computes of these constants and arguments, as `jax.extend.core.jaxpr_as_fun` does it."""
+    with jax.debug_nans(False):
+        return jax.core.eval_jaxpr(jaxpr, constants, *arguments)
 
 
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call")

@@ -49,7 +49,8 @@ def in_parts(function: Callable[..., Any], note: Callable[[Any], None] = lambda 
     """
 
     def applied(*arguments: Any) -> Any:
-        if not is_staged():  # a mark on what is called at once would be on all that is in it
+        at_once = jax.config.jax_disable_jit and not is_staged()  # type: ignore[attr-defined]
+        if at_once:  # a mark on what is called at once would be on all that is in it
             return function(*arguments)
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
         note(closed.jaxpr)

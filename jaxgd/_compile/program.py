@@ -79,9 +79,8 @@ class Traced:
         shapes = [variable.aval.shape for variable in self.code.jaxpr.invars[len(self.constants) :]]
         if structure != self.code.inputs or shapes != list(map(np.shape, leaves)):
             raise TypeError(f"expected arguments of the structure {self.code.inputs} and shapes {shapes}, got {structure}.")
-        closed = jaxprs.core().ClosedJaxpr(self.code.jaxpr, ())
         with explained("cost"):  # JAX may find only here that types do not fit
-            outputs = jaxprs.core().jaxpr_as_fun(closed)(*self.constants, *leaves)
+            outputs = jaxprs.applied(self.code.jaxpr, (), *self.constants, *leaves)
         outputs = map(jnp.asarray, outputs)  # a literal comes as a number
         return jax.tree.unflatten(self.code.outputs, outputs)
 

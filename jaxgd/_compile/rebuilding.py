@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgd._compile.jaxprs import core, inside, split_scan
+from jaxgd._compile.jaxprs import applied, core, inside, split_scan
 
 CALLS = frozenset(
     (
@@ -34,7 +34,7 @@ def bind(eqn: Any, operands: list[Any], info: Any) -> list[Any]:
     bound = {atom: value for atom, value in zip(atoms, operands, strict=True) if not isinstance(atom, core().Literal)}
     equation = eqn.replace(invars=atoms, outvars=outputs)
     alone = core().Jaxpr((), list(bound), outputs, [equation], eqn.effects, info)
-    return core().jaxpr_as_fun(core().ClosedJaxpr(alone, ()))(*bound.values())
+    return applied(alone, (), *bound.values())
 
 
 def rebuilt(eqn: Any, operands: list[Any], opened: Callable[[Any], Callable[..., Any]]) -> list[Any] | None:

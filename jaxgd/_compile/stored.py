@@ -128,8 +128,9 @@ def _exact(value: Any) -> Any:
     if kind.__module__.partition(".")[0] not in ("jax", "jaxlib"):
         raise _Foreign
     if isinstance(value, jaxprs.core().Primitive):
-        if value not in _primitives() and kind.__name__ not in _WITH_RULES:
-            raise _Foreign
+        if not (value is jaxprs.core().jit_p or value in _primitives("jax.lax") or kind.__name__ in _WITH_RULES):
+            if value not in _primitives("jax.extend.core.primitives"):  # whose import takes its time
+                raise _Foreign
         return value.name
     if not isinstance(value, enum.Enum) and kind.__name__ not in _SHOWN:
         raise _Foreign
@@ -145,10 +146,10 @@ def _defined(value: Any) -> str:
 
 
 @functools.cache
-def _primitives() -> frozenset[Any]:
-    """Return the primitives of JAX."""
-    places = jaxprs.primitives(), jax.lax
-    return frozenset(value for place in places for value in vars(place).values() if isinstance(value, jaxprs.core().Primitive))
+def _primitives(module: str) -> frozenset[Any]:
+    """Return the primitives in a module of JAX."""
+    values = vars(importlib.import_module(module)).values()
+    return frozenset(value for value in values if isinstance(value, jaxprs.core().Primitive))
 
 
 def _shape(leaf: Any) -> tuple[Any, ...]:

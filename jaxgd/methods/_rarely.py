@@ -24,8 +24,7 @@ def rarely(wanted: jax.Array, function: Callable[[], Any], otherwise: Any) -> An
     leaves = [jnp.asarray(leaf, like.dtype) for leaf, like in zip(leaves, jax.tree.leaves(shapes), strict=True)]
 
     def taken(constants: list[Any]) -> list[jax.Array]:
-        core = jaxprs.core()
-        return [jnp.asarray(one) for one in core.jaxpr_as_fun(core.ClosedJaxpr(closed.jaxpr, constants))()]
+        return [jnp.asarray(one) for one in jaxprs.applied(closed.jaxpr, constants)]
 
     @jax.custom_batching.custom_vmap
     def chosen(wanted: jax.Array, constants: list[Any], leaves: list[jax.Array]) -> list[jax.Array]:
