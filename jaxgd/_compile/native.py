@@ -163,7 +163,7 @@ def _mixed(arguments: Iterable[Any]) -> jax.Array:
         first = lax.squeeze(_first(argument), range(argument.ndim)) if argument.ndim else argument
         kind = np.dtype("float32") if first.dtype.kind == "b" else first.dtype
         first = lax.convert_element_type(first, kind)
-        totals[kind] = totals[kind] + first if kind in totals else first
+        totals[kind] = lax.add(totals[kind], first) if kind in totals else first
     return functools.reduce(lax.add, (lax.convert_element_type(one, np.float32) for one in totals.values()), jnp.float32(0))
 
 
