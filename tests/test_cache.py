@@ -77,9 +77,10 @@ def test_a_second_process_compiles_nothing_and_computes_the_same_bits(tmp_path: 
         path.write_bytes(path.read_bytes()[:-1000])
     *damaged, traced_anew, hits, misses = in_a_fresh_process(str(tmp_path))
     assert traced_anew > 0 and first == second == damaged == in_a_fresh_process()[:2]
-    assert not any(path.exists() for path in runs)  # to be written again
-    *_, misses = in_a_fresh_process(str(tmp_path))
-    assert misses == 0 and all(path.exists() for path in runs)
+    assert not any(path.exists() for path in runs)
+    for _ in range(2):  # what is found in JAX's cache is not written to a file of ours, from which it could not be called
+        *found, _, _, misses = in_a_fresh_process(str(tmp_path))
+        assert misses == 0 and found == first and not any(path.exists() for path in runs)
 
 
 def test_it_holds_after_something_was_compiled_and_can_be_moved(tmp_path: Path, settings: None) -> None:

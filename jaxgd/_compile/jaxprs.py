@@ -22,22 +22,21 @@ from jaxgd._trees import is_traced
 
 
 class Core(NamedTuple):
-    """The classes of JAX that jaxprs are made of, by their names in `jax.extend.core`, and the primitive of `jax.jit`."""
+    """The classes of JAX that jaxprs are made of, by their names in `jax.extend.core`."""
 
     ClosedJaxpr: Any
     Jaxpr: Any
     Var: Any
     Literal: Any
     Primitive: Any
-    jit_p: Any
 
 
 @functools.cache
 def core() -> Core:
     """Return the classes of jaxprs, found in a small one: an import of `jax.extend` takes a twentieth of a first call."""
-    closed = jax.make_jaxpr(lambda x: (lax.neg(jax.jit(lax.neg)(x)), 1.0))(np.float32(0))
-    (call, negative), (variable, literal) = closed.jaxpr.eqns, closed.jaxpr.outvars
-    return Core(type(closed), type(closed.jaxpr), type(variable), type(literal), type(negative.primitive), call.primitive)
+    closed = jax.make_jaxpr(lambda x: (lax.neg(x), 1.0))(np.float32(0))
+    (negative,), (variable, literal) = closed.jaxpr.eqns, closed.jaxpr.outvars
+    return Core(type(closed), type(closed.jaxpr), type(variable), type(literal), type(negative.primitive))
 
 
 def applied(jaxpr: Any, constants: Iterable[Any], *arguments: Any) -> list[Any]:

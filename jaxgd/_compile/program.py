@@ -178,8 +178,7 @@ class Program:
         path = self._path(arguments)
         found = stored.load(path, arguments, like)
         if found is None:
-            found = self._first_that_compiles(lambda form: form.lower(*arguments).compile())
-            stored.save(path, found)
+            found = self._first_that_compiles(lambda form: stored.compiled(path, form.lower(*arguments)))
         return found
 
     def _first_that_compiles(self, use: Callable[[Any], Any]) -> Any:
@@ -312,8 +311,7 @@ def _compile(function: Any, arguments: Any, wide: bool, settings: Any, path: Pat
             return
         with _lowering:
             lowered = function.lower(*arguments)
-        compiled = lowered.compile()
-        stored.save(path, compiled)
+        stored.compiled(path, lowered)
 
 
 def _seeing_afresh(function: Callable[..., Any]) -> Callable[..., Any]:

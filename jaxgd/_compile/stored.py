@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import lax
 from jax.experimental import serialize_executable
 
 from jaxgd._compile import jaxprs
@@ -29,6 +30,7 @@ _CODE = "jaxgd._compile.program"  # where the code of a traced function is defin
 _ATOMS = bool, int, float, complex, str, bytes, type(None)
 _WITH_RULES = "CustomJVPCallPrimitive", "CustomVJPCallPrimitive"  # primitives with classes of their own
 _SHOWN = "AbstractMesh", "JaxprEqnContext", "Mesh", "NamedSharding", "ShapedArray", "UnspecifiedValue"  # known by what they print
+_ASKED, _FOUND = "/jax/compilation_cache/compile_requests_use_cache", "/jax/compilation_cache/cache_hits"  # JAX's names of events
 _MODULES = "builtins", "collections", "numpy", "jax", "jaxlib", "jaxgd"
 
 
@@ -44,7 +46,17 @@ _places: list[_Place] = []  # at most one
 
 def keep_in(directory: Path, processor: str) -> None:
     """Keep programs in a directory from now on, for processors of this kind."""
+    _listen()
     _places[:] = [_Place(directory, processor)]
+
+
+@functools.cache
+def _listen() -> None:
+    """Begin to note, once a process, what JAX tells of its own cache."""
+    jax.monitoring.register_event_listener(lambda event, **_: getattr(_told, "events", set()).add(event))
+
+
+_told = threading.local()  # the events while this thread compiles
 
 
 def path_of(function: Callable[..., Any], arguments: Any, *options: bool) -> Path | None:
@@ -70,7 +82,7 @@ def path_of(function: Callable[..., Any], arguments: Any, *options: bool) -> Pat
 def load(path: Path | None, arguments: Any, like: Any) -> Any:
     """Return the program in a file, a function of such arguments; None if there is none.
 
-    It returns what has the structure of `like`. A file that can't be loaded is removed, so that it is written again.
+    It returns what has the structure of `like`. A file that can't be loaded is removed.
     """
     if path is None or not path.exists():
         return None
@@ -84,10 +96,16 @@ def load(path: Path | None, arguments: Any, like: Any) -> Any:
     return None
 
 
-def save(path: Path | None, compiled: Any) -> None:
-    """Begin to write a program to a file, where it has one: nobody waits for it but the end of the process."""
-    if path is not None:
-        threading.Thread(target=_write, args=(path, compiled)).start()
+def compiled(path: Path | None, lowered: Any) -> Any:
+    """Return what JAX compiles, and begin to write it to its file: nobody waits for that but the end of the process.
+
+    What JAX found in its own cache is not written: on CPUs it would be without its functions, and fail where it is called.
+    """
+    _told.events = set()
+    found = lowered.compile()
+    if path is not None and _ASKED in _told.events and _FOUND not in _told.events:
+        threading.Thread(target=_write, args=(path, found)).start()
+    return found
 
 
 def _write(path: Path, compiled: Any) -> None:
@@ -128,9 +146,9 @@ def _exact(value: Any) -> Any:
     if kind.__module__.partition(".")[0] not in ("jax", "jaxlib"):
         raise _Foreign
     if isinstance(value, jaxprs.core().Primitive):
-        if not (value is jaxprs.core().jit_p or value in _primitives("jax.lax") or kind.__name__ in _WITH_RULES):
-            if value not in _primitives("jax.extend.core.primitives"):  # whose import takes its time
-                raise _Foreign
+        known = kind.__name__ in _WITH_RULES or value in _of_gradients() or value in _primitives("jax.lax")
+        if not known and value not in _primitives("jax.extend.core.primitives"):  # whose import takes its time
+            raise _Foreign
         return value.name
     if not isinstance(value, enum.Enum) and kind.__name__ not in _SHOWN:
         raise _Foreign
@@ -143,6 +161,13 @@ def _defined(value: Any) -> str:
     if value.__module__.partition(".")[0] not in _MODULES or "<" in name:
         raise _Foreign
     return name
+
+
+@functools.cache
+def _of_gradients() -> frozenset[Any]:
+    """Return primitives of JAX that most gradients have, among them those of calls and of sums of two slopes."""
+    closed = jax.make_jaxpr(jax.grad(lambda x: jax.jit(lax.sin)(x) * x))(np.float32(0))
+    return frozenset(eqn.primitive for eqn in closed.jaxpr.eqns)
 
 
 @functools.cache
