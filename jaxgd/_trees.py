@@ -257,12 +257,15 @@ def in_64_bits() -> bool:
     return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
 
 
-_asked = itertools.count()
+_calls = itertools.count()
 
 
 def is_staged() -> bool:
-    """Return whether what is computed here is traced into an outer program, as `jax.jit`, loops and `jax.checkpoint` do it."""
-    if next(_asked) > 0:
+    """Return whether what is computed here is traced into an outer program, as `jax.jit`, loops and `jax.checkpoint` do it.
+
+    Later calls ask JAX, which takes a microsecond. The first, of which there may be no second, does not wait for that import.
+    """
+    if next(_calls) > 0:
         state, at_once = _state_of_trace()
         if state() == at_once:
             return False
@@ -272,7 +275,7 @@ def is_staged() -> bool:
 @functools.cache
 def _state_of_trace() -> tuple[Callable[[], Any], Any]:
     """Return what tells how JAX applies an operation, and what it tells where operations are applied at once: in a new thread."""
-    state = importlib.import_module("jax.extend.core").get_opaque_trace_state  # imported for the second call, not the first
+    state = importlib.import_module("jax.extend.core").get_opaque_trace_state
     with ThreadPoolExecutor(1) as thread:
         return state, thread.submit(state).result()
 

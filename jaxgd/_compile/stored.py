@@ -82,7 +82,8 @@ def path_of(function: Callable[..., Any], arguments: Any, *options: bool) -> Pat
 def load(path: Path | None, arguments: Any, like: Any) -> Any:
     """Return the program in a file, a function of such arguments; None if there is none.
 
-    It returns what has the structure of `like`. A file that can't be loaded is removed.
+    It returns what has the structure of `like`. A file that can't be loaded is removed; it is written again when the program is
+    compiled, and not found in JAX's cache.
     """
     if path is None or not path.exists():
         return None
@@ -165,7 +166,7 @@ def _defined(value: Any) -> str:
 
 @functools.cache
 def _of_gradients() -> frozenset[Any]:
-    """Return primitives of JAX that most gradients have, among them those of calls and of sums of two slopes."""
+    """Return the primitives of a small gradient, of which `jax.lax` does not show all. Most costs have them, too."""
     closed = jax.make_jaxpr(jax.grad(lambda x: jax.jit(lax.sin)(x) * x))(np.float32(0))
     return frozenset(eqn.primitive for eqn in closed.jaxpr.eqns)
 
