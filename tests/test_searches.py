@@ -70,6 +70,15 @@ def test_the_default_finds_a_minimum_of_every_problem(problem: Problem) -> None:
         assert result.n_evaluations <= 3 * evaluations
 
 
+def test_a_minimum_of_zero_is_told_from_every_start() -> None:
+    """Each start ends at other roundings: some at two points in turn, whose costs and slopes are rounding alone."""
+    problem = next(problem for problem in PROBLEMS if problem.name == "gulf_research_and_development")
+    with jax.enable_x64(True):
+        around = starts(problem) * jax.random.uniform(jax.random.key(0), (64, 3), minval=0.8, maxval=1.2)
+        ends = jax.vmap(lambda start: jaxgd.minimize(problem.cost, start))(around)
+        assert np.all(ends.converged) and np.max(ends.cost) < 1e-26
+
+
 # In single precision Meyer's valley, whose condition is 1e8, can't be followed: a rounding of a parameter explains the gradient.
 SINGLE = [problem for problem in PROBLEMS if problem.name != "meyer"]
 

@@ -50,6 +50,7 @@ class Model(NamedTuple):
         most: the fall that is left at most, if curvatures below `blur` are as large as that.
         noise: what rounding may make of a difference of costs.
         strict: the same without what the rounding of the variables does to the terms of the cost.
+        shift: what the rounding of the variables does to the cost at a minimum.
         allowance: a gain that rounding hides, at a minimum.
         definite: whether H is positive definite beyond rounding, whatever the metric.
         sound: whether the model has a minimum: positive definite but for dead eigenvectors.
@@ -68,6 +69,7 @@ class Model(NamedTuple):
     most: Any
     noise: Any
     strict: Any
+    shift: Any
     allowance: Any
     definite: Any
     sound: Any
@@ -139,7 +141,7 @@ def empty(x: jax.Array) -> Model:
     zero, vector, matrix, no = jnp.zeros((), x.dtype), jnp.zeros_like(x), jnp.zeros((x.size, x.size), x.dtype), jnp.asarray(False)
     return Model(
         Sizes(vector, zero), vector, vector, matrix, vector, jnp.zeros(x.shape, bool), vector,
-        zero, zero, zero, zero, zero, zero, zero, no, no,
+        zero, zero, zero, zero, zero, zero, zero, zero, no, no,
     )  # fmt: skip
 
 
@@ -193,7 +195,8 @@ def model(place: Place, before: Model, started: jax.Array, gained: jax.Array, ep
 
     most = jnp.sum(jnp.where(found.live == 0, 0, found.live * (found.live / safe_divisor(jnp.maximum(curve, blur))))) / 2
     cost, across = height / root * height / root, jnp.sum(jnp.square(steepness / root * place.x))
-    strict = _LOOSE * eps * (cost + eps * across)
+    shift = eps * eps * across
+    strict = _LOOSE * (eps * cost + shift)
     return found._replace(
         sizes=sizes,
         size=size,
@@ -203,7 +206,8 @@ def model(place: Place, before: Model, started: jax.Array, gained: jax.Array, ep
         most=most,
         noise=strict + _LOOSE * eps * jnp.sqrt(cost) * jnp.sqrt(across),
         strict=strict,
-        allowance=_allowance(cost, eps * eps * across, gained / root / root, n, eps),
+        shift=shift,
+        allowance=_allowance(cost, shift, gained / root / root, n, eps),
         definite=definite,
         sound=sound,
     )

@@ -53,7 +53,7 @@ class Memory(NamedTuple):
         idle: points in a row where the last fall, the cost and all that is left are nothing beside what was gained.
         quiet: predictions in a row that the cost's own rounding hides.
         lasting: whether the last Newton step left the slope along it as it was, as on a long slope with a small kink: the model
-            promises little there, and much is to gain.
+            promises little there, and much is to gain. A step as short as the rounding of the variables does not tell.
         refusals: trials refused in a row.
         infinite: trials whose cost was minus infinity.
         started: whether the start has been evaluated.
@@ -123,10 +123,10 @@ class TrustRegion(Method):
 
     *Over*: no step moves a parameter, or the cost's rounding hides eight predictions in a row. *Calm*: the model has a minimum, and
     Newton's step gains no more than rounding; that is not believed where the last one took away less than a fifth of the slope,
-    unless the gain is below a hundredth of a unit of the cost. *Nothing left*: the cost, and all that there is to gain at most, are
-    eps**2 of what was gained since the highest cost; a fall is nothing where it is no more than that. Rounding is four units of the
-    cost, and that of the parameters where it is hardly more, or where the cost itself is no more. A matrix whose smallest
-    eigenvalue may be rounding has no minimum.
+    unless the gain is below a hundredth of a unit of the cost, or that step was as short as the rounding of the parameters.
+    *Nothing left*: the cost, and all that there is to gain at most, are eps**2 of what was gained since the highest cost; a fall is
+    nothing where it is no more than that. Rounding is four units of the cost, and that of the parameters where it is hardly more,
+    or where the cost itself is no more. A matrix whose smallest eigenvalue may be rounding has no minimum.
 
     Args:
         radius: the first radius, > 0, relative to the sizes of the variables.
@@ -279,7 +279,7 @@ def _learn(state: TrustRegionState, trial: Trial, model: Model, highest: jax.Arr
         gain=jnp.where(calm, model.gain * model.root * model.root, jnp.inf),
         idle=jnp.where(idle, memory.idle + 1, 0),
         quiet=memory.quiet,
-        lasting=state.proposal.newton & (trial.left > _LASTING) & ~first,
+        lasting=state.proposal.newton & (trial.left > _LASTING) & (state.proposal.fall > state.model.shift) & ~first,
         refusals=jnp.zeros_like(memory.refusals),
         infinite=memory.infinite,
         started=jnp.asarray(True),
