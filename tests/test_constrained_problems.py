@@ -59,6 +59,16 @@ def test_hock_schittkowski(number: int) -> None:
     assert is_lowest == (number not in OTHER_MINIMA)
 
 
+@pytest.mark.slow
+def test_a_minimum_of_zero_is_told_from_every_start() -> None:
+    """Far beyond the tolerance of the gradient, in units of a start that is flat, lie the roundings of the variables."""
+    problem = PROBLEMS[25]
+    with jax.enable_x64(True):
+        around = problem.start * jax.random.uniform(jax.random.key(0), (32, 3), minval=0.9, maxval=1.0)
+        ends = jax.vmap(lambda start: solve(problem._replace(start=start)))(around)
+        assert np.all(ends.converged) and np.max(ends.cost) < 1e-26
+
+
 CONTRADICTIONS = {
     "equation": ([2.0, 1.0], lambda x: x @ x + 1, None, 1),
     "curves": ([3.0, 3.0], lambda x: jnp.stack([x[0] * x[1] - 1, x[0] + x[1] - 1]), None, 0.5344),

@@ -173,8 +173,7 @@ def natural(place: Place, walls: Walls, y: jax.Array, n_slacks: int) -> jax.Arra
     Which constraints are active follows from the point: of an inequality it is the smaller of its value and its multiplier.
     """
     n, m = place.x.size, place.values.size
-    slope = place.gradient + matmul(y, place.jacobian)
-    dual = _relative(jnp.sum(jnp.abs(y)) / max(m, 1))
+    slope, dual = place.gradient + matmul(y, place.jacobian), _dual(y)
     size = jnp.maximum(1, jnp.abs(place.x))
     target = jnp.clip(place.x - slope * size / dual, walls.low[:n], walls.high[:n])
     apart = jnp.where(walls.held, 0, place.x - target)
@@ -182,10 +181,22 @@ def natural(place: Place, walls: Walls, y: jax.Array, n_slacks: int) -> jax.Arra
     return jnp.maximum(_most(apart), jnp.maximum(_most(equations), _most(jnp.minimum(rest, -y[m - n_slacks :] / dual))))
 
 
+def rounded(place: Place, held: jax.Array, y: jax.Array, matrix: jax.Array, eps: float) -> jax.Array:
+    """Return what the rounding of the variables makes of that error; `matrix` is the curvature of the Lagrangian."""
+    size = jnp.maximum(1, jnp.abs(place.x))
+    change = eps * matmul(jnp.abs(matrix), jnp.abs(place.x))
+    return _most(jnp.where(held, 0, change * size)) / _dual(y)
+
+
 def bought(place: Place, y: jax.Array, n_slacks: int) -> jax.Array:
     """Return by how much violations lower the cost, to first order, relative to a cost above 1."""
     violated = jnp.where(jnp.arange(y.size) < y.size - n_slacks, place.values, jnp.minimum(place.values, 0))
     return jnp.sum(jnp.abs(y * violated)) / jnp.maximum(1, jnp.abs(place.cost))
+
+
+def _dual(y: jax.Array) -> jax.Array:
+    """Return what errors of the gradient are divided by."""
+    return _relative(jnp.sum(jnp.abs(y)) / max(y.size, 1))
 
 
 def _relative(mean: jax.Array) -> jax.Array:

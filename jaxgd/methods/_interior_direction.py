@@ -15,7 +15,7 @@ from jax import lax
 from jaxgd._products import matmul
 from jaxgd._trees import select
 from jaxgd.methods import _kkt
-from jaxgd.methods._barrier import Errors, Iterate, Place, barrier, missed, natural, positive, pulled, steepness
+from jaxgd.methods._barrier import Errors, Iterate, Place, barrier, missed, natural, positive, pulled, rounded, steepness
 from jaxgd.methods._few import cholesky, solve_lower, solve_upper
 from jaxgd.methods._interior_memory import POLISH, RESTORE, SEARCH, Frame, Memory
 from jaxgd.methods._interior_trial import FALLS, LESS, LOWER, RESCUES, VIOLATIONS, Turn
@@ -80,6 +80,7 @@ def renewed(frame: Frame, curvature: Callable[..., Any], at: Place, turn: Turn) 
     memory = memory._replace(
         filter=memory.filter.cleared((weight < memory.barrier) & (memory.stage == SEARCH)),
         error=jnp.where(memory.stage == POLISH, memory.error, natural(at, walls, it.y, p)),
+        blur=rounded(at, walls.held, it.y, ground.matrix, frame.eps),
         settled=(memory.settled & (memory.stage == POLISH)) | settled,
     )
     corrected = memory

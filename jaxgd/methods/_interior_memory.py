@@ -116,7 +116,8 @@ class Memory(NamedTuple):
         refusals: the trials refused along this direction.
         restoration: the last one.
         rescues: how often the run began anew, or left a saddle.
-        error: the natural error at the current point.
+        error: the natural error at the current point, and `blur` what the rounding of the variables makes of it.
+        blur: see `error`.
         settled: whether the conditions of optimality hold there.
         tiny: steps in a row that are rounding.
         first: the cost at the start.
@@ -146,6 +147,7 @@ class Memory(NamedTuple):
     restoration: Any
     rescues: Any
     error: Any
+    blur: Any
     settled: Any
     tiny: Any
     first: Any

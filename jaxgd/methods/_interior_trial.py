@@ -139,7 +139,8 @@ def turn(frame: Frame, before: Memory, here: Place, there: Place, trial: Trial) 
     to_polish = search & ((stuck & feasible) | (accepted & trial.tiny & (before.tiny >= 1)))
     ended = polish & (refused | (trial.error <= 8 * frame.eps) | (trial.error > before.error / 4))
     gain = jnp.where(accepted, bought(there, trial.it.y, frame.n_slacks), bought(here, before.it.y, frame.n_slacks))
-    sound = before.settled | (jnp.where(accepted, trial.error, before.error) <= frame.tolerance)
+    error = jnp.where(accepted, trial.error, before.error)
+    sound = before.settled | (error <= frame.tolerance) | (error <= before.blur)
     rescue = polish & refused & ~sound & (before.rescues < RESCUES)
     resets = begins | trial.restored | rescue
 

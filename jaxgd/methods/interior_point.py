@@ -59,8 +59,8 @@ class InteriorPoint(Method):
 
     The conditions are those of Karush, Kuhn and Tucker: the gradient of the Lagrangian times the sizes of the variables (at least
     1), the violation, and the products of multipliers and distances, relative to mean multipliers where these are between 100 and
-    10 000. Rounding is allowed for: slacks begin at minus the square root of the rounding unit, so that a feasible set without an
-    inside has room, until the polish.
+    10 000. Rounding is allowed for: at the end, an error counts only beyond what the rounding of the variables does to it, and
+    slacks begin at minus the square root of the rounding unit, so that a feasible set without an inside has room, until the polish.
 
     Args:
         barrier: the first weight w of the barriers, > 0, in units of the run. A small one stays nearer to a good start.
