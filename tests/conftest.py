@@ -49,9 +49,14 @@ def _counter(event: str) -> Callable[[], contextlib.AbstractContextManager[list[
     return counted
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all but a few cases of each sweep as slow, those that are kept evenly spread among them."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--part K/N`, which runs every N-th of the chosen tests, beginning with number K, from 0 on."""
+    parser.addoption("--part", default="0/1", metavar="K/N", help="run every N-th test, beginning with number K, from 0 on")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Mark all but a few cases of each sweep as slow, those that are kept evenly spread among them, and choose a part."""
     sweeps: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("sweep"):
@@ -62,6 +67,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for k, item in enumerate(cases):
             if k not in kept:
                 item.add_marker("slow")
+    yield
+    first, step = map(int, str(config.getoption("part")).split("/"))
+    chosen = items[first::step]
+    config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
+    items[:] = chosen
 
 
 @pytest.fixture(autouse=True)
