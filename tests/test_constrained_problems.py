@@ -61,7 +61,7 @@ def test_hock_schittkowski(number: int) -> None:
 
 @pytest.mark.slow
 def test_a_minimum_of_zero_is_told_from_every_start() -> None:
-    """Far beyond the tolerance of the gradient, in units of a start that is flat, lie the roundings of the variables."""
+    """In the units of a flat start, a rounding of the variables changes the gradient by more than the tolerance."""
     problem = PROBLEMS[25]
     with jax.enable_x64(True):
         around = problem.start * jax.random.uniform(jax.random.key(0), (32, 3), minval=0.9, maxval=1.0)

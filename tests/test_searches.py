@@ -71,7 +71,7 @@ def test_the_default_finds_a_minimum_of_every_problem(problem: Problem) -> None:
 
 
 def test_a_minimum_of_zero_is_told_from_every_start() -> None:
-    """Each start ends at other roundings: some at two points in turn, whose costs and slopes are rounding alone."""
+    """Near the minimum some runs go to and fro between two points whose costs and slopes are rounding alone."""
     problem = next(problem for problem in PROBLEMS if problem.name == "gulf_research_and_development")
     with jax.enable_x64(True):
         around = starts(problem) * jax.random.uniform(jax.random.key(0), (64, 3), minval=0.8, maxval=1.2)

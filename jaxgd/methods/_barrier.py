@@ -182,7 +182,7 @@ def natural(place: Place, walls: Walls, y: jax.Array, n_slacks: int) -> jax.Arra
 
 
 def rounded(place: Place, held: jax.Array, y: jax.Array, matrix: jax.Array, eps: float) -> jax.Array:
-    """Return what the rounding of the variables makes of that error; `matrix` is the curvature of the Lagrangian."""
+    """Return what the rounding of the variables does to the natural error; `matrix` is the curvature of the Lagrangian."""
     size = jnp.maximum(1, jnp.abs(place.x))
     change = eps * matmul(jnp.abs(matrix), jnp.abs(place.x))
     return _most(jnp.where(held, 0, change * size)) / _dual(y)

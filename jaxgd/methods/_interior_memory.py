@@ -116,7 +116,7 @@ class Memory(NamedTuple):
         refusals: the trials refused along this direction.
         restoration: the last one.
         rescues: how often the run began anew, or left a saddle.
-        error: the natural error at the current point, and `blur` what the rounding of the variables makes of it.
+        error: the natural error at the current point, and `blur` what the rounding of the variables does to it.
         blur: see `error`.
         settled: whether the conditions of optimality hold there.
         tiny: steps in a row that are rounding.

@@ -53,7 +53,7 @@ class Memory(NamedTuple):
         idle: points in a row where the last fall, the cost and all that is left are nothing beside what was gained.
         quiet: predictions in a row that the cost's own rounding hides.
         lasting: whether the last Newton step left the slope along it as it was, as on a long slope with a small kink: the model
-            promises little there, and much is to gain. A step as short as the rounding of the variables does not tell.
+            promises little there, and much is to gain. A step as short as the rounding of the variables does not count.
         refusals: trials refused in a row.
         infinite: trials whose cost was minus infinity.
         started: whether the start has been evaluated.
